@@ -1,0 +1,86 @@
+"""The report as ``table.md``: plain enough to read as text, complete enough to quote from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from reports._sections import Sections, Setting
+from reports.tables import CLEAN, MEAN, Comparison, title_of
+
+__all__ = ["markdown"]
+
+_WIDTH = 6
+"""Columns of numbers that stay readable side by side."""
+
+
+def markdown(parts: Sections) -> str:
+    """Return the whole report in GitHub's Markdown."""
+    blocks = ["# Robustness report", *map(_escaped, parts.statement)]
+    blocks += _numbers("Attacks" if parts.attacks.columns != (CLEAN,) else "Clean accuracy", parts.attacks)
+    blocks += _numbers("Corruptions", parts.corruptions)
+    blocks += _numbers("Median distance of the smallest perturbation", parts.distances)
+    for table in parts.further:
+        blocks += _numbers(title_of(table.metric), table)
+    blocks += ["## How to read this", _bullets(parts.how_to_read)]
+    blocks += _checks(parts)
+    blocks += _settings("Parameters of the attacks", "attack", "threat", parts.attack_settings)
+    blocks += _settings("Parameters of the corruptions", "corruption", "severity", parts.corruption_settings)
+    blocks += _settings("Parameters of the defenses", "defense", "scored over", parts.defense_settings)
+    blocks += ["## Models", _grid(["model", "arch", "regularizer", "train seed"], parts.models)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _numbers(title: str, table: Comparison) -> Iterator[str]:
+    if not table.columns or not table.lines:
+        return
+    unit = "Percent, with 95 % intervals." if table.metric.startswith("accuracy") else "With 95 % intervals."
+    if table.metric == "median_distance":
+        unit = (
+            "In the attack's norm, pixels in [0, 1], over the images that were attacked, with 95 % intervals."
+        )
+    yield f"## {title}"
+    yield unit
+    for chunk in table.chunks(_WIDTH, repeat=(CLEAN, MEAN)):
+        rows = [
+            [*chunk.head_texts(line), *(chunk.text(line, c) for c in chunk.columns)] for line in chunk.lines
+        ]
+        heads = [name.replace("_", " ") for name in chunk.heads]
+        yield _grid([*heads, *(c.text for c in chunk.columns)], rows, left=len(heads))
+
+
+def _checks(parts: Sections) -> list[str]:
+    if not parts.advice:
+        return ["## Checks", "No check warned or failed."]
+    rows = [
+        [{"warn": "? warns", "fail": "! fails"}[a.verdict], a.name, str(a.records), a.figures, a.advice]
+        for a in parts.advice
+    ]
+    head = ["mark", "check", "records", "figure", "what to do"]
+    return ["## Checks", "A marked number is to be doubted for the reason below.", _grid(head, rows)]
+
+
+def _settings(title: str, kind: str, strength: str, settings: Sequence[Setting]) -> list[str]:
+    if not settings:
+        return []
+    return [f"## {title}", _grid([kind, strength, "parameters"], [list(setting) for setting in settings])]
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _grid(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int | None = None) -> str:
+    left = len(head) if left is None else left
+    rule = ["---" if i < left else "---:" for i in range(len(head))]
+    body = [[_escaped(cell) for cell in row] for row in [head, *rows]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [body[0], rule, *body[1:]])
+
+
+def _escaped(text: str) -> str:
+    """Keep names from being read as markup."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # brackets alone and underscores inside a word are no markup: they stay, so that the text stays readable
+    for markup in (r"[\\`*|]", r"\](?=[(\[:])", r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"):
+        text = re.sub(markup, r"\\\g<0>", text)
+    return text

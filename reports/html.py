@@ -1,0 +1,111 @@
+"""The report as one page that works from a disk without a network, in light and in dark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reports._sections import Sections, advice_for, counters, doubts
+from reports.figures import TITLES, inline
+from reports.load import Entry
+from reports.tables import CLEAN, MEAN, Column, Comparison, Line, title_of
+
+__all__ = ["page"]
+
+_WIDTH = 10
+
+
+def page(parts: Sections, entries: tuple[Entry, ...], drawn: Mapping[str, str]) -> str:
+    """Return ``index.html``; whatever comes from the records is escaped."""
+    import jinja2
+    import markupsafe
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("reports"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    advice = advice_for(entries)
+    checked = {entry.record.key for entry in entries if entry.record.checks}
+
+    def tables(table: Comparison) -> list[dict[str, Any]]:
+        if not table.columns or not table.lines:
+            return []
+        return [_table(chunk, advice, checked) for chunk in table.chunks(_WIDTH, repeat=(CLEAN, MEAN))]
+
+    return environment.get_template("index.html.j2").render(
+        parts=parts,
+        tables=tables,
+        attacked=parts.attacks.columns != (CLEAN,),
+        further=[(title_of(table.metric), tables(table)) for table in parts.further],
+        records=[_record(entry) for entry in entries],
+        # a drawing comes with its own text escaped
+        charts=[(name, TITLES[name], markupsafe.Markup(inline(text, name))) for name, text in drawn.items()],
+    )
+
+
+def _table(table: Comparison, advice: Mapping[tuple[str, str], str], checked: set[str]) -> dict[str, Any]:
+    before: list[str] = []
+    lines = []
+    for line in table.lines:
+        words = table.head_texts(line)
+        lines.append(
+            {
+                "heads": words,
+                "first": not before or words[0] != before[0],
+                "cells": [_cell(table, line, column, advice, checked) for column in table.columns],
+            }
+        )
+        before = words
+    return {
+        "heads": [name.replace("_", " ") for name in table.heads],
+        "columns": [("mean", "of corruptions") if c == MEAN else (c.name, c.strength) for c in table.columns],
+        "lines": lines,
+    }
+
+
+def _cell(
+    table: Comparison,
+    line: Line,
+    column: Column,
+    advice: Mapping[tuple[str, str], str],
+    checked: set[str],
+) -> dict[str, Any] | None:
+    number = table.cells.get((line, column))
+    if number is None:
+        return None
+    told = doubts(number, advice)
+    # a tick means that checks ran and were content: a computed number has none of its own
+    passed = number.verdict == "ok" and number.key in checked
+    return {
+        "short": number.short,
+        "interval": number.interval,
+        "verdict": "passed" if passed else number.verdict,
+        "mark": "✓" if passed else number.mark,
+        "title": "; ".join(told) or ("all checks passed" if passed else ""),
+        "n": number.n,
+        "missing": number.value is None,
+        "worst": column.perturbation == "worst_case",
+    }
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    from reports._names import threat_text
+
+    labels, provenance = entry.labels, counters(entry) | entry.record.provenance
+    strength = {
+        "attack": threat_text(labels["norm"], labels["eps"]),
+        "corruption": f"s{labels['severity']}",
+    }.get(labels["family"], "")
+    name = "clean" if labels["family"] == "clean" else f"{labels['perturbation']} {strength}"
+    return {
+        "run": entry.run,
+        "model": labels["model"],
+        "defense": labels["defense"],
+        "access": labels["access"],
+        "name": name,
+        "seconds": provenance.get("seconds"),
+        "forwards": provenance.get("forwards"),
+        "backwards": provenance.get("backwards"),
+        "device": provenance.get("device", "unknown"),
+        "checks": [(check.name, check.verdict, f"{check.figure:.3g}") for check in entry.record.checks],
+        "key": entry.record.key,
+    }

@@ -1,0 +1,257 @@
+"""Reads run folders into one long table: one row for each number that was measured."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reports._names import differing, verdict_text, with_params
+from reports._worst_case import worst_cases
+from robust_eval.cell import content_key
+from robust_eval.errors import DataError
+from robust_eval.record import Record
+from robust_eval.store import Store
+
+__all__ = ["COLUMNS", "Entry", "Loaded", "load"]
+
+COLUMNS = (
+    "model", "arch", "regularizer", "defense", "access", "data", "family", "perturbation", "params", "norm",
+    "eps", "severity", "metric", "value", "ci_low", "ci_high", "n", "seed", "train_seed", "seconds", "checks",
+    "key", "defense_params", "run",
+)  # fmt: skip
+"""The columns of results.csv; the last two are not needed to read it."""
+
+_TYPES = {
+    **dict.fromkeys(("eps", "value", "ci_low", "ci_high", "seconds"), "float64"),
+    **dict.fromkeys(("severity", "n", "seed", "train_seed"), "Int64"),
+}
+_ORDERS: dict[str, tuple[str, ...]] = {
+    "defense": ("none",),
+    "access": ("none", "transfer", "adaptive", "any"),
+    "family": ("clean", "attack", "corruption"),
+    "norm": ("linf", "l2", "l1"),
+    "metric": ("accuracy", "accuracy_majority", "accuracy_worst_of_k", "median_distance"),
+}
+_SORTED_BY = (
+    "model", "defense", "access", "family", "computed", "perturbation", "norm", "eps", "severity", "seed",
+    "train_seed", "data", "metric", "key",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One record, with the run it came from and its labels made distinct."""
+
+    record: Record
+    run: str
+    """The name of the folder that was read."""
+    labels: dict[str, Any]
+    """The columns of the long table from ``model`` to ``severity``, ``seed`` and ``train_seed``."""
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters of the attack or the corruption."""
+        return dict(self.record.labels.get("params") or {})
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What one or several run folders hold."""
+
+    results: pd.DataFrame
+    """Long format, with the columns of :data:`COLUMNS`."""
+    entries: tuple[Entry, ...]
+    """The records behind it, in the order of their first rows."""
+
+
+def load(folders: Sequence[Path]) -> Loaded:
+    """Read every record of the folders; the same key in two of them counts once.
+
+    Raises ``DataError`` for a folder that holds no records.
+    """
+    entries = _tell_apart(_read(folders))
+    table = [row for entry in entries for row in _rows(entry)]
+    table += worst_cases([(entry.record, entry.labels) for entry in entries])
+    results = _typed(sorted(table, key=_position))
+    place = {key: i for i, key in reversed(list(enumerate(results["key"])))}
+    return Loaded(results, tuple(sorted(entries, key=lambda e: (place.get(e.record.key, -1), e.record.key))))
+
+
+def _read(folders: Sequence[Path]) -> list[Entry]:
+    if not folders:
+        raise DataError("expected at least one run folder with records/, got none; name the folder of a run")
+    found: dict[str, Entry] = {}
+    for folder in map(Path, folders):
+        records = list(Store(folder).records())
+        if not records:
+            raise DataError(
+                f"expected a run folder with records/, got {folder}; "
+                + (
+                    "run an experiment first"
+                    if folder.is_dir()
+                    else "there is no such folder, check its name"
+                )
+            )
+        for record in records:
+            earlier = found.get(record.key)
+            # radii can be added to a record after it was measured: the copy that knows more of them counts
+            if earlier is None or len(record.summary) > len(earlier.record.summary):
+                found[record.key] = Entry(record, _word(folder.resolve().name), _labels(record))
+    return list(found.values())
+
+
+def _labels(record: Record) -> dict[str, Any]:
+    labels = record.labels
+    return {
+        **{name: _word(labels.get(name)) for name in ("model", "arch", "regularizer", "data")},
+        **{name: _word(labels.get(name), "none") for name in ("defense", "access", "perturbation", "norm")},
+        "family": _word(labels.get("family")),
+        "params": json.dumps(labels.get("params") or {}, sort_keys=True),
+        "defense_params": json.dumps(labels.get("defense_params") or {}, sort_keys=True),
+        **{name: labels.get(name) for name in ("eps", "severity", "seed", "train_seed")},
+    }
+
+
+def _word(value: Any, absent: str = "unknown") -> str:
+    return absent if value is None or not str(value).strip() else str(value)
+
+
+def _rows(entry: Entry) -> list[dict[str, Any]]:
+    record, labels = entry.record, entry.labels
+    return [
+        {
+            **labels,
+            "eps": labels["eps"] if measurement.eps is None else measurement.eps,
+            "metric": measurement.metric,
+            **{name: getattr(measurement, name) for name in ("value", "ci_low", "ci_high", "n")},
+            "seconds": record.provenance.get("seconds"),
+            "checks": verdict_text(record.checks),
+            "key": record.key,
+            "run": entry.run,
+        }
+        for measurement in record.summary
+    ]
+
+
+def _typed(table: list[dict[str, Any]]) -> pd.DataFrame:
+    frame = pd.DataFrame(table, columns=list(COLUMNS))
+    return frame.astype({name: _TYPES.get(name, "str") for name in COLUMNS})
+
+
+def _position(row: dict[str, Any]) -> tuple[tuple[float, str], ...]:
+    """Order rows by ``_SORTED_BY``: known words in their own order, then the others by the alphabet."""
+    fields = {**row, "computed": row["key"] == "none"}
+    return tuple(_place(name, fields[name]) for name in _SORTED_BY)
+
+
+def _place(column: str, value: Any) -> tuple[float, str]:
+    if value is None:
+        return (-1.0, "")
+    if not isinstance(value, str):
+        return (float(value), "")
+    order = _ORDERS.get(column, ())
+    return (float(order.index(value) if value in order else len(order)), value)
+
+
+def _tell_apart(entries: list[Entry]) -> list[Entry]:
+    """Rename models, data sets, defenses and perturbations that share a name and are not the same."""
+    for rename in (_models, _data, _defenses, _perturbations, _the_rest):
+        names = rename(entries)
+        entries = [Entry(e.record, e.run, {**e.labels, **names.get(e.record.key, {})}) for e in entries]
+    return entries
+
+
+_Names = dict[str, dict[str, str]]
+
+
+def _models(entries: list[Entry]) -> _Names:
+    return _by_hash(entries, "model", lambda e: str(e.record.labels.get("model_key") or "unknown"))
+
+
+def _data(entries: list[Entry]) -> _Names:
+    return _by_hash(entries, "data", lambda e: content_key(e.record.spec.get("data") or {}))
+
+
+def _by_hash(entries: list[Entry], column: str, identity: Callable[[Entry], str]) -> _Names:
+    meant: dict[str, set[str]] = defaultdict(set)
+    for entry in entries:
+        meant[entry.labels[column]].add(identity(entry))
+    return {
+        entry.record.key: {column: f"{entry.labels[column]} [{identity(entry)[:6]}]"}
+        for entry in entries
+        if len(meant[entry.labels[column]]) > 1
+    }
+
+
+def _defenses(entries: list[Entry]) -> _Names:
+    defended = [entry for entry in entries if entry.labels["defense"] != "none"]
+    settings = {
+        entry.record.key: {
+            **(entry.record.labels.get("defense_params") or {}),
+            **{name: entry.record.spec[name] for name in ("draws", "pool") if name in entry.record.spec},
+            **_version(entry, "defense"),
+        }
+        for entry in defended
+    }
+    return _by_params(defended, "defense", settings, lambda e: e.labels["defense"], lambda e: None)
+
+
+def _perturbations(entries: list[Entry]) -> _Names:
+    perturbed = [entry for entry in entries if entry.labels["perturbation"] != "none"]
+    settings = {entry.record.key: {**entry.params, **_version(entry, "perturbation")} for entry in perturbed}
+    return _by_params(
+        perturbed,
+        "perturbation",
+        settings,
+        lambda e: (e.labels["perturbation"], e.labels["norm"]),
+        lambda e: (e.labels["eps"], e.labels["severity"]),
+    )
+
+
+def _by_params(
+    entries: list[Entry],
+    column: str,
+    settings: dict[str, dict[str, Any]],
+    name: Callable[[Entry], object],
+    strength: Callable[[Entry], object],
+) -> _Names:
+    """Show, in every use of a name, the parameters that differ between settings of the same strength."""
+    groups: dict[object, dict[object, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for entry in entries:
+        groups[name(entry)][strength(entry)].append(settings[entry.record.key])
+    shown = {
+        group: sorted({parameter for same in by_strength.values() for parameter in differing(same)})
+        for group, by_strength in groups.items()
+    }
+    return {
+        entry.record.key: {
+            column: with_params(entry.labels[column], settings[entry.record.key], shown[name(entry)])
+        }
+        for entry in entries
+    }
+
+
+def _version(entry: Entry, part: str) -> dict[str, Any]:
+    described = entry.record.spec.get(part)
+    return {"version": described["version"]} if isinstance(described, dict) and "version" in described else {}
+
+
+def _the_rest(entries: list[Entry]) -> _Names:
+    """Put a piece of the key behind what still looks the same, whatever it is that differs."""
+    looks: dict[object, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        looks[tuple(value for name, value in entry.labels.items() if not name.endswith("params"))].append(
+            entry
+        )
+    return {
+        entry.record.key: {"perturbation": f"{entry.labels['perturbation']} [{entry.record.key[:6]}]"}
+        for same in looks.values()
+        if len(same) > 1
+        for entry in same
+    }

@@ -1,0 +1,41 @@
+"""Step once along the sign of the gradient (FGSM).
+
+Paper: Goodfellow, Shlens and Szegedy 2015, arXiv 1412.6572, section 4:
+``x_adv = clip(x + ε sign(∇ₓ J(x, y)))``; with ``norm="l2"`` the step is ``ε ∇J / ‖∇J‖₂``.
+
+Reaches the closed-form optimum on a linear model with two classes: it flips exactly the examples whose margin
+is below ε (tolerance: float32 rounding, 1e-6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from robust_eval.attacks._ascent import ascend
+from robust_eval.classifier import Classifier
+from robust_eval.methods import Attack
+from robust_eval.registry import register
+from robust_eval.rng import Rng
+from robust_eval.types import AttackResult, Images, Labels, Pixels, Threat
+
+__all__ = ["FGSM"]
+
+
+@register("attack", "fgsm")
+@dataclass(frozen=True, kw_only=True)
+class FGSM(Attack):
+    """Fast gradient sign method."""
+
+    eps: Pixels = 8 / 255
+    """Radius and length of the step, in units of the [0, 1] pixel range."""
+    norm: Literal["linf", "l2"] = "linf"
+
+    @property
+    def threat(self) -> Threat:
+        """The ball of radius ``eps``."""
+        return Threat(self.norm, self.eps)
+
+    def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
+        """Attack a batch [n,c,h,w] in [0, 1] that the model classifies correctly."""
+        return ascend(model, x, y, start=x, threat=self.threat, steps=1, step_size=self.eps, rng=rng)

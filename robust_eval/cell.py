@@ -1,0 +1,142 @@
+"""What is measured, as data: one cell is one model x defense x access x perturbation x data x seed.
+
+A cell's key is a hash of everything that decides its numbers. The record of a cell is stored under that key,
+so resuming, caching and sharing work among machines are one thing: run the cells that have no record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from robust_eval.data import Examples
+from robust_eval.methods import Attack, Corruption, Defense
+from robust_eval.registry import describe
+
+__all__ = ["SCHEMA", "Access", "Cell", "Data", "ModelSource", "content_key"]
+
+SCHEMA = 1
+"""Version of what a record holds; raised when its meaning changes."""
+
+Access = Literal["none", "transfer", "adaptive"]
+"""What the attacker of a defended model sees: ``transfer`` is the undefended base, ``adaptive`` the whole."""
+
+
+@runtime_checkable
+class ModelSource(Protocol):
+    """Where a model comes from; loading it is the workbench's business."""
+
+    @property
+    def name(self) -> str:
+        """What the reader calls it."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides its weights: a recipe, or the hash of a file."""
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """``arch``, ``regularizer`` and ``train_seed`` for the report."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The images a cell is measured on, and the training images that a defense may mix with."""
+
+    name: str
+    examples: Examples
+    pool: Examples | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing to measure."""
+
+    model: ModelSource
+    data: Data
+    perturbation: Attack | Corruption | None = None
+    """``None`` measures the clean images."""
+    defense: Defense | None = None
+    access: Access = "none"
+    seed: int = 0
+    draws: int = 10
+    """Fresh draws over which a stochastic model is scored."""
+    score_at: tuple[float, ...] = field(default=(), compare=False)
+    """Radii at which a minimal-norm attack is scored from its distances: not part of the key, since they cost
+    nothing and can be added to a record later."""
+
+    @property
+    def family(self) -> str:
+        """Clean, attack or corruption."""
+        if self.perturbation is None:
+            return "clean"
+        return describe(self.perturbation).kind
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """Everything that decides the numbers, as plain data."""
+        return {
+            "schema": SCHEMA,
+            "model": self.model.identity,
+            "data": {"fingerprint": self.data.examples.fingerprint, "n": len(self.data.examples)},
+            "perturbation": _described(self.perturbation),
+            "defense": _described(self.defense),
+            "pool": self.data.pool.fingerprint if self.defense is not None and self.data.pool else None,
+            "access": self.access,
+            "seed": self.seed,
+            "draws": self.draws if self.defense is not None else None,
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 of the spec: the cell's name on disk."""
+        return content_key(self.spec)
+
+    @cached_property
+    def labels(self) -> dict[str, Any]:
+        """The words and numbers a report shows for this cell, one for each of its columns."""
+        attack = self.perturbation if isinstance(self.perturbation, Attack) else None
+        params = {} if self.perturbation is None else describe(self.perturbation).params
+        return {
+            "model": self.model.name,
+            **self.model.labels,
+            "defense": "none" if self.defense is None else describe(self.defense).name,
+            "defense_params": {} if self.defense is None else describe(self.defense).params,
+            "access": self.access,
+            "data": self.data.name,
+            "family": self.family,
+            "perturbation": "none" if self.perturbation is None else describe(self.perturbation).name,
+            "params": params,
+            "norm": attack.threat.norm if attack else "none",
+            "eps": attack.threat.eps if attack else None,
+            "severity": params.get("severity") if self.family == "corruption" else None,
+            "seed": self.seed,
+            "model_key": content_key(self.model.identity),
+        }
+
+    def __str__(self) -> str:
+        labels = self.labels
+        parts = [labels["model"]]
+        if self.defense is not None:
+            parts.append(f"{labels['defense']} ({self.access})" if self.access != "none" else labels["defense"])
+        what = "clean" if self.perturbation is None else labels["perturbation"]
+        if labels["severity"] is not None:
+            what += f" severity {labels['severity']}"
+        elif labels["eps"] is not None:
+            what += f" {labels['norm']} {labels['eps'] * 255:.3g}/255" if labels["norm"] == "linf" else (
+                f" {labels['norm']} {labels['eps']:.3g}"
+            )
+        return " · ".join([*parts, what])
+
+
+def content_key(spec: dict[str, Any]) -> str:
+    """Return the sha256 of plain data in canonical JSON."""
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _described(method: object | None) -> dict[str, Any] | None:
+    return None if method is None else describe(method)._asdict()

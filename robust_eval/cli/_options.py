@@ -1,0 +1,72 @@
+"""What several commands share: options, and the translation of their text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+
+from robust_eval.errors import ConfigError
+
+__all__ = ["BatchSize", "Device", "Settings", "apply_settings", "pick_device", "settings", "split_names"]
+
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto takes a GPU where there is one.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time; bounds memory, never changes a result.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME.FIELD=VALUE", help="Set a field of a method, e.g. pgd.steps=100. Repeatable."),
+]
+
+
+def pick_device(name: str) -> str:
+    """Return a torch device name; raises ``ConfigError`` for one that is not there."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {name}: there are {torch.cuda.device_count()} GPUs here; use --device cpu")
+    return name
+
+
+def split_names(text: str) -> list[str]:
+    """Return the names in a comma-separated list; ``none`` and an empty text are no names."""
+    names = [name.strip() for name in text.split(",")]
+    return [name for name in names if name and name != "none"]
+
+
+def settings(given: Iterable[str] | None) -> dict[str, dict[str, Any]]:
+    """Return ``NAME.FIELD=VALUE`` options as fields by method name; values are read as TOML, else as text."""
+    import tomllib
+
+    fields: dict[str, dict[str, Any]] = {}
+    for item in given or ():
+        target, equals, text = item.partition("=")
+        name, dot, field = target.strip().partition(".")
+        if not (equals and dot and name and field):
+            raise ConfigError(f"--set: expected NAME.FIELD=VALUE such as pgd.steps=100, got {item!r}")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        fields.setdefault(name, {})[field] = value
+    return fields
+
+
+def apply_settings(
+    tables: Iterable[dict[str, Any]], fields: dict[str, dict[str, Any]], *, also: Iterable[str] = ()
+) -> None:
+    """Put the fields into the method tables of their name; raises ``ConfigError`` for a name that none has."""
+    tables = list(tables)
+    names = {table["name"] for table in tables} | set(also)
+    for name, values in fields.items():
+        if name not in names:
+            raise ConfigError(f"--set: {name!r} is not part of this run; it has {', '.join(sorted(names))}")
+        for table in tables:
+            if table["name"] == name:
+                table.update(values)

@@ -1,0 +1,83 @@
+"""How a run is shown: one live line with the time left on a terminal, one line a cell otherwise."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from robust_eval.cell import Cell
+from robust_eval.record import Record
+from robust_eval.run import Failure
+
+__all__ = ["Display"]
+
+
+class Display:
+    """Shows the progress of a run; use it as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.live = console.is_terminal
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not self.live,
+        )
+        self._cells = self._bar.add_task("cells", total=None)
+        self._training = self._bar.add_task("", total=1.0, visible=False)
+        self._done = 0
+        self._total = 0
+        self._trained: set[str] = set()
+
+    def __enter__(self) -> Display:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def start(self, total: int, found: int) -> None:
+        """Tell how many cells there are and how many have a record."""
+        self._total, self._done = total, found
+        known = f", {found} have a record" if found else ""
+        self.console.print(f"{total} cells{known}", highlight=False)
+        self._bar.update(self._cells, total=total - found, completed=0)
+
+    def training(self, name: str, fraction: float, text: str) -> None:
+        """Tell how far the training of a model is."""
+        self._bar.update(self._training, description=f"training {name}: {text}", completed=fraction, visible=fraction < 1)
+        if fraction >= 1 and name not in self._trained:
+            self._trained.add(name)
+            self.console.print(f"trained {name}: {text}", highlight=False, markup=False)
+
+    def begin(self, cell: Cell) -> None:
+        """Tell which cell is measured now."""
+        self._bar.update(self._cells, description=str(cell)[:60])
+
+    def finish(self, cell: Cell, record: Record) -> None:
+        """Tell that a cell is done."""
+        self._done += 1
+        self._bar.advance(self._cells)
+        if not self.live:
+            first = record.summary[0]
+            value = "none" if first.value is None else f"{first.value:.3f}"
+            flags = "".join(f"  {c.verdict}: {c.name}" for c in record.checks if c.verdict != "ok")
+            seconds = record.provenance["seconds"]
+            line = f"[{self._done}/{self._total}] {cell}: {first.metric} {value} (n={first.n}, {seconds:.1f} s){flags}"
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def fail(self, failure: Failure) -> None:
+        """Tell that a cell failed; the run goes on."""
+        self._done += 1
+        self._bar.advance(self._cells)
+        self.console.print(f"failed: {failure.cell}: {failure.error}", style="red", highlight=False, markup=False)

@@ -1,0 +1,54 @@
+"""``robust-eval list``: what there is to choose from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["list_methods"]
+
+
+def list_methods(
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="attack, corruption, defense, regularizer, architecture, data or experiment. Default: all."),
+    ] = None,
+    long: Annotated[bool, typer.Option("--long", help="Print each method's card.")] = False,
+) -> int:
+    """List the registered methods with their fields and defaults."""
+    import dataclasses
+    from typing import get_args
+
+    import defenses  # noqa: F401 - registers the methods
+    import trainers  # noqa: F401
+    from robust_eval.config import named_experiments
+    from robust_eval.errors import UnknownNameError
+    from robust_eval.registry import Kind, card, find, names
+
+    kinds = [*get_args(Kind), "experiment"]
+    if kind is not None and kind not in kinds:
+        raise UnknownNameError("kind", kind, kinds)
+    for each in kinds if kind is None else [kind]:
+        print(f"{each}:")
+        for name in named_experiments() if each == "experiment" else names(each):
+            if each == "experiment":
+                print(f"  {name}")
+                continue
+            cls = find(each, name)
+            fields = [f"{f.name}={_default(f)}" for f in dataclasses.fields(cls)]
+            print(f"  {name}({', '.join(fields)})")
+            if long:
+                print("\n".join(f"      {line}".rstrip() for line in card(each, name).splitlines()) + "\n")
+    return 0
+
+
+def _default(field: object) -> str:
+    """The field's default as one would type it."""
+    import dataclasses
+
+    assert isinstance(field, dataclasses.Field)
+    value = field.default
+    if value is dataclasses.MISSING:
+        return "?"
+    return f"{value:.4g}" if isinstance(value, float) else repr(value)

@@ -1,0 +1,28 @@
+"""``robust-eval report``: the comparison report again, from records alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["report"]
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One or several run folders.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write. Default: report/ in the first run.")] = None,
+) -> int:
+    """Rebuild the comparison report over runs, computing nothing."""
+    from rich.console import Console
+
+    import reports
+    from robust_eval.cli._execute import run_folder
+
+    folder = run_folder(out or runs[0] / "report")
+    console = Console()
+    written = reports.write(runs, folder)
+    console.print(reports.terminal(written.results))
+    console.print(f"report: {folder / 'index.html'}", highlight=False, markup=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,43 @@
+"""``robust-eval run``: an experiment from its file to its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robust_eval.cli._options import BatchSize, Device
+
+__all__ = ["run"]
+
+
+def run(
+    experiment: Annotated[
+        str | None,
+        typer.Argument(
+            help="An experiment file, the name of a shipped experiment, or a run folder to go on with. "
+            "Left out: the run folder given by --out, else the shipped quickstart.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; an existing one is continued. Default: runs/NAME.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and their keys; train nothing.")] = False,
+    device: Device = "auto",
+    batch_size: BatchSize = 128,
+) -> int:
+    """Train, attack, corrupt and report what an experiment says; what has a record already is not repeated."""
+    import defenses  # noqa: F401 - registers the methods an experiment may name
+    import trainers  # noqa: F401
+    from robust_eval.cli._execute import execute
+    from robust_eval.config import read
+
+    if experiment is not None and (Path(experiment) / "experiment.toml").is_file():
+        out = out or Path(experiment)
+        experiment = str(Path(experiment) / "experiment.toml")
+    if experiment is None and out is not None and (out / "experiment.toml").is_file():
+        experiment = str(out / "experiment.toml")
+    parsed = read(experiment or "quickstart")
+    folder = out or Path("runs") / parsed.frame.name
+    return execute(parsed, folder, device=device, batch_size=batch_size, dry_run=dry_run)

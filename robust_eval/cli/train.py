@@ -1,0 +1,57 @@
+"""``robust-eval train``: one recipe, one model, one card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from robust_eval.cli._options import Device, Settings
+
+__all__ = ["train"]
+
+
+def train(
+    regularizer: Annotated[str, typer.Option(help="Registered name, e.g. mixup.")],
+    arch: Annotated[str, typer.Option(help="Registered architecture, e.g. preact_resnet18.")],
+    data: Annotated[str, typer.Option(help="A named set, or a .npz file or folder with a train split.")],
+    epochs: Annotated[float, typer.Option(help="Budget: passes over the training data in network evaluations.")] = 30.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="Run folder; the weights go to its checkpoints/.")] = Path("runs/train"),
+    set_: Settings = None,
+    device: Device = "auto",
+) -> int:
+    """Train one model. --set reaches the regularizer, the architecture and the recipe (recipe.lr=0.05)."""
+    from rich.console import Console
+
+    import trainers
+    from robust_eval.cli._execute import run_folder
+    from robust_eval.cli._options import apply_settings, pick_device, settings
+    from robust_eval.cli._progress import Display
+    from robust_eval.config import models, parse
+    from robust_eval.model_source import RecipeModel
+    from robust_eval.run import trained_model
+    from robust_eval.store import Store
+
+    methods: list[dict[str, Any]] = [{"name": regularizer}, {"name": arch}]
+    fields = settings(set_)
+    apply_settings(methods, fields, also=["recipe"])
+    recipe = {"epochs": epochs, "seed": seed, **fields.get("recipe", {})}
+    table = {"regularizer": methods[0], "architecture": methods[1], **recipe}
+    experiment = parse({"data": {"name": data}, "train": [table]}, where="train", folder=Path.cwd())
+    (source,) = models(experiment)
+    assert isinstance(source, RecipeModel)
+    console = Console()
+    store = Store(run_folder(out))
+    with Display(console) as display:
+        path = trained_model(
+            source,
+            store,
+            train=trainers.train,
+            device=pick_device(device),
+            report=lambda fraction, text: display.training(source.name, fraction, text),
+        )
+    console.print(f"weights: {path}\ncard:    {path.with_suffix('.json')}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"next:    robust-eval evaluate {path} --data {data}", highlight=False, markup=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,42 @@
+"""The errors a user can cause: each carries one message that says what was expected, what came, and the fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["CheckpointError", "ConfigError", "DataError", "RobustEvalError", "UnknownNameError", "near"]
+
+
+class RobustEvalError(Exception):
+    """Base of every error meant for the user: printed without a traceback, exit code 2."""
+
+
+class ConfigError(RobustEvalError):
+    """An experiment file, an option or a method's field is wrong. One line for each problem found."""
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class UnknownNameError(ConfigError):
+    """A name that nothing is registered under; the message suggests the nearest one and lists the rest."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        super().__init__(f"unknown {kind} {name!r}{near(name, known)}; known: {', '.join(known)}")
+
+
+class DataError(RobustEvalError):
+    """Images or labels that cannot be evaluated: missing, empty, out of range, not finite."""
+
+
+class CheckpointError(RobustEvalError):
+    """Weights that cannot be read safely or do not fit the architecture."""
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the closest known name, or an empty string when none is close."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,125 @@
+"""Measure one cell: perturb the images, re-measure everything, and write down a row per example.
+
+The evaluator trusts nobody. Box, norm and success are measured here, in float32 pixels and fp32 logits, on what
+an attack hands back. *Robust* means classified correctly before and after the attack; only clean-correct examples
+are attacked.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from robust_eval import checks
+from robust_eval.cell import Cell
+from robust_eval.metrics import accuracy, median_distance, score_within
+from robust_eval.methods import Attack
+from robust_eval.record import Measurement, Record
+from robust_eval.rng import Rng
+from robust_eval.types import Threat
+from robust_eval.workbench import Perturbed, Scored, Workbench
+
+__all__ = ["evaluate", "rescored", "summarise"]
+
+
+def evaluate(cell: Cell, bench: Workbench) -> Record:
+    """Return the record of a cell. The same cell gives the same record, apart from its provenance."""
+    started = time.perf_counter()
+    x, y = bench.images(cell.data)
+    rng = Rng(cell.seed).for_batch(len(x))
+    clean = bench.clean(cell)
+    perturbed = bench.perturbed(cell)
+    violated = torch.zeros_like(perturbed.attacked)
+    if isinstance(cell.perturbation, Attack):
+        violated = checks.violations(x, perturbed.x, cell.perturbation.threat)
+        perturbed = perturbed._replace(x=torch.where(violated.view(-1, 1, 1, 1), x, perturbed.x))
+    scored = clean if cell.perturbation is None else bench.score(cell, perturbed.x, y, rng.child("score"))
+
+    rows = _rows(cell, x, y, clean, scored, perturbed)
+    verdicts = [*bench.model_checks(cell)]
+    if isinstance(cell.perturbation, Attack):
+        verdicts.append(checks.constraint(violated))
+        verdicts.append(checks.zero_gradient(perturbed.zero_gradients, perturbed.bad_gradients, perturbed.attacked))
+    return Record(
+        key=cell.key,
+        spec=cell.spec,
+        labels=cell.labels,
+        summary=summarise(cell, rows),
+        checks=tuple(verdicts),
+        provenance=_provenance(cell, bench, rows, time.perf_counter() - started + perturbed.seconds_saved),
+        rows=rows,
+    )
+
+
+def summarise(cell: Cell, rows: pd.DataFrame) -> tuple[Measurement, ...]:
+    """Return the numbers of a cell, computed from its rows alone."""
+    attack = cell.perturbation if isinstance(cell.perturbation, Attack) else None
+    if attack is not None and attack.minimal_norm:
+        at_radii = [accuracy(score_within(rows, eps), eps=eps) for eps in cell.score_at]
+        return (*at_radii, median_distance(rows))
+    eps = attack.threat.eps if attack else None
+    numbers = [accuracy(rows["score"], eps=eps)]
+    if "majority" in rows:
+        numbers.append(accuracy(rows["majority"], metric="accuracy_majority", eps=eps))
+        numbers.append(accuracy(rows["worst"], metric="accuracy_worst_of_k", eps=eps))
+    return tuple(numbers)
+
+
+def rescored(record: Record, cell: Cell) -> Record:
+    """Return the record of a finished cell with the names and radii asked for now, recomputed from its rows."""
+    radii = {m.eps for m in record.summary if m.metric == "accuracy" and m.eps is not None}
+    widened = Cell(
+        **{name: getattr(cell, name) for name in cell.__dataclass_fields__ if name != "score_at"},
+        score_at=tuple(sorted({*radii, *cell.score_at})),
+    )
+    summary = summarise(widened, record.rows)
+    return Record(
+        record.key, record.spec, cell.labels, summary, record.checks, record.provenance, record.rows
+    )
+
+
+def _rows(cell: Cell, x: torch.Tensor, y: torch.Tensor, clean: Scored, scored: Scored, found: Perturbed) -> pd.DataFrame:
+    threat = cell.perturbation.threat if isinstance(cell.perturbation, Attack) else Threat("l2", None)
+    columns: dict[str, Any] = {
+        "index": np.arange(len(x)),
+        "label": y,
+        "clean_prediction": clean.prediction,
+        "prediction": scored.prediction,
+        "confidence": scored.confidence,
+        "clean_score": clean.score,
+        "score": scored.score,
+        "attacked": found.attacked,
+        "distance": threat.distance(x, found.x),
+        "distance_linf": Threat("linf", None).distance(x, found.x),
+        "distance_l2": Threat("l2", None).distance(x, found.x),
+        "step": found.step,
+        "forwards": found.forwards,
+        "backwards": found.backwards,
+    }
+    if scored.worst is not None:
+        columns |= {"majority": (scored.prediction == y).double(), "worst": scored.worst}
+    return pd.DataFrame({k: v.cpu().numpy() if isinstance(v, torch.Tensor) else v for k, v in columns.items()})
+
+
+def _provenance(cell: Cell, bench: Workbench, rows: pd.DataFrame, seconds: float) -> dict[str, Any]:
+    return {
+        "seconds": round(seconds, 4),
+        "forwards": int(rows["forwards"].sum()),
+        "backwards": int(rows["backwards"].sum()),
+        "device": str(bench.device),
+        "precision": "fp32",
+        "batch_size": bench.batch_size,
+        "weights_sha256": bench.weights_sha256(cell),
+        "versions": {
+            "robust-eval": version("robust-eval"),
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }

@@ -1,0 +1,120 @@
+"""What each kind of method must be able to do.
+
+A *method* (attack, corruption, defense, architecture, regularizer) is a frozen dataclass whose fields are the
+hyper-parameters of its paper, with the paper's defaults, and it has one algorithm method.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal, NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from robust_eval.classifier import Classifier
+from robust_eval.data import Examples
+from robust_eval.rng import Rng
+from robust_eval.types import AttackResult, Images, Labels, Norm, Severity, StochasticModule, Threat
+
+__all__ = ["Architecture", "Attack", "Corruption", "Defense", "Regularizer", "Stage"]
+
+
+class Attack(ABC):
+    """A search for a small perturbation that changes the prediction. Subclasses are frozen dataclasses."""
+
+    minimal_norm: ClassVar[bool] = False
+    """True if the attack looks for the smallest perturbation and has no ``eps`` field."""
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+
+    @property
+    @abstractmethod
+    def threat(self) -> Threat:
+        """The ball this attack stays in."""
+
+    @abstractmethod
+    def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
+        """Attack a batch that the model classifies correctly; ``rng`` carries one row per example."""
+
+    def __call__(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> Images:
+        """Return ``x_adv`` for a batch of images in [0, 1] [n,c,h,w] with labels [n].
+
+        Examples that the model already misclassifies are handed back untouched.
+        """
+        rng = rng.for_batch(len(x))
+        if not len(x):
+            return x.clone()
+        x_adv = x.clone()
+        with model.frozen():
+            correct = model.logits(x, rng=rng.child("clean")).argmax(1) == y
+            if correct.any():
+                x_adv[correct] = self.run(model, x[correct], y[correct], rng=rng.select(correct)).x_adv
+        return x_adv
+
+
+class Corruption(ABC):
+    """A change of the image that nobody optimised: noise, blur, weather, compression."""
+
+    severity: Severity
+    group: ClassVar[str]
+    """noise, blur, weather or digital."""
+
+    @abstractmethod
+    def apply(self, x: Images, *, rng: Rng) -> Images:
+        """Corrupt a batch; the result may leave [0, 1] and is clipped by the caller."""
+
+    def __call__(self, x: Images, *, rng: Rng) -> Images:
+        """Return the corrupted batch [n,c,h,w], clipped to [0, 1], on the device and in the dtype of ``x``."""
+        if not len(x):
+            return x.clone()
+        return self.apply(x, rng=rng.for_batch(len(x))).clamp(0, 1).to(x.dtype)
+
+
+class Defense(ABC):
+    """A change of how a trained model is used at test time. Subclasses are frozen dataclasses."""
+
+    @abstractmethod
+    def wrap(self, network: nn.Module, pool: Examples) -> StochasticModule:
+        """Return a module that maps images in [0, 1] to the log of its averaged probabilities.
+
+        It is differentiable, and its draws are set through ``redraw``. ``pool`` is training data with labels.
+        """
+
+
+class Architecture(ABC):
+    """A family of networks. Subclasses are frozen dataclasses whose fields are width, depth and the like."""
+
+    head: ClassVar[str] = "linear.weight"
+    """Name of the weight whose first dimension is the number of classes."""
+
+    @abstractmethod
+    def build(self, *, channels: int, classes: int) -> nn.Module:
+        """Return a freshly initialised staged network for images with ``channels`` channels."""
+
+
+class Stage(NamedTuple):
+    """One part of a training recipe."""
+
+    regularizer: Regularizer
+    share: float
+    """Fraction of the recipe's network evaluations spent here, in (0, 1]."""
+    hand_over: Literal["last", "best"] = "last"
+    """Which weights the next stage starts from: the last ones, or those with the best validation accuracy."""
+
+
+class Regularizer(ABC):
+    """A training loss that shapes what a network learns. Subclasses are frozen dataclasses."""
+
+    @abstractmethod
+    def loss(
+        self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float
+    ) -> Float[Tensor, ""]:
+        """Return the scalar loss of a batch; ``progress`` in [0, 1] is how much of the training is done."""
+
+    def evaluations(self, n: int) -> int:
+        """How many images pass through the network for a batch of ``n`` (an attack inside the loss counts)."""
+        return n
+
+    def stages(self) -> list[Stage]:
+        """The stages this method trains in; one, unless it is a schedule of others."""
+        return [Stage(self, 1.0)]

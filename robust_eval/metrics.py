@@ -1,0 +1,71 @@
+"""Numbers computed from per-example rows, each with its 95 % interval."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binom, norm
+
+from robust_eval.record import Measurement
+
+__all__ = ["Interval", "accuracy", "median_distance", "score_within", "wilson"]
+
+Z = float(norm.ppf(0.975))
+
+
+class Interval(NamedTuple):
+    """A 95 % confidence interval."""
+
+    low: float
+    high: float
+
+
+def wilson(successes: float, n: int) -> Interval:
+    """Return Wilson's score interval for a rate (Wilson 1927); equals scipy's for whole numbers of successes.
+
+    ``successes`` may be fractional: the mean over draws of a stochastic model.
+    """
+    rate = successes / n
+    centre = (rate + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * math.sqrt(rate * (1 - rate) / n + Z**2 / (4 * n**2))
+    # at rate 0 and 1 the bound is exactly 0 and 1, which rounding may miss
+    return Interval(0.0 if rate == 0 else centre - half, 1.0 if rate == 1 else centre + half)
+
+
+def accuracy(score: pd.Series[float], *, metric: str = "accuracy", eps: float | None = None) -> Measurement:
+    """Return the mean of per-example scores in [0, 1] with Wilson's interval."""
+    total, n = float(score.sum()), len(score)
+    low, high = wilson(total, n)
+    return Measurement(metric, total / n, low, high, n, eps)
+
+
+def score_within(rows: pd.DataFrame, eps: float) -> pd.Series[float]:
+    """Return per-example scores against a minimal-norm attack that may spend ``eps``.
+
+    An example counts with its perturbed score where the perturbation found is within the radius, else with
+    its clean one. Distances are met with a tolerance of 1e-6, the rounding of float32 pixels.
+    """
+    return rows["score"].where(rows["distance"] <= eps + 1e-6, rows["clean_score"])
+
+
+def median_distance(rows: pd.DataFrame) -> Measurement:
+    """Return the median distance over the attacked examples; ``None`` where most of them resisted.
+
+    The interval is the exact one for a median, between two order statistics.
+    """
+    attacked = rows[rows["attacked"]]
+    found = attacked["distance"].where(attacked["step"] >= 0, np.inf)
+    ordered = np.sort(found.to_numpy(dtype=float))
+    n = len(ordered)
+    if not n:
+        return Measurement("median_distance", None, None, None, 0)
+    below = int(binom.ppf(0.025, n, 0.5))
+    value, low, high = float(np.median(ordered)), ordered[max(below - 1, 0)], ordered[min(n - below, n - 1)]
+    return Measurement("median_distance", *(_number(v) for v in (value, low, high)), n)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

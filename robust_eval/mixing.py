@@ -1,0 +1,93 @@
+"""Mixes images and their targets: the arithmetic that training and test time share.
+
+Everything here is a pure function of its arguments. ``lam`` always weights the first sample. A target is
+a row of class probabilities, and both losses are affine in it, so mixing targets and mixing losses are
+the same thing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from robust_eval.types import Labels, Logits
+
+__all__ = [
+    "Box",
+    "binary_cross_entropy",
+    "mix",
+    "random_box",
+    "soft_cross_entropy",
+    "soft_targets",
+    "sum_augment",
+]
+
+Rows = Float[Tensor, "n *shape"]
+"""Images, feature maps or targets: whatever has one row for each example."""
+FewerRows = Float[Tensor, "s *shape"]
+Targets = Float[Tensor, "n k"]
+
+
+def mix(x: Rows, x_other: Rows, lam: float | Float[Tensor, " n"]) -> Rows:
+    """Return ``lam * x + (1 - lam) * x_other``, with one ``lam`` for all rows or one for each."""
+    λ = lam.view(-1, *[1] * (x.ndim - 1)) if isinstance(lam, Tensor) else lam
+    return λ * x + (1 - λ) * x_other
+
+
+def soft_targets(y: Labels, classes: int) -> Targets:
+    """Return labels as rows of probabilities, all of it on the true class."""
+    return functional.one_hot(y.long(), classes).float()
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels to be replaced: ``x[..., box.rows, box.columns]``."""
+
+    rows: slice
+    columns: slice
+    kept: float
+    """Fraction of the picture outside the box, in [0, 1]: the weight of the picture that is kept."""
+
+
+def random_box(h: int, w: int, lam: float, generator: torch.Generator) -> Box:
+    """Draw CutMix's box: about ``1 - lam`` of the area, centred on a uniform pixel and clipped at the border.
+
+    Its sides are even, and the clipping only ever shrinks it: use ``kept``, not ``lam``, to mix the targets.
+    """
+    side = math.sqrt(1 - lam)
+    row = int(torch.randint(h, (), generator=generator))
+    column = int(torch.randint(w, (), generator=generator))
+    tall, wide = int(h * side) // 2, int(w * side) // 2
+    top, bottom = max(row - tall, 0), min(row + tall, h)
+    left, right = max(column - wide, 0), min(column + wide, w)
+    kept = 1 - (bottom - top) * (right - left) / (h * w)
+    return Box(slice(top, bottom), slice(left, right), kept)
+
+
+def sum_augment(x: Rows, k: int) -> FewerRows:
+    """Average ``k`` rows into one: ``x'[i] = 1/k sum_j x[i + j s]`` with ``s = n // k``.
+
+    The last ``n - k s`` rows are left out. Give it images and targets alike. Raises ``ValueError`` unless
+    ``1 <= k <= n``.
+    """
+    if not 1 <= k <= len(x):
+        raise ValueError(f"expected 1 <= k <= {len(x)}, the number of rows to average, got k={k}")
+    s = len(x) // k
+    return x[: k * s].reshape(k, s, *x.shape[1:]).mean(0)
+
+
+def soft_cross_entropy(logits: Logits, targets: Targets) -> Float[Tensor, ""]:
+    """Return the mean over the batch of ``-sum_c t_c log softmax(logits)_c``."""
+    return functional.cross_entropy(logits, targets)
+
+
+def binary_cross_entropy(logits: Logits, targets: Targets) -> Float[Tensor, ""]:
+    """Return the mean over batch and classes of ``-t log p - (1 - t) log(1 - p)``, ``p = sigmoid(logits)``.
+
+    Averaged over n classes, its gradient is about n times smaller than that of the cross-entropy.
+    """
+    return functional.binary_cross_entropy_with_logits(logits, targets)

@@ -1,0 +1,158 @@
+"""The two places a model comes from: a recipe that this experiment trains, or the user's own weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from robust_eval.cell import content_key
+from robust_eval.classifier import frozen
+from robust_eval.data import Examples
+from robust_eval.errors import CheckpointError, ConfigError, DataError
+from robust_eval.models.checkpoint import (
+    classes_of,
+    file_sha256,
+    load_into,
+    read_card,
+    read_state,
+    state_sha256,
+)
+from robust_eval.models.factory import load_factory
+from robust_eval.normalized import Normalized
+from robust_eval.recipe import Recipe
+from robust_eval.registry import build, describe
+
+__all__ = ["OwnModel", "RecipeModel", "own_model"]
+
+
+@dataclass(frozen=True)
+class RecipeModel:
+    """A model known by how it is trained, so that its cells have keys before it exists."""
+
+    name: str
+    recipe: Recipe
+    examples: Examples = field(repr=False)
+    """The images it is trained on."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The recipe and the training data's fingerprint."""
+        return {"recipe": self.recipe.spec(), "data": self.examples.fingerprint}
+
+    @property
+    def key(self) -> str:
+        """The name of its weights on disk."""
+        return content_key(self.identity)
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """Architecture, regularizer and training seed."""
+        return {
+            "arch": describe(self.recipe.architecture).name,
+            "regularizer": describe(self.recipe.regularizer).name,
+            "train_seed": self.recipe.seed,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class OwnModel:
+    """A model of the user's, known by the hash of its file."""
+
+    name: str
+    network: nn.Module = field(repr=False)
+    arch: str
+    identity: dict[str, Any]
+    weights_sha256: str
+    regularizer: str = "unknown"
+    train_seed: int | None = None
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """Architecture, regularizer and training seed, the latter two as far as its card tells."""
+        return {"arch": self.arch, "regularizer": self.regularizer, "train_seed": self.train_seed}
+
+
+def own_model(
+    *,
+    checkpoint: Path | None,
+    architecture: str | dict[str, Any] | None,
+    name: str | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    examples: Examples,
+) -> OwnModel:
+    """Load a model of the user's and try it on an image; raises ``RobustEvalError`` when anything does not fit."""
+    card = (read_card(checkpoint) if checkpoint is not None else None) or {}
+    recipe = card.get("recipe", {})
+    if architecture is None and recipe:
+        architecture = {"name": recipe["architecture"]["name"], **recipe["architecture"]["params"]}
+        mean, std = (mean, std) if mean is not None else (recipe.get("mean"), recipe.get("std"))
+    if architecture is None:
+        raise ConfigError(
+            "model: expected an architecture (--arch NAME or --arch file.py:factory), got none; "
+            "only a checkpoint with a card beside it can do without"
+        )
+    channels = examples.shape[0]
+    if isinstance(architecture, str) and ":" in architecture:
+        network, arch = load_factory(architecture), architecture.rsplit(":", 1)[1]
+        described: Any = {"factory": file_sha256(architecture.rsplit(":", 1)[0]), "function": arch}
+        if checkpoint is not None:
+            load_into(network, read_state(checkpoint), source=checkpoint)
+    else:
+        fields = {"name": architecture} if isinstance(architecture, str) else dict(architecture)
+        arch = fields.pop("name", "")
+        method = build("architecture", arch, fields)
+        described = describe(method)._asdict()
+        if checkpoint is None:
+            raise CheckpointError(f"model: expected a checkpoint for {arch}, got none; give the path of its weights")
+        state = read_state(checkpoint)
+        network = method.build(channels=channels, classes=classes_of(state, method) or examples.classes)
+        load_into(network, state, source=checkpoint)
+    if mean is not None and std is not None:
+        if len(mean) != channels:
+            raise ConfigError(f"normalisation: expected {channels} numbers, one per channel, got {list(mean)}")
+        network = Normalized(network, mean, std)
+    elif mean is not None or std is not None:
+        raise ConfigError("normalisation: expected mean and std together, got only one of them")
+    weights = file_sha256(checkpoint) if checkpoint is not None else state_sha256(network)
+    _try_on(network, examples, arch)
+    return OwnModel(
+        name=name or (recipe["regularizer"]["name"] if recipe else checkpoint.stem if checkpoint else arch),
+        network=network,
+        arch=arch,
+        identity={"weights": weights, "architecture": described, "mean": _floats(mean), "std": _floats(std)},
+        weights_sha256=weights,
+        regularizer=recipe["regularizer"]["name"] if recipe else "unknown",
+        train_seed=recipe["seed"] if recipe else None,
+    )
+
+
+def _try_on(network: nn.Module, examples: Examples, arch: str) -> None:
+    """Raise unless the network maps two of the images to logits that the labels fit."""
+    shape = "x".join(map(str, examples.shape))
+    try:
+        with frozen(network), torch.no_grad():
+            output = network(examples[slice(2)].pixels())
+    except ConfigError:
+        raise
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"model {arch}: cannot take images of {shape} ({reason}); give images it was made for") from None
+    if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != len(examples[slice(2)]):
+        got = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise CheckpointError(f"model {arch}: expected logits [n,classes] for images [n,{shape}], got {got}")
+    highest = int(examples.labels.max())
+    if highest >= output.shape[1]:
+        raise DataError(
+            f"{examples.source}: expected labels in 0..{output.shape[1] - 1}, the outputs of {arch}, got label {highest}; "
+            "give the model's own data, or the checkpoint for these classes"
+        )
+
+
+def _floats(values: Sequence[float] | None) -> list[float] | None:
+    return None if values is None else [float(value) for value in values]

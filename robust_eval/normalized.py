@@ -1,0 +1,51 @@
+"""Subtract a mean and divide by a standard deviation inside the model, so that attacks count in pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from robust_eval.errors import ConfigError
+from robust_eval.types import Images
+
+__all__ = ["Normalized"]
+
+
+class Normalized(nn.Module):
+    """``network((x - mean) / std)`` for images in [0, 1]; one number per channel.
+
+    Raises ``ConfigError`` when the lengths differ or a standard deviation is not positive.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        if len(mean) != len(std) or not mean:
+            raise ConfigError(
+                f"normalisation: expected as many means as standard deviations, got {list(mean)} and {list(std)}"
+            )
+        if min(std) <= 0:
+            raise ConfigError(f"normalisation: expected every std > 0, got {list(std)}")
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, x: Images) -> Tensor:
+        """Map images in [0, 1] to what the network makes of them: logits, or a stage's features."""
+        if x.shape[1] != self.mean.shape[1]:
+            raise ConfigError(
+                f"normalisation: expected one mean per channel, got {self.mean.shape[1]} means "
+                f"for images with {x.shape[1]} channels"
+            )
+        output: Tensor = self.network((x - self.mean.to(x.dtype)) / self.std.to(x.dtype))
+        return output
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """The stages of the network, the normalisation being part of the first."""
+        first, *rest = self.network.stages
+        return [Normalized(first, self.mean.flatten().tolist(), self.std.flatten().tolist()).to(self.mean.device), *rest]

@@ -1,0 +1,83 @@
+"""What was measured: a summary with intervals, the checks beside it, provenance, and one row per example."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from robust_eval.cell import SCHEMA
+
+__all__ = ["Check", "Measurement", "Record"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number with its 95 % interval."""
+
+    metric: str
+    """``accuracy`` (0..1), ``median_distance`` (in the attack's norm) and others by name."""
+    value: float | None
+    """``None`` where the number does not exist, such as the median distance when most examples resist."""
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    eps: float | None = None
+    """The radius it was measured at, in units of the [0, 1] pixel range."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A reason to trust a number or not, with the figure that led to it and one line on what to do."""
+
+    name: str
+    verdict: Literal["ok", "warn", "fail"]
+    figure: float
+    advice: str
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """The outcome of one cell.
+
+    ``rows`` holds one example per row: index, label, clean_prediction, prediction, confidence, clean_score and
+    score (correct or not; the share of draws for a stochastic model), attacked, distance (in the attack's
+    norm), distance_linf, distance_l2, step (first step fooled, -1 if never), forwards, backwards.
+    """
+
+    key: str
+    spec: dict[str, Any]
+    """What the key is a hash of."""
+    labels: dict[str, Any]
+    """Words and numbers for the report."""
+    summary: tuple[Measurement, ...]
+    checks: tuple[Check, ...]
+    provenance: dict[str, Any]
+    """What may differ without changing the measurement: seconds, versions, device, counters, file hashes."""
+    rows: pd.DataFrame
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the rows, as plain data."""
+        return {
+            "schema": SCHEMA,
+            "key": self.key,
+            "spec": self.spec,
+            "labels": self.labels,
+            "summary": [asdict(measurement) for measurement in self.summary],
+            "checks": [asdict(check) for check in self.checks],
+            "provenance": self.provenance,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any], rows: pd.DataFrame) -> Record:
+        """The inverse of :meth:`to_json`."""
+        return cls(
+            key=data["key"],
+            spec=data["spec"],
+            labels=data["labels"],
+            summary=tuple(Measurement(**item) for item in data["summary"]),
+            checks=tuple(Check(**item) for item in data["checks"]),
+            provenance=data["provenance"],
+            rows=rows,
+        )

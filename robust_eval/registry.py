@@ -1,0 +1,164 @@
+"""Where methods are found by name: a decorator registers a frozen dataclass, ``build`` makes one from parameters
+and ``describe`` gives name and parameters back.
+
+The dataclass is its own schema: the decorator has pydantic check every field, refuse unknown ones and name the
+near one. A method's ``version`` is raised when the numbers it gives would change; it is part of a record's key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, Literal, NamedTuple, TypeVar, cast
+
+import pydantic
+import pydantic.dataclasses
+
+from robust_eval.errors import ConfigError, UnknownNameError, near
+
+__all__ = [
+    "Description",
+    "Kind",
+    "build",
+    "card",
+    "checked",
+    "describe",
+    "discover",
+    "explain",
+    "find",
+    "names",
+    "register",
+]
+
+Kind = Literal["attack", "corruption", "defense", "regularizer", "architecture", "data"]
+T = TypeVar("T")
+
+# Packages of the floor, imported when their kind is first asked for. What lives above (defenses, regularizers)
+# is imported by the roof and registers itself.
+_FLOOR: dict[str, str] = {
+    "attack": "robust_eval.attacks",
+    "corruption": "robust_eval.corruptions",
+    "architecture": "robust_eval.models",
+    "data": "robust_eval.data",
+}
+_METHODS: dict[tuple[str, str], type[Any]] = {}
+_ENTRIES: dict[type[Any], tuple[Kind, str, int]] = {}
+
+
+class Description(NamedTuple):
+    """A method as plain data: enough to build it again and to tell it from any other."""
+
+    kind: Kind
+    name: str
+    params: dict[str, Any]
+    version: int
+
+
+def register(kind: Kind, name: str, *, version: int = 1) -> Callable[[type[T]], type[T]]:
+    """Return a class decorator, placed above ``@dataclass(frozen=True, kw_only=True)``, that registers a method.
+
+    Raises ``ValueError`` when the name is already taken by a class of another module.
+    """
+
+    def decorate(cls: type[T]) -> type[T]:
+        method = checked(cls)
+        earlier = _METHODS.get((kind, name))
+        if earlier is not None and (earlier.__module__, earlier.__qualname__) != (
+            cls.__module__,
+            cls.__qualname__,
+        ):
+            raise ValueError(f"{kind} {name!r} of {cls.__module__} is already registered by {earlier.__module__}")
+        _METHODS[kind, name] = method
+        _ENTRIES[method] = (kind, name, version)
+        return method
+
+    return decorate
+
+
+def checked(cls: type[T]) -> type[T]:
+    """Return the frozen dataclass with every field checked on construction and unknown fields refused."""
+    config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+    made = cast("type[T]", pydantic.dataclasses.dataclass(cls, frozen=True, config=config))  # type: ignore[call-overload]
+    made.__doc__ = cls.__doc__  # pydantic drops it
+    return made
+
+
+def discover(package: ModuleType) -> None:
+    """Import every public module of a package, so that the methods in it register themselves."""
+    for module in pkgutil.iter_modules(package.__path__):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def names(kind: Kind) -> list[str]:
+    """Return the registered names of a kind, sorted."""
+    _load(kind)
+    return sorted(name for other, name in _METHODS if other == kind)
+
+
+def find(kind: Kind, name: str) -> type[Any]:
+    """Return the class registered under a name; raises ``UnknownNameError`` with the nearest name."""
+    _load(kind)
+    if (kind, name) not in _METHODS:
+        raise UnknownNameError(kind, name, names(kind))
+    return _METHODS[kind, name]
+
+
+def build(kind: Kind, name: str, params: Mapping[str, Any]) -> Any:
+    """Return the method of this name with these parameters; raises ``ConfigError`` listing every bad field."""
+    cls = find(kind, name)
+    try:
+        return cls(**params)
+    except pydantic.ValidationError as error:
+        raise ConfigError(explain(error, cls, where=f"{kind} {name!r}")) from None
+
+
+def describe(method: object) -> Description:
+    """Return kind, name, parameters and version of a registered method: the inverse of ``build``."""
+    kind, name, version = _ENTRIES[type(method)]
+    return Description(kind, name, _plain(method), version)
+
+
+def card(kind: Kind, name: str) -> str:
+    """Return the method's card: the docstring of its module, or of its class where a module holds several."""
+    cls = find(kind, name)
+    return (cls.__doc__ or sys.modules[cls.__module__].__doc__ or "").strip()
+
+
+def explain(error: pydantic.ValidationError, cls: type[Any], *, where: str) -> list[str]:
+    """Return one line for each problem pydantic found: which field, what was expected, what came."""
+    fields = [field.name for field in dataclasses.fields(cls)]
+    lines = []
+    for problem in error.errors(include_url=False):
+        name = ".".join(str(part) for part in problem["loc"]) or "value"
+        if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            listed = f"has {', '.join(fields)}" if fields else "has no fields"
+            lines.append(f"{where}: unknown field {name!r}{near(name, fields)}; it {listed}")
+        elif problem["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+            lines.append(f"{where}: field {name!r} is missing")
+        else:
+            expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+            got = problem["input"]
+            tail = "" if "got " in expected else f", got {got!r}"
+            expected = expected if expected.startswith("expected") else f"expected {expected}"
+            lines.append(f"{where}: {name}: {expected}{tail}" if name != "value" else f"{where}: {expected}{tail}")
+    return lines
+
+
+def _load(kind: Kind) -> None:
+    if kind in _FLOOR:
+        importlib.import_module(_FLOOR[kind])
+
+
+def _plain(value: Any) -> Any:
+    """Reduce a field's value to what JSON holds, nested methods to their descriptions."""
+    if type(value) in _ENTRIES:
+        fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return fields
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

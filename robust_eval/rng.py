@@ -1,0 +1,142 @@
+"""Randomness as an argument: named streams in which a row's draw depends on (seed, name, row) and nothing else.
+
+An :class:`Rng` holds no state. ``rng.child("restart", 2)`` names a new stream; ``rng.rows(index)`` says which
+example each row of a batch is. A draw for a row is then a pure function of the seed, the name and that
+example's id: never of the batch it sits in, its place there, or which others are still in the game.
+
+The bits are SplitMix64 (Steele, Lea and Flood 2014, figure 17) computed for all rows at once in wrapping
+64-bit integers, so CPU and GPU give the same ones. Asking the same stream twice gives the same numbers: one
+stream, one draw.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+__all__ = ["Rng", "seeded"]
+
+GOLDEN = 0x9E3779B97F4A7C15
+MIX_1 = 0xBF58476D1CE4E5B9
+MIX_2 = 0x94D049BB133111EB
+
+
+@dataclass(frozen=True, eq=False)
+class Rng:
+    """A named stream of random numbers, one row per example."""
+
+    seed: int
+    path: tuple[str | int, ...] = ()
+    index: Int[Tensor, " n"] | None = field(default=None, repr=False)
+    """Example id of each row; ``None`` until :meth:`rows` or :meth:`for_batch` sets it."""
+
+    def child(self, *name: str | int) -> Rng:
+        """Return the stream of this name below this one, for the same rows."""
+        return Rng(self.seed, (*self.path, *name), self.index)
+
+    def rows(self, index: Int[Tensor, " n"]) -> Rng:
+        """Return this stream for the examples with these ids."""
+        return Rng(self.seed, self.path, index)
+
+    def for_batch(self, n: int) -> Rng:
+        """Return a stream of ``n`` rows: this one if it has rows already, else rows 0..n-1.
+
+        Raises ``ValueError`` when the rows it has are not ``n``.
+        """
+        if self.index is None:
+            return self.rows(torch.arange(n))
+        if len(self.index) != n:
+            raise ValueError(f"expected a stream of {n} rows, one per image, got {len(self.index)}")
+        return self
+
+    def select(self, which: Tensor | slice) -> Rng:
+        """Return this stream for a subset of its rows: a mask, positions or a slice."""
+        which = which.to(self._rows.device) if isinstance(which, Tensor) else which
+        return self.rows(self._rows[which])
+
+    @property
+    def key(self) -> int:
+        """The stream's 64-bit name."""
+        text = repr((self.seed, *self.path)).encode()
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+    @property
+    def _rows(self) -> Int[Tensor, " n"]:
+        if self.index is None:
+            raise ValueError("this stream has no rows yet: call rng.rows(ids) or rng.for_batch(n) first")
+        return self.index
+
+    def uniform(self, *shape: int, device: torch.device | None = None) -> Float[Tensor, "n *shape"]:
+        """Draw from [0, 1): one array of ``shape`` for each row."""
+        bits = self._bits(math.prod(shape), device)
+        return _unit(bits >> 40).view(len(bits), *shape)
+
+    def normal(self, *shape: int, device: torch.device | None = None) -> Float[Tensor, "n *shape"]:
+        """Draw from N(0, 1) by Box and Muller's transform: one array of ``shape`` for each row."""
+        count = math.prod(shape)
+        bits = self._bits((count + 1) // 2, device)
+        # 1 - u lies in (0, 1], so that the logarithm is finite
+        radius = (-2 * (1 - _unit(bits >> 40)).log()).sqrt()
+        angle = _unit(bits >> 8) * (2 * math.pi)
+        both = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)
+        return both[:, :count].reshape(len(bits), *shape)
+
+    def integers(
+        self, high: int, *shape: int, device: torch.device | None = None
+    ) -> Int[Tensor, "n *shape"]:
+        """Draw from 0..high-1: one array of ``shape`` for each row."""
+        # 63 bits modulo high: the bias is below high / 2^63
+        bits = self._bits(math.prod(shape), device) & 0x7FFFFFFFFFFFFFFF
+        return (bits % high).view(len(bits), *shape)
+
+    def numpy(self) -> np.random.Generator:
+        """Return a numpy generator for draws that belong to a whole batch, such as one mixing coefficient."""
+        return np.random.default_rng(self.key)
+
+    def torch(self) -> torch.Generator:
+        """Return a CPU torch generator for draws that belong to a whole batch, such as a permutation."""
+        return torch.Generator().manual_seed(self.key & 0x7FFFFFFFFFFFFFFF)
+
+    def _bits(self, count: int, device: torch.device | None) -> Int[Tensor, "n count"]:
+        rows = self._rows.to(device=device, dtype=torch.int64)
+        start = _mix(rows * _signed(GOLDEN) + _signed(self.key))
+        step = torch.arange(1, count + 1, device=rows.device) * _signed(GOLDEN)
+        return _mix(start[:, None] + step)
+
+
+@contextmanager
+def seeded(rng: Rng) -> Iterator[None]:
+    """Run what draws from torch's global generators with those forked and seeded, and put them back afterwards."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(rng.key & 0x7FFFFFFFFFFFFFFF)
+        yield
+
+
+def _mix(z: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    z = (z ^ _shift(z, 30)) * _signed(MIX_1)
+    z = (z ^ _shift(z, 27)) * _signed(MIX_2)
+    return z ^ _shift(z, 31)
+
+
+def _shift(z: Int[Tensor, "*shape"], places: int) -> Int[Tensor, "*shape"]:
+    """Logical right shift: torch's keeps the sign."""
+    return (z >> places) & ((1 << (64 - places)) - 1)
+
+
+def _unit(bits: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Map the low 24 bits to [0, 1), exactly representable in float32."""
+    return (bits & 0xFFFFFF).float() * (1.0 / (1 << 24))
+
+
+def _signed(value: int) -> int:
+    """The same 64 bits as a signed integer, as torch wants them."""
+    return value - (1 << 64) if value >= 1 << 63 else value

@@ -1,0 +1,111 @@
+"""The run folder: nothing else touches the disk.
+
+Every file is written to a temporary name in its own folder, flushed to the disk and renamed, so a file is
+either whole or absent, and two processes that write the same one do no harm. A record's rows are written
+before its JSON: the JSON's presence means the cell is done. A killed run loses the cells in flight only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from robust_eval.cell import SCHEMA
+from robust_eval.errors import DataError
+from robust_eval.record import Record
+
+__all__ = ["Store", "atomic_path", "write_text"]
+
+
+class Store:
+    """A folder of records, trained weights and failures."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def has(self, key: str) -> bool:
+        """Whether the cell of this key is done."""
+        return self._json(key).exists()
+
+    def read(self, key: str) -> Record:
+        """Return the record of this key; raises ``DataError`` if its files are damaged or of another schema."""
+        return self._load(self._json(key))
+
+    def write(self, record: Record) -> None:
+        """Store a record: rows first, then the JSON that declares it done."""
+        path = self._json(record.key)
+        with atomic_path(path.with_suffix(".parquet")) as temporary:
+            record.rows.to_parquet(temporary, index=False)
+        write_text(path, json.dumps(record.to_json(), indent=1, allow_nan=False) + "\n")
+        self._failed(record.key).unlink(missing_ok=True)
+
+    def fail(self, key: str, labels: dict[str, Any], error: str) -> None:
+        """Note that a cell failed, and why; it is never counted as done."""
+        write_text(self._failed(key), json.dumps({"key": key, "labels": labels, "error": error}, indent=1))
+
+    def records(self) -> Iterator[Record]:
+        """Read every record of the folder, ordered by key."""
+        for path in sorted(self.folder.glob("records/??/*.json")):
+            yield self._load(path)
+
+    def checkpoint(self, key: str) -> Path:
+        """Where the weights of the recipe with this key are kept."""
+        return self.folder / "checkpoints" / f"{key}.safetensors"
+
+    def _json(self, key: str) -> Path:
+        return self.folder / "records" / key[:2] / f"{key}.json"
+
+    def _failed(self, key: str) -> Path:
+        return self.folder / "failed" / f"{key}.json"
+
+    @staticmethod
+    def _load(path: Path) -> Record:
+        try:
+            data = json.loads(path.read_text())
+            rows = pd.read_parquet(path.with_suffix(".parquet"))
+            schema = data["schema"]
+            if schema == SCHEMA:
+                return Record.from_json(data, rows)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise DataError(f"record {path}: cannot be read ({reason}); delete it and run again") from None
+        raise DataError(
+            f"record {path}: expected schema {SCHEMA}, got {schema}; use the version that wrote it, or a new folder"
+        )
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary file beside ``path``; on success it is flushed and renamed to it, on failure removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:24]}.", suffix=".tmp")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes files that only their owner reads; a result is as readable as any other file
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file or nothing."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

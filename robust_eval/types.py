@@ -1,0 +1,87 @@
+"""The few types everything is written in: tensors with their shapes, and what an adversary may do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Annotated, Any, Literal, NamedTuple
+
+from jaxtyping import Bool, Float, Int
+from pydantic import BeforeValidator, Field
+from torch import Tensor, nn
+
+from robust_eval.rng import Rng
+
+__all__ = [
+    "AttackResult",
+    "Images",
+    "Labels",
+    "Logits",
+    "Mask",
+    "Norm",
+    "Pixels",
+    "Severity",
+    "StochasticModule",
+    "Threat",
+    "parse_number",
+]
+
+Images = Float[Tensor, "n c h w"]
+"""A batch of images in the [0, 1] pixel range."""
+Labels = Int[Tensor, " n"]
+Logits = Float[Tensor, "n k"]
+Mask = Bool[Tensor, " n"]
+
+Norm = Literal["linf", "l2", "l1"]
+
+
+def parse_number(value: Any) -> Any:
+    """Turn ``"8/255"`` or ``"0.5"`` into a float; anything else passes unchanged for the type check to judge."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(Fraction(value.replace(" ", "")))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"expected a number or a fraction such as '8/255', got {value!r}") from None
+
+
+Pixels = Annotated[float, BeforeValidator(parse_number), Field(ge=0, allow_inf_nan=False)]
+"""A length in units of the [0, 1] pixel range; ``"8/255"`` is accepted."""
+Severity = Annotated[int, Field(ge=1, le=5)]
+
+
+@dataclass(frozen=True)
+class Threat:
+    """What the adversary may do: stay within ``eps`` of the image in ``norm``; ``eps=None`` means the smallest
+    perturbation that fools the model is looked for."""
+
+    norm: Norm
+    eps: float | None
+
+    def distance(self, x: Images, x_other: Images) -> Float[Tensor, " n"]:
+        """Per-example distance between two batches in this threat's norm, measured in float64."""
+        delta = (x_other.double() - x.double()).flatten(1)
+        if self.norm == "linf":
+            return delta.abs().amax(1) if delta.shape[1] else delta.sum(1)
+        return delta.norm(p=2 if self.norm == "l2" else 1, dim=1)
+
+
+class AttackResult(NamedTuple):
+    """What an attack hands back; whether it succeeded is measured again by the evaluator."""
+
+    x_adv: Images
+    """Perturbed images in [0, 1]; the clean image where nothing was found."""
+    step: Int[Tensor, " n"]
+    """The step at which each example was first fooled (0 is the start), -1 if never."""
+
+
+class StochasticModule(nn.Module):
+    """A network whose output depends on draws: they are fixed by ``redraw`` until the next call of it."""
+
+    stochastic: bool = True
+    copies: int = 1
+    """Images that pass through the network for one image; batches are split by it."""
+
+    def redraw(self, rng: Rng) -> None:
+        """Fix the draws of the next forward passes; ``rng`` carries one row for each image of the batch."""
+        raise NotImplementedError

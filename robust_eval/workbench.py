@@ -1,0 +1,220 @@
+"""What the cells of one worker share: loaded models, images, and results that several cells need.
+
+Everything kept here is a pure function of what it is kept under, so a cell gives the same record whether or not
+another has already made what it needs. The undefended adversarials, say, serve the plain model and every defense
+that is attacked by transfer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, TypeVar, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from robust_eval import checks
+from robust_eval.cell import Cell, Data, ModelSource, content_key
+from robust_eval.classifier import Classifier, Ledger
+from robust_eval.errors import DataError
+from robust_eval.methods import Attack, Corruption
+from robust_eval.record import Check
+from robust_eval.registry import describe
+from robust_eval.rng import Rng, seeded
+from robust_eval.types import Images, Labels, Mask
+
+__all__ = ["Loaded", "Perturbed", "Scored", "Workbench"]
+
+T = TypeVar("T")
+
+
+class Loaded(NamedTuple):
+    """A model ready to be evaluated."""
+
+    network: nn.Module
+    weights_sha256: str
+
+
+class Scored(NamedTuple):
+    """How a model answers a batch."""
+
+    prediction: Labels
+    """The class; for a stochastic model the one most draws give. -1 where the output is not finite."""
+    confidence: Float[Tensor, " n"]
+    """Probability of the predicted class, averaged over draws."""
+    score: Float[Tensor, " n"]
+    """1 for correct, 0 for wrong; the share of correct draws for a stochastic model."""
+    worst: Float[Tensor, " n"] | None
+    """1 where every draw is correct; ``None`` for a deterministic model."""
+
+
+class Perturbed(NamedTuple):
+    """Perturbed images, what they cost, and whom the attack was aimed at."""
+
+    x: Images
+    attacked: Mask
+    step: Int[Tensor, " n"]
+    forwards: Int[Tensor, " n"]
+    backwards: Int[Tensor, " n"]
+    zero_gradients: Int[Tensor, " n"]
+    bad_gradients: Int[Tensor, " n"]
+    seconds_saved: float = 0.0
+    """What making them had cost when another cell made them; counted to every cell that uses them."""
+
+
+class Workbench:
+    """Loads each model once and keeps what cells share, up to ``memory`` bytes."""
+
+    def __init__(
+        self,
+        load: Callable[[ModelSource], Loaded],
+        *,
+        device: str = "cpu",
+        batch_size: int = 128,
+        memory: int = 1 << 30,
+    ) -> None:
+        self.device = torch.device(device)
+        self.batch_size = batch_size
+        self._load = load
+        self._memory = memory
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def images(self, data: Data) -> tuple[Images, Labels]:
+        """Return the images in [0, 1] and labels of a cell on the device."""
+        return data.examples.pixels().to(self.device), data.examples.labels.to(self.device)
+
+    def base(self, cell: Cell) -> Classifier:
+        """Return the undefended model."""
+        return Classifier(self._loaded(cell.model).network, batch_size=self.batch_size)
+
+    def model(self, cell: Cell) -> Classifier:
+        """Return what is scored: the model with its defense, if it has one."""
+        if cell.defense is None:
+            return self.base(cell)
+        if cell.data.pool is None:
+            raise DataError(
+                f"defense {describe(cell.defense).name!r} mixes with training images, and {cell.data.name} has none; "
+                "name a set of them with --pool, or put train_images and train_labels into the file"
+            )
+        defense, pool = cell.defense, cell.data.pool
+        spec = {k: cell.spec[k] for k in ("model", "defense", "pool")}
+
+        def make() -> nn.Module:
+            return defense.wrap(self._loaded(cell.model).network, pool).to(self.device)
+
+        return Classifier(self._keep(("defended", content_key(spec)), make), batch_size=self.batch_size)
+
+    def target(self, cell: Cell) -> Classifier:
+        """Return what the attack sees: the base for a transfer attack, else what is scored."""
+        return self.model(cell) if cell.access == "adaptive" else self.base(cell)
+
+    def weights_sha256(self, cell: Cell) -> str:
+        """Return the hash of the model's weights."""
+        return self._loaded(cell.model).weights_sha256
+
+    def score(self, cell: Cell, x: Images, y: Labels, rng: Rng) -> Scored:
+        """Score the cell's model on ``x``; a stochastic one over draws that no attack has seen."""
+        model = self.model(cell)
+        draws = cell.draws if model.stochastic else 1
+        with seeded(rng):
+            outputs = [model.logits(x, rng=rng.child("draw", draw)).softmax(1) for draw in range(draws)]
+        predictions = torch.stack([_predicted(output) for output in outputs])
+        probabilities = torch.stack(outputs).mean(0)
+        right = (predictions == y).double()
+        # the class most draws give; the smallest of several
+        majority = predictions.mode(0).values
+        confidence = probabilities.gather(1, majority.clamp(min=0)[:, None])[:, 0]
+        worst = right.amin(0) if model.stochastic else None
+        return Scored(majority, confidence, right.mean(0), worst)
+
+    def clean(self, cell: Cell) -> Scored:
+        """Return how the cell's model answers the clean images."""
+        spec = {k: cell.spec[k] for k in ("model", "data", "defense", "pool", "seed", "draws")}
+
+        def make() -> Scored:
+            x, y = self.images(cell.data)
+            return self.score(cell, x, y, Rng(cell.seed).for_batch(len(x)).child("clean"))
+
+        return self._keep(("clean", content_key(spec)), make)
+
+    def model_checks(self, cell: Cell) -> tuple[Check, ...]:
+        """Return the checks on the undefended model's clean outputs."""
+        spec = {k: cell.spec[k] for k in ("model", "data")}
+
+        def make() -> tuple[Check, ...]:
+            x, y = self.images(cell.data)
+            model = self.base(cell)
+            with seeded(Rng(cell.seed).child("checks")):
+                return checks.model_checks(model.logits(x), model.logits(x), y)
+
+        return self._keep(("checks", content_key(spec)), make)
+
+    def perturbed(self, cell: Cell) -> Perturbed:
+        """Return the cell's images after its perturbation."""
+        wanted = ["data", "perturbation", "seed"]
+        if isinstance(cell.perturbation, Attack):
+            wanted.append("model")
+            if cell.access == "adaptive":
+                wanted += ["defense", "pool", "draws"]
+        key = ("perturbed", content_key({k: cell.spec[k] for k in wanted}))
+        known = key in self._kept
+        result, seconds = self._keep(key, lambda: _timed(lambda: self._perturb(cell)))
+        return result._replace(seconds_saved=seconds) if known else result
+
+    def _perturb(self, cell: Cell) -> Perturbed:
+        x, y = self.images(cell.data)
+        rng = Rng(cell.seed).for_batch(len(x)).child(cell.family)
+        nobody, nothing = torch.zeros_like(y, dtype=torch.bool), torch.zeros(len(x), dtype=torch.int64)
+        if cell.perturbation is None:
+            return Perturbed(x, nobody, nothing - 1, *[nothing] * 4)
+        if isinstance(cell.perturbation, Corruption):
+            return Perturbed(cell.perturbation(x, rng=rng), nobody, nothing - 1, *[nothing] * 4)
+        # a model attacked by transfer is attacked as if it stood alone
+        aimed_at = self.clean(cell if cell.access == "adaptive" else Cell(cell.model, cell.data, seed=cell.seed))
+        attacked = aimed_at.prediction == y
+        x_adv, step, ledger = x.clone(), torch.full_like(y, -1), Ledger()
+        if attacked.any():
+            model = self.target(cell)
+            model.ledger = ledger
+            with model.frozen(), seeded(rng):
+                result = cell.perturbation.run(model, x[attacked], y[attacked], rng=rng.select(attacked))
+            x_adv[attacked], step[attacked] = result.x_adv, result.step
+        counts = [ledger.padded(name, len(x)) for name in Ledger.NAMES]
+        return Perturbed(x_adv, attacked, step, *counts)
+
+    def _loaded(self, source: ModelSource) -> Loaded:
+        def make() -> Loaded:
+            loaded = self._load(source)
+            return loaded._replace(network=loaded.network.to(self.device).eval())
+
+        return self._keep(("model", content_key(source.identity)), make)
+
+    def _keep(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what is kept under ``key``, made now if it is not; the least recently used goes first."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        self._kept.move_to_end(key)
+        while len(self._kept) > 1 and sum(map(_bytes, self._kept.values())) > self._memory:
+            self._kept.popitem(last=False)
+        return cast("T", self._kept[key])
+
+
+def _predicted(probabilities: Float[Tensor, "n k"]) -> Labels:
+    return torch.where(probabilities.isfinite().all(1), probabilities.argmax(1), -1)
+
+
+def _timed(make: Callable[[], T]) -> tuple[T, float]:
+    started = time.perf_counter()
+    made = make()
+    return made, time.perf_counter() - started
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, nn.Module):
+        return sum(tensor.nbytes for tensor in (*value.parameters(), *value.buffers()))
+    return sum(map(_bytes, value)) if isinstance(value, tuple) else 0

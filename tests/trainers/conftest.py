@@ -1,0 +1,76 @@
+from dataclasses import dataclass
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from robust_eval.data import Examples
+from robust_eval.methods import Architecture
+from robust_eval.recipe import Recipe
+
+
+class Tiny(nn.Module):
+    """Two convolutions and a linear layer; `seen` holds every batch that came in."""
+
+    def __init__(self, channels, classes, width, dropout):
+        super().__init__()
+        self.first = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)
+        )
+        self.second = nn.Sequential(
+            nn.Conv2d(width, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten()
+        )
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.LazyLinear(classes))
+        self.seen = []
+        self.first.register_forward_pre_hook(lambda _, args: self.seen.append(args[0].detach().clone()))
+        self.eval()(torch.zeros(1, channels, 8, 8))
+        self.seen.clear()
+
+    @property
+    def stages(self):
+        return [self.first, self.second, self.head]
+
+    def forward(self, x):
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+
+@dataclass(frozen=True)
+class TinyArchitecture(Architecture):
+    width: int = 16
+    dropout: float = 0.0
+
+    def build(self, *, channels, classes):
+        return Tiny(channels, classes, self.width, self.dropout)
+
+
+@pytest.fixture
+def architecture():
+    return TinyArchitecture
+
+
+@pytest.fixture
+def network():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return TinyArchitecture(width=8).build(channels=3, classes=5).train()
+
+
+@pytest.fixture(scope="session")
+def digits():
+    images, labels = load_digits(return_X_y=True)
+    images = torch.tensor(images.reshape(-1, 1, 8, 8) * (255 / 16), dtype=torch.uint8)
+    return Examples(images, torch.tensor(labels), 10)
+
+
+@pytest.fixture
+def recipe():
+    """A recipe of a few seconds; keyword arguments replace its fields."""
+
+    def make(regularizer, **fields):
+        fields = {"architecture": TinyArchitecture(), "epochs": 4, "batch_size": 64, "lr": 0.05} | fields
+        return Recipe(regularizer=regularizer, **fields)
+
+    return make

@@ -1,0 +1,233 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from robust_eval.data import Examples
+from robust_eval.errors import ConfigError, RobustEvalError
+from robust_eval.methods import Regularizer, Stage
+from robust_eval.rng import Rng
+from trainers import train
+from trainers.objective import Objective
+from trainers.optim import learning_rate, make_optimizer
+from trainers.regularizers.adversarial import Adversarial
+from trainers.regularizers.cascading_sum import CascadingSum
+from trainers.regularizers.cutmix import CutMix
+from trainers.regularizers.erm import ERM
+from trainers.regularizers.mixup import Mixup
+
+
+def run(recipe, examples):
+    return train(recipe, examples, device="cpu", report=lambda done, text: None)
+
+
+def same_weights(first, second):
+    pairs = zip(first.network.state_dict().values(), second.network.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.fixture
+def few(digits):
+    return digits.first(320)
+
+
+class Recorded(Regularizer):
+    """Lowers the loss, then raises it: the best weights are not the last. Keeps all weights."""
+
+    def __init__(self, turn):
+        self.turn, self.weights, self.progress, self.modes = turn, [], [], []
+
+    def loss(self, model, x, y, *, rng, progress):
+        self.weights.append({name: value.clone() for name, value in model.state_dict().items()})
+        self.progress.append(progress)
+        self.modes.append(model.training)
+        loss = functional.cross_entropy(model(x), y)
+        return loss if progress < self.turn else -loss
+
+
+class TwoStages(Regularizer):
+    def __init__(self, first, second, hand_over):
+        self.first, self.second, self.hand_over = first, second, hand_over
+
+    def loss(self, model, x, y, *, rng, progress):
+        raise NotImplementedError
+
+    def stages(self):
+        return [Stage(self.first, 0.75, self.hand_over), Stage(self.second, 0.25, self.hand_over)]
+
+
+@pytest.mark.parametrize("regularizer", [ERM(), Mixup(), CutMix(), CascadingSum(k=4), Adversarial(steps=2)])
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(recipe, architecture, few, regularizer):
+    same = recipe(regularizer, epochs=1, architecture=architecture(dropout=0.2), flip=True, crop=1)
+    first = run(same, few)
+    torch.manual_seed(123)
+    torch.rand(7)
+    assert same_weights(first, run(same, few))
+
+
+def test_another_seed_gives_other_weights(recipe, few):
+    assert not same_weights(run(recipe(ERM(), epochs=1), few), run(recipe(ERM(), epochs=1, seed=1), few))
+
+
+def test_training_leaves_global_state_alone(recipe, architecture, few):
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    cudnn = torch.backends.cudnn
+    switches = cudnn.deterministic, cudnn.benchmark, torch.is_grad_enabled(), torch.get_default_dtype()
+    images = few.images.clone()
+    run(recipe(CutMix(), epochs=1, architecture=architecture(dropout=0.2), crop=1, flip=True), few)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+    after = cudnn.deterministic, cudnn.benchmark, torch.is_grad_enabled(), torch.get_default_dtype()
+    assert after == switches
+    assert torch.equal(few.images, images)
+
+
+def test_every_method_spends_the_same_budget_to_within_a_batch(recipe, few):
+    budget = 4 * 288  # epochs times the images that are not held out
+    for regularizer in (ERM(), Adversarial(steps=3), CascadingSum(k=8)):
+        trained = run(recipe(regularizer, batch_size=32), few)
+        images = sum(map(len, trained.network.seen))
+        validation = 32 * len(trained.history)
+        assert trained.evaluations == images - validation
+        assert abs(trained.evaluations - budget) <= max(32, regularizer.evaluations(32))
+        assert trained.history[-1]["evaluations"] == trained.evaluations
+
+
+def test_there_is_about_one_row_for_each_pass(recipe, few):
+    history = run(recipe(ERM(), epochs=5, batch_size=32), few).history
+    assert len(history) == 5
+    assert list(history[0]) == ["stage", "evaluations", "loss", "validation_accuracy", "lr"]
+    assert [row["evaluations"] for row in history] == [288, 576, 864, 1152, 1440]
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "epochs"), [(ERM(), 6), (Mixup(), 8), (CascadingSum(k=4), 10)], ids=repr
+)
+def test_digits_are_learned(recipe, digits, regularizer, epochs):
+    trained = run(recipe(regularizer, epochs=epochs), digits)
+    assert trained.history[-1]["validation_accuracy"] > 0.9
+    assert not trained.network.training
+
+
+def test_normalisation_is_inside_the_network(recipe, digits):
+    trained = run(recipe(ERM(), epochs=3, mean=(0.3,), std=(0.35,)), digits)
+    with torch.no_grad():
+        accuracy = (trained.network(digits.pixels()).argmax(1) == digits.labels).float().mean()
+    assert accuracy > 0.9
+
+
+def test_float_images_train_as_well_as_bytes(recipe, few):
+    as_float = Examples(few.pixels(), few.labels, few.classes)
+    assert same_weights(run(recipe(ERM(), epochs=1), few), run(recipe(ERM(), epochs=1), as_float))
+
+
+def test_the_next_stage_starts_from_the_best_weights(recipe, few):
+    first, second = Recorded(turn=0.4), Recorded(turn=2)
+    stages = TwoStages(first, second, "best")
+    history = run(recipe(stages, epochs=12, batch_size=32), few).history
+    rows = [row for row in history if row["stage"] == 0]
+    best = max(range(len(rows)), key=lambda i: rows[i]["validation_accuracy"])
+    assert best + 1 < len(rows), "the loss is raised at the end, so an earlier row must be the best"
+    # what a step starts from are the weights after the step before it
+    stored = first.weights[rows[best]["evaluations"] // 32]
+    assert all(torch.equal(stored[name], value) for name, value in second.weights[0].items())
+
+
+def test_the_next_stage_goes_on_from_the_last_weights_when_told_so(recipe, few):
+    first, second = Recorded(turn=0.4), Recorded(turn=2)
+    history = run(recipe(TwoStages(first, second, "last"), epochs=4, batch_size=32), few).history
+    last_row = max(row["evaluations"] for row in history if row["stage"] == 0)
+    assert len(first.weights) == last_row // 32
+    before, after = first.weights[-1], second.weights[0]
+    assert int(after["first.1.num_batches_tracked"]) == int(before["first.1.num_batches_tracked"]) + 1
+
+
+def test_progress_runs_from_zero_to_one_over_all_stages_in_train_mode(recipe, few):
+    first, second = Recorded(turn=2), Recorded(turn=2)
+    reported = []
+    train(
+        recipe(TwoStages(first, second, "last"), batch_size=32),
+        few,
+        device="cpu",
+        report=lambda done, text: reported.append(done),
+    )
+    progress = first.progress + second.progress
+    assert progress[0] == 0 and progress == sorted(progress) and 0.9 < progress[-1] < 1
+    assert second.progress[0] == 0.75
+    assert reported == sorted(reported) and reported[-1] == 1
+    assert all(first.modes + second.modes)
+
+
+def test_the_best_of_several_stages_needs_held_out_images(recipe, few):
+    with pytest.raises(ConfigError, match="expected images held out, got none with validation=0"):
+        run(recipe(CascadingSum(), validation=0.0), few)
+
+
+def test_training_without_held_out_images_reports_no_accuracy(recipe, few):
+    trained = run(recipe(ERM(), epochs=1, validation=0.0), few)
+    assert {row["validation_accuracy"] for row in trained.history} == {None}
+
+
+def test_a_batch_larger_than_the_data_is_the_data(recipe, few):
+    trained = run(recipe(ERM(), epochs=2, batch_size=1000), few)
+    assert trained.evaluations == 2 * 288
+
+
+def test_one_image_is_not_enough(recipe, few):
+    with pytest.raises(ConfigError, match="expected at least 2 images to train on, got 1"):
+        run(recipe(ERM()), few.first(1))
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_step(recipe, few):
+    class Diverges(Recorded):
+        def loss(self, model, x, y, *, rng, progress):
+            loss = super().loss(model, x, y, rng=rng, progress=progress)
+            return loss * float("nan") if len(self.weights) == 8 else loss
+
+        def __repr__(self):
+            return "Diverges()"
+
+    with pytest.raises(
+        RobustEvalError, match=r"expected a finite loss, got nan at step 7 of Diverges\(\); lower lr"
+    ):
+        run(recipe(Diverges(turn=2)), few)
+
+
+def test_an_objective_is_the_loss_of_its_regularizer(network):
+    x, y, rng = torch.rand(6, 3, 8, 8), torch.arange(6) % 5, Rng(3)
+    network.eval()
+    value = Objective(network, Mixup())(x, y, rng, 0.0)
+    assert torch.equal(value, Mixup().loss(network, x, y, rng=rng, progress=0.0))
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_the_rate_rises_over_the_first_twentieth(recipe, schedule):
+    made = recipe(ERM(), schedule=schedule, lr=0.2)
+    rates = [learning_rate(made, step, 100) for step in range(100)]
+    assert rates[:5] == pytest.approx([0.04, 0.08, 0.12, 0.16, 0.2])
+    assert max(rates) == 0.2
+    if schedule == "cosine":
+        assert rates[5:] == sorted(rates[5:], reverse=True) and 0 < rates[-1] < 0.001
+    else:
+        assert set(rates[5:]) == {0.2}
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_the_shortest_schedules_have_a_positive_rate(recipe, steps):
+    assert all(learning_rate(recipe(ERM()), step, steps) > 0 for step in range(steps))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_optimizer_follows_the_recipe(recipe, network, optimizer):
+    made = recipe(ERM(), optimizer=optimizer, lr=0.01, weight_decay=0.003)
+    (group,) = make_optimizer(made, network.parameters()).param_groups
+    assert group["lr"] == 0.01 and group["weight_decay"] == 0.003
+    assert len(group["params"]) == len(list(network.parameters()))
+    assert optimizer == "adam" or (group["momentum"] == 0.9 and group["nesterov"])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_both_optimizers_learn(recipe, digits, optimizer):
+    lr = 0.05 if optimizer == "sgd" else 0.005
+    trained = run(recipe(ERM(), optimizer=optimizer, lr=lr, epochs=3), digits)
+    assert trained.history[-1]["validation_accuracy"] > 0.9

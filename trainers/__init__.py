@@ -1,0 +1,9 @@
+"""Trains a classifier with each regularizer, by one recipe and with one budget."""
+
+import trainers.regularizers
+from robust_eval.registry import discover
+from trainers.loop import train as train
+
+__all__ = ["train"]
+
+discover(trainers.regularizers)

@@ -1,0 +1,61 @@
+"""Says which images are held out and which come together in a batch, and gets a batch ready."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from robust_eval.data import Examples
+from robust_eval.recipe import Recipe
+from robust_eval.rng import Rng
+from robust_eval.types import Images, Labels
+from trainers.augment import crop, flip
+
+__all__ = ["Batch", "Split", "load", "shuffled_batches", "stratified_split"]
+
+
+class Split(NamedTuple):
+    """Positions of the examples that are trained on, and of those held out."""
+
+    train: Int[Tensor, " n"]
+    validation: Int[Tensor, " m"]
+
+
+def stratified_split(labels: Labels, fraction: float, *, rng: Rng) -> Split:
+    """Hold out ``fraction`` of the examples, of each class that same part to within one image."""
+    shuffled = torch.randperm(len(labels), generator=rng.torch())
+    by_class = shuffled[labels.cpu()[shuffled].argsort(stable=True)]
+    # walking through the classes, hold one out each time the running total passes another whole number
+    total = (torch.arange(len(labels) + 1, dtype=torch.float64) * fraction + 0.5).floor()
+    held_out = total.diff() > 0
+    return Split(by_class[~held_out].sort().values, by_class[held_out].sort().values)
+
+
+def shuffled_batches(n: int, size: int, *, rng: Rng) -> Iterator[Int[Tensor, " size"]]:
+    """Yield endless shuffled passes over 0..n-1 in batches of one size; what is left of a pass is dropped."""
+    for number in count():
+        order = torch.randperm(n, generator=rng.child("pass", number).torch())
+        yield from order[: n // size * size].view(-1, size)
+
+
+class Batch(NamedTuple):
+    """Augmented images in [0, 1] with their labels."""
+
+    x: Images
+    y: Labels
+
+
+def load(recipe: Recipe, training: Examples, index: Int[Tensor, " n"], *, rng: Rng) -> Batch:
+    """Return the images at these positions, cropped and mirrored as the recipe says."""
+    index = index.to(training.images.device)
+    x = training.pixels(index)
+    if recipe.crop:
+        x = crop(x, recipe.crop, rng=rng.child("crop"))
+    if recipe.flip:
+        x = flip(x, rng=rng.child("flip"))
+    return Batch(x, training.labels[index])

@@ -1,0 +1,29 @@
+"""Makes one module of a network and its regularizer, whose output is the loss.
+
+A distributed trainer must wrap this module and not the network: gradients are reduced when the forward of the
+*wrapped* module is called, while a loss may call the network as often, and in whatever parts, as it likes.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from robust_eval.methods import Regularizer
+from robust_eval.rng import Rng
+from robust_eval.types import Images, Labels
+
+__all__ = ["Objective"]
+
+
+class Objective(nn.Module):
+    """The loss of a batch as a module: ``objective(x, y, rng, progress)``."""
+
+    def __init__(self, network: nn.Module, regularizer: Regularizer) -> None:
+        super().__init__()
+        self.network = network
+        self.regularizer = regularizer
+
+    def forward(self, x: Images, y: Labels, rng: Rng, progress: float) -> Float[Tensor, ""]:
+        """Return the scalar loss of one batch."""
+        return self.regularizer.loss(self.network, x, y, rng=rng, progress=progress)
