@@ -6,9 +6,9 @@ Paper: Pang, Xu and Zhu 2020, arXiv 1909.11515, equation 4: ``F_MI(x) = 1/N Σ_n
 - ``ol`` (other labels): ``s`` comes from a class drawn uniformly from the others.
 - ``combined``: ``pl`` where it costs less than ``threshold`` of confidence, else ``ol``.
 
-Defaults are those of the authors' published runs: λ = 0.5 for ``pl`` and ``ol`` (0.4 for the ``ol`` part of ``combined``;
-0.6 is theirs for networks of interpolated adversarial training), 10 and 30 samples (5 and 15 in ``combined``),
-threshold 0.2. Deviation: their pool is drawn from test images; here it is training data without the images
+Defaults are those of the authors' published runs: λ = 0.5 for ``pl`` and ``ol`` (0.4 for the ``ol`` part of
+``combined``; 0.6 is theirs for networks of interpolated adversarial training), 10 and 30 samples (5 and 15 in
+``combined``), threshold 0.2. Deviation: their pool is drawn from test images; here it is training data without the images
 under test.
 
 Known limit: an attack that sees the mixing takes the gain away (Tramèr et al. 2020, arXiv 2002.08347, section 14):

@@ -1,4 +1,4 @@
-"""Average the predictions for several sums of the image with random training images (test-time sum augmentation).
+"""Average the predictions for several sums of the image with training images (test-time sum augmentation).
 
 Each of C copies is ``a₀ x + a₁ Σ_{j=1}^{K−1} r_j`` with ``r_j`` drawn uniformly from the pool, ``a₀ = λ / (λ + K − 1)``
 and ``a₁ = 1 / (λ + K − 1)``; the C probability vectors are averaged. λ = 2 gives the image twice the weight of another.
@@ -54,5 +54,5 @@ class _Summed(Averaged):
     def average(self, x: Images, rng: Rng) -> Logits:
         lam, k, copies = self.method.lam, self.method.k, self.method.copies
         index = rng.child("pool").integers(len(self.pool), copies * (k - 1), device=x.device)
-        others = self.pool.take(index).unflatten(1, (copies, k - 1)).sum(2)
+        others = self.pool.take(index).reshape(len(x), copies, k - 1, *x.shape[1:]).sum(2)
         return average(self.network, (lam * x[:, None] + others.to(x.dtype)) / (lam + k - 1))

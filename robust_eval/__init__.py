@@ -6,7 +6,7 @@ from robust_eval.methods import Attack, Corruption
 from robust_eval.registry import build
 from robust_eval.rng import Rng
 
-__all__ = ["Attack", "Classifier", "Corruption", "RobustEvalError", "Rng", "attack", "corruption"]
+__all__ = ["Attack", "Classifier", "Corruption", "Rng", "RobustEvalError", "attack", "corruption"]
 
 
 def attack(name: str, **params: object) -> Attack:

@@ -121,13 +121,17 @@ class Cell:
         labels = self.labels
         parts = [labels["model"]]
         if self.defense is not None:
-            parts.append(f"{labels['defense']} ({self.access})" if self.access != "none" else labels["defense"])
+            parts.append(
+                f"{labels['defense']} ({self.access})" if self.access != "none" else labels["defense"]
+            )
         what = "clean" if self.perturbation is None else labels["perturbation"]
         if labels["severity"] is not None:
             what += f" severity {labels['severity']}"
         elif labels["eps"] is not None:
-            what += f" {labels['norm']} {labels['eps'] * 255:.3g}/255" if labels["norm"] == "linf" else (
-                f" {labels['norm']} {labels['eps']:.3g}"
+            what += (
+                f" {labels['norm']} {labels['eps'] * 255:.3g}/255"
+                if labels["norm"] == "linf"
+                else (f" {labels['norm']} {labels['eps']:.3g}")
             )
         return " · ".join([*parts, what])
 

@@ -118,7 +118,7 @@ class Classifier:
     def input_gradient(self, x: Images, y: Labels, loss: Loss, *, rng: Rng | None = None) -> Gradient:
         """Return the logits and the gradient of ``loss(logits, y)`` [n] with respect to ``x`` [n,c,h,w]."""
         logits, gradients = [], []
-        labels = iter(y.split(self._part_size))
+        labels = iter(torch.split(y, self._part_size))
         with self.frozen(), torch.enable_grad():
             for part, rows in self._parts(x, rng):
                 leaf = part.detach().requires_grad_()
@@ -134,7 +134,7 @@ class Classifier:
     ) -> tuple[Logits, Float[Tensor, "n m c h w"]]:
         """Return the logits and the gradient of each example's logits of ``classes`` with respect to its pixels."""
         logits, jacobians = [], []
-        chosen = iter(classes.split(self._part_size))
+        chosen = iter(torch.split(classes, self._part_size))
         with self.frozen(), torch.enable_grad():
             for part, rows in self._parts(x, rng):
                 leaf = part.detach().requires_grad_()

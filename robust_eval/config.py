@@ -29,7 +29,17 @@ from robust_eval.recipe import Recipe
 from robust_eval.registry import Kind, build, checked, describe, explain, find
 from robust_eval.types import parse_number
 
-__all__ = ["AttackPlan", "DataTable", "Experiment", "ModelTable", "models", "named_experiments", "parse", "plan", "read"]
+__all__ = [
+    "AttackPlan",
+    "DataTable",
+    "Experiment",
+    "ModelTable",
+    "models",
+    "named_experiments",
+    "parse",
+    "plan",
+    "read",
+]
 
 Table = dict[str, Any]
 DEFAULT_RADIUS = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0}
@@ -306,15 +316,25 @@ class _Parser:
             return []
         if cls is not None and cls.minimal_norm:
             given = fields.pop("eps", None)
-            radii = given if isinstance(given, list) else [DEFAULT_RADIUS[cls.norms[0]] if given is None else given]
-            checked_radii = _try(lambda: tuple(_radius(value) for value in radii), self.problems, f"{self.where}: attack {name!r}")
+            radii = (
+                given
+                if isinstance(given, list)
+                else [DEFAULT_RADIUS[cls.norms[0]] if given is None else given]
+            )
+            checked_radii = _try(
+                lambda: tuple(_radius(value) for value in radii),
+                self.problems,
+                f"{self.where}: attack {name!r}",
+            )
             score_at = checked_radii or ()
         named = fields if name is None else {"name": name, **fields}
         return [AttackPlan(attack, tuple(access), score_at) for attack in self.methods("attack", named, i)]
 
-    def recipe(self, defaults: Table, table: Table, i: int, source: Source | None) -> tuple[str, Recipe] | None:
+    def recipe(
+        self, defaults: Table, table: Table, i: int, source: Source | None
+    ) -> tuple[str, Recipe] | None:
         """Return the name and recipe of a ``[[train]]`` table."""
-        fields = {"crop": source.crop, "flip": source.flip} if source is not None else {}
+        fields: Table = {"crop": source.crop, "flip": source.flip} if source is not None else {}
         fields |= defaults | table
         name = fields.pop("name", None)
         where = f"{self.where}: [[train]] {i + 1}"

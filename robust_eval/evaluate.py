@@ -18,8 +18,8 @@ import torch
 
 from robust_eval import checks
 from robust_eval.cell import Cell
-from robust_eval.metrics import accuracy, median_distance, score_within
 from robust_eval.methods import Attack
+from robust_eval.metrics import accuracy, median_distance, score_within
 from robust_eval.record import Measurement, Record
 from robust_eval.rng import Rng
 from robust_eval.types import Threat
@@ -45,7 +45,9 @@ def evaluate(cell: Cell, bench: Workbench) -> Record:
     verdicts = [*bench.model_checks(cell)]
     if isinstance(cell.perturbation, Attack):
         verdicts.append(checks.constraint(violated))
-        verdicts.append(checks.zero_gradient(perturbed.zero_gradients, perturbed.bad_gradients, perturbed.attacked))
+        verdicts.append(
+            checks.zero_gradient(perturbed.zero_gradients, perturbed.bad_gradients, perturbed.attacked)
+        )
     return Record(
         key=cell.key,
         spec=cell.spec,
@@ -84,7 +86,9 @@ def rescored(record: Record, cell: Cell) -> Record:
     )
 
 
-def _rows(cell: Cell, x: torch.Tensor, y: torch.Tensor, clean: Scored, scored: Scored, found: Perturbed) -> pd.DataFrame:
+def _rows(
+    cell: Cell, x: torch.Tensor, y: torch.Tensor, clean: Scored, scored: Scored, found: Perturbed
+) -> pd.DataFrame:
     threat = cell.perturbation.threat if isinstance(cell.perturbation, Attack) else Threat("l2", None)
     columns: dict[str, Any] = {
         "index": np.arange(len(x)),
@@ -104,7 +108,9 @@ def _rows(cell: Cell, x: torch.Tensor, y: torch.Tensor, clean: Scored, scored: S
     }
     if scored.worst is not None:
         columns |= {"majority": (scored.prediction == y).double(), "worst": scored.worst}
-    return pd.DataFrame({k: v.cpu().numpy() if isinstance(v, torch.Tensor) else v for k, v in columns.items()})
+    return pd.DataFrame(
+        {k: v.cpu().numpy() if isinstance(v, torch.Tensor) else v for k, v in columns.items()}
+    )
 
 
 def _provenance(cell: Cell, bench: Workbench, rows: pd.DataFrame, seconds: float) -> dict[str, Any]:

@@ -106,9 +106,7 @@ class Regularizer(ABC):
     """A training loss that shapes what a network learns. Subclasses are frozen dataclasses."""
 
     @abstractmethod
-    def loss(
-        self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float
-    ) -> Float[Tensor, ""]:
+    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
         """Return the scalar loss of a batch; ``progress`` in [0, 1] is how much of the training is done."""
 
     def evaluations(self, n: int) -> int:

@@ -64,7 +64,7 @@ def median_distance(rows: pd.DataFrame) -> Measurement:
         return Measurement("median_distance", None, None, None, 0)
     below = int(binom.ppf(0.025, n, 0.5))
     value, low, high = float(np.median(ordered)), ordered[max(below - 1, 0)], ordered[min(n - below, n - 1)]
-    return Measurement("median_distance", *(_number(v) for v in (value, low, high)), n)
+    return Measurement("median_distance", _number(value), _number(low), _number(high), n)
 
 
 def _number(value: float) -> float | None:

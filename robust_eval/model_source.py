@@ -109,13 +109,17 @@ def own_model(
         method = build("architecture", arch, fields)
         described = describe(method)._asdict()
         if checkpoint is None:
-            raise CheckpointError(f"model: expected a checkpoint for {arch}, got none; give the path of its weights")
+            raise CheckpointError(
+                f"model: expected a checkpoint for {arch}, got none; give the path of its weights"
+            )
         state = read_state(checkpoint)
         network = method.build(channels=channels, classes=classes_of(state, method) or examples.classes)
         load_into(network, state, source=checkpoint)
     if mean is not None and std is not None:
         if len(mean) != channels:
-            raise ConfigError(f"normalisation: expected {channels} numbers, one per channel, got {list(mean)}")
+            raise ConfigError(
+                f"normalisation: expected {channels} numbers, one per channel, got {list(mean)}"
+            )
         network = Normalized(network, mean, std)
     elif mean is not None or std is not None:
         raise ConfigError("normalisation: expected mean and std together, got only one of them")
@@ -142,15 +146,17 @@ def _try_on(network: nn.Module, examples: Examples, arch: str) -> None:
         raise
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"model {arch}: cannot take images of {shape} ({reason}); give images it was made for") from None
+        raise CheckpointError(
+            f"model {arch}: cannot take images of {shape} ({reason}); give images it was made for"
+        ) from None
     if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != len(examples[slice(2)]):
         got = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise CheckpointError(f"model {arch}: expected logits [n,classes] for images [n,{shape}], got {got}")
     highest = int(examples.labels.max())
     if highest >= output.shape[1]:
         raise DataError(
-            f"{examples.source}: expected labels in 0..{output.shape[1] - 1}, the outputs of {arch}, got label {highest}; "
-            "give the model's own data, or the checkpoint for these classes"
+            f"{examples.source}: expected labels in 0..{output.shape[1] - 1}, the outputs of {arch}, "
+            f"got label {highest}; give the model's own data, or the checkpoint for these classes"
         )
 
 

@@ -31,8 +31,12 @@ class Normalized(nn.Module):
         if min(std) <= 0:
             raise ConfigError(f"normalisation: expected every std > 0, got {list(std)}")
         self.network = network
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer(
+            "mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False
+        )
+        self.register_buffer(
+            "std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False
+        )
 
     def forward(self, x: Images) -> Tensor:
         """Map images in [0, 1] to what the network makes of them: logits, or a stage's features."""
@@ -47,5 +51,9 @@ class Normalized(nn.Module):
     @property
     def stages(self) -> list[nn.Module]:
         """The stages of the network, the normalisation being part of the first."""
-        first, *rest = self.network.stages
-        return [Normalized(first, self.mean.flatten().tolist(), self.std.flatten().tolist()).to(self.mean.device), *rest]
+        stages: list[nn.Module] = self.network.stages  # type: ignore[assignment]
+        first, *rest = stages
+        return [
+            Normalized(first, self.mean.flatten().tolist(), self.std.flatten().tolist()).to(self.mean.device),
+            *rest,
+        ]

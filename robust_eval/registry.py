@@ -71,7 +71,9 @@ def register(kind: Kind, name: str, *, version: int = 1) -> Callable[[type[T]], 
             cls.__module__,
             cls.__qualname__,
         ):
-            raise ValueError(f"{kind} {name!r} of {cls.__module__} is already registered by {earlier.__module__}")
+            raise ValueError(
+                f"{kind} {name!r} of {cls.__module__} is already registered by {earlier.__module__}"
+            )
         _METHODS[kind, name] = method
         _ENTRIES[method] = (kind, name, version)
         return method
@@ -82,7 +84,7 @@ def register(kind: Kind, name: str, *, version: int = 1) -> Callable[[type[T]], 
 def checked(cls: type[T]) -> type[T]:
     """Return the frozen dataclass with every field checked on construction and unknown fields refused."""
     config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
-    made = cast("type[T]", pydantic.dataclasses.dataclass(cls, frozen=True, config=config))  # type: ignore[call-overload]
+    made = cast("type[T]", pydantic.dataclasses.dataclass(cls, frozen=True, config=config))
     made.__doc__ = cls.__doc__  # pydantic drops it
     return made
 
@@ -145,7 +147,9 @@ def explain(error: pydantic.ValidationError, cls: type[Any], *, where: str) -> l
             got = problem["input"]
             tail = "" if "got " in expected else f", got {got!r}"
             expected = expected if expected.startswith("expected") else f"expected {expected}"
-            lines.append(f"{where}: {name}: {expected}{tail}" if name != "value" else f"{where}: {expected}{tail}")
+            lines.append(
+                f"{where}: {name}: {expected}{tail}" if name != "value" else f"{where}: {expected}{tail}"
+            )
     return lines
 
 

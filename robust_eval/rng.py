@@ -89,9 +89,7 @@ class Rng:
         both = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)
         return both[:, :count].reshape(len(bits), *shape)
 
-    def integers(
-        self, high: int, *shape: int, device: torch.device | None = None
-    ) -> Int[Tensor, "n *shape"]:
+    def integers(self, high: int, *shape: int, device: torch.device | None = None) -> Int[Tensor, "n *shape"]:
         """Draw from 0..high-1: one array of ``shape`` for each row."""
         # 63 bits modulo high: the bias is below high / 2^63
         bits = self._bits(math.prod(shape), device) & 0x7FFFFFFFFFFFFFFF
@@ -101,7 +99,7 @@ class Rng:
         """Return a numpy generator for draws that belong to a whole batch, such as one mixing coefficient."""
         return np.random.default_rng(self.key)
 
-    def torch(self) -> torch.Generator:
+    def torch_generator(self) -> torch.Generator:
         """Return a CPU torch generator for draws that belong to a whole batch, such as a permutation."""
         return torch.Generator().manual_seed(self.key & 0x7FFFFFFFFFFFFFFF)
 
@@ -115,7 +113,7 @@ class Rng:
 @contextmanager
 def seeded(rng: Rng) -> Iterator[None]:
     """Run what draws from torch's global generators with those forked and seeded, and put them back afterwards."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(rng.key & 0x7FFFFFFFFFFFFFFF)
         yield

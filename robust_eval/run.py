@@ -99,7 +99,11 @@ def run(
         except Exception as error:
             store.fail(cell.key, cell.labels, traceback.format_exc())
             line = str(error).splitlines()[0] if str(error) else ""
-            outcome.failed.append(Failure(cell, line if isinstance(error, RobustEvalError) else f"{type(error).__name__}: {line}"))
+            outcome.failed.append(
+                Failure(
+                    cell, line if isinstance(error, RobustEvalError) else f"{type(error).__name__}: {line}"
+                )
+            )
             progress.fail(outcome.failed[-1])
             continue
         store.write(record)

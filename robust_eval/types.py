@@ -53,7 +53,8 @@ Severity = Annotated[int, Field(ge=1, le=5)]
 @dataclass(frozen=True)
 class Threat:
     """What the adversary may do: stay within ``eps`` of the image in ``norm``; ``eps=None`` means the smallest
-    perturbation that fools the model is looked for."""
+    perturbation that fools the model is looked for.
+    """
 
     norm: Norm
     eps: float | None
@@ -63,7 +64,8 @@ class Threat:
         delta = (x_other.double() - x.double()).flatten(1)
         if self.norm == "linf":
             return delta.abs().amax(1) if delta.shape[1] else delta.sum(1)
-        return delta.norm(p=2 if self.norm == "l2" else 1, dim=1)
+        length: Tensor = delta.norm(p=2 if self.norm == "l2" else 1, dim=1)
+        return length
 
 
 class AttackResult(NamedTuple):

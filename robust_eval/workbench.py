@@ -169,11 +169,15 @@ class Workbench:
         rng = Rng(cell.seed).for_batch(len(x)).child(cell.family)
         nobody, nothing = torch.zeros_like(y, dtype=torch.bool), torch.zeros(len(x), dtype=torch.int64)
         if cell.perturbation is None:
-            return Perturbed(x, nobody, nothing - 1, *[nothing] * 4)
+            return Perturbed(x, nobody, nothing - 1, nothing, nothing, nothing, nothing)
         if isinstance(cell.perturbation, Corruption):
-            return Perturbed(cell.perturbation(x, rng=rng), nobody, nothing - 1, *[nothing] * 4)
+            return Perturbed(
+                cell.perturbation(x, rng=rng), nobody, nothing - 1, nothing, nothing, nothing, nothing
+            )
         # a model attacked by transfer is attacked as if it stood alone
-        aimed_at = self.clean(cell if cell.access == "adaptive" else Cell(cell.model, cell.data, seed=cell.seed))
+        aimed_at = self.clean(
+            cell if cell.access == "adaptive" else Cell(cell.model, cell.data, seed=cell.seed)
+        )
         attacked = aimed_at.prediction == y
         x_adv, step, ledger = x.clone(), torch.full_like(y, -1), Ledger()
         if attacked.any():
@@ -182,8 +186,8 @@ class Workbench:
             with model.frozen(), seeded(rng):
                 result = cell.perturbation.run(model, x[attacked], y[attacked], rng=rng.select(attacked))
             x_adv[attacked], step[attacked] = result.x_adv, result.step
-        counts = [ledger.padded(name, len(x)) for name in Ledger.NAMES]
-        return Perturbed(x_adv, attacked, step, *counts)
+        forwards, backwards, zero, bad = (ledger.padded(name, len(x)) for name in Ledger.NAMES)
+        return Perturbed(x_adv, attacked, step, forwards, backwards, zero, bad)
 
     def _loaded(self, source: ModelSource) -> Loaded:
         def make() -> Loaded:

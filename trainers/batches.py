@@ -28,7 +28,7 @@ class Split(NamedTuple):
 
 def stratified_split(labels: Labels, fraction: float, *, rng: Rng) -> Split:
     """Hold out ``fraction`` of the examples, of each class that same part to within one image."""
-    shuffled = torch.randperm(len(labels), generator=rng.torch())
+    shuffled = torch.randperm(len(labels), generator=rng.torch_generator())
     by_class = shuffled[labels.cpu()[shuffled].argsort(stable=True)]
     # walking through the classes, hold one out each time the running total passes another whole number
     total = (torch.arange(len(labels) + 1, dtype=torch.float64) * fraction + 0.5).floor()
@@ -39,7 +39,7 @@ def stratified_split(labels: Labels, fraction: float, *, rng: Rng) -> Split:
 def shuffled_batches(n: int, size: int, *, rng: Rng) -> Iterator[Int[Tensor, " size"]]:
     """Yield endless shuffled passes over 0..n-1 in batches of one size; what is left of a pass is dropped."""
     for number in count():
-        order = torch.randperm(n, generator=rng.child("pass", number).torch())
+        order = torch.randperm(n, generator=rng.child("pass", number).torch_generator())
         yield from order[: n // size * size].view(-1, size)
 
 

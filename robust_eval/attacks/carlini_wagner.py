@@ -4,10 +4,13 @@ Paper: Carlini and Wagner 2017, arXiv 1608.04644, section VI-A:
 ``minimise ‖x_adv − x‖₂² + c · max(Z_y − max_{i≠y} Z_i, −κ)`` over ``w`` with ``x_adv = (tanh w + 1) / 2``, by Adam,
 for ``c`` found by binary search.
 
-Defaults: 9 searches, learning rate 0.01, first ``c`` 1e-3 and κ = 0 as in the paper and in Foolbox 3.3.4; 200 steps a
-search instead of the paper's 10,000 (torchattacks 3.5.1: one fixed ``c``, 50 steps). Searching, stopping and keeping
-the best point are all done per example, so nothing depends on the batch. Where nothing is found the clean image
-comes back.
+Defaults: 9 searches, learning rate 0.01, first ``c`` 1e-3 and κ = 0 as in the paper and in Foolbox 3.3.4; 100 steps a
+search instead of the paper's 10,000 (torchattacks 3.5.1: one fixed ``c``, 50 steps): on an undefended CIFAR-10
+ResNet-18, 200 steps lowered the median distance by 0.3 %. Searching, stopping and keeping the best point are all
+done per example, so nothing depends on the batch. Where nothing is found the clean image comes back.
+
+Known limit: ``tanh`` is flat where a pixel is exactly 0 or 1. On images made mostly of such pixels (drawings, digits)
+100 steps do not leave the flat part: set ``lr`` to 0.1 there, or ``steps`` to 1000.
 
 On a linear model the distance is within 5 % of the closed form.
 """
@@ -44,7 +47,7 @@ class CarliniWagner(Attack):
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)
 
     binary_search_steps: Steps = 9
-    steps: Steps = 200
+    steps: Steps = 100
     """Adam steps for each value of ``c``."""
     lr: Positive = 0.01
     confidence: Annotated[float, Field(ge=0)] = 0.0
@@ -110,9 +113,7 @@ class CarliniWagner(Attack):
             slope = slope * 2 * x_t * (1 - x_t)  # chain rule: d x / d w = (1 − tanh²) / 2 = 2 x (1 − x)
             first[active] = BETA_1 * first[active] + (1 - BETA_1) * slope
             second[active] = BETA_2 * second[active] + (1 - BETA_2) * slope**2
-            step = (first[active] / (1 - BETA_1**t)) / (
-                (second[active] / (1 - BETA_2**t)).sqrt() + ADAM_EPS
-            )
+            step = (first[active] / (1 - BETA_1**t)) / ((second[active] / (1 - BETA_2**t)).sqrt() + ADAM_EPS)
             w[active] = w[active] - self.lr * step
 
             if self.abort_early and t % max(self.steps // 10, 1) == 0:

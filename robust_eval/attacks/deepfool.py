@@ -79,7 +79,9 @@ class DeepFool(Attack):
             scale = (f.abs().gather(1, nearest) + 1e-4) / length
             direction = w[torch.arange(len(w)), nearest[:, 0]] / length.view(-1, 1, 1, 1)
             move = torch.where(reach.amin(1).isfinite(), scale[:, 0], torch.zeros_like(scale[:, 0]))
-            total[active] = (x[active] + total[active] + move.view(-1, 1, 1, 1) * direction).clamp(0, 1) - x[active]
+            total[active] = (x[active] + total[active] + move.view(-1, 1, 1, 1) * direction).clamp(0, 1) - x[
+                active
+            ]
         found = step >= 0
         x_adv = torch.where(found.view(-1, 1, 1, 1), self._overstepped(x, total), x)
         if self.line_search and not model.stochastic and found.any():
@@ -98,7 +100,10 @@ class DeepFool(Attack):
 
     def _closest(self, model: Classifier, x: Images, x_adv: Images, y: Labels, rng: Rng) -> Images:
         """Bisect each segment for its point nearest to ``x`` that still fools the model."""
-        low, high = torch.zeros(len(x), 1, 1, 1, device=x.device), torch.ones(len(x), 1, 1, 1, device=x.device)
+        low, high = (
+            torch.zeros(len(x), 1, 1, 1, device=x.device),
+            torch.ones(len(x), 1, 1, 1, device=x.device),
+        )
         best = x_adv.clone()
         for halving in range(self.line_search):
             middle = (low + high) / 2

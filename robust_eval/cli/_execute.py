@@ -55,7 +55,9 @@ def execute(experiment: Experiment, out: Path, *, device: str, batch_size: int, 
     written = reports.write([store.folder], store.folder / "report")
     console.print(reports.terminal(written.results))
     _warn(console, (store.read(cell.key) for cell in cells if store.has(cell.key)))
-    console.print(f"report: {store.folder / 'report' / 'index.html'}", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"report: {store.folder / 'report' / 'index.html'}", highlight=False, markup=False, soft_wrap=True
+    )
     for failure in outcome.failed:
         console.print(f"failed: {failure.cell}: {failure.error}", style="red", highlight=False, markup=False)
     if outcome.failed:
@@ -73,4 +75,6 @@ def _warn(console: Console, records: Iterable[Record]) -> None:
                 seen[place] = seen.get(place, 0) + 1
     for (verdict, name, model, advice), count in sorted(seen.items()):
         cells = "1 cell" if count == 1 else f"{count} cells"
-        console.print(f"{verdict}: {name}: {model} ({cells}): {advice}", style="yellow", highlight=False, markup=False)
+        console.print(
+            f"{verdict}: {name}: {model} ({cells}): {advice}", style="yellow", highlight=False, markup=False
+        )

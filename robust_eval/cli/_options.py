@@ -12,10 +12,14 @@ from robust_eval.errors import ConfigError
 __all__ = ["BatchSize", "Device", "Settings", "apply_settings", "pick_device", "settings", "split_names"]
 
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto takes a GPU where there is one.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time; bounds memory, never changes a result.")]
+BatchSize = Annotated[
+    int, typer.Option(min=1, help="Images at a time; bounds memory, never changes a result.")
+]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME.FIELD=VALUE", help="Set a field of a method, e.g. pgd.steps=100. Repeatable."),
+    typer.Option(
+        "--set", metavar="NAME.FIELD=VALUE", help="Set a field of a method, e.g. pgd.steps=100. Repeatable."
+    ),
 ]
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from robust_eval.cell import Cell
 from robust_eval.record import Record
@@ -55,7 +62,9 @@ class Display:
 
     def training(self, name: str, fraction: float, text: str) -> None:
         """Tell how far the training of a model is."""
-        self._bar.update(self._training, description=f"training {name}: {text}", completed=fraction, visible=fraction < 1)
+        self._bar.update(
+            self._training, description=f"training {name}: {text}", completed=fraction, visible=fraction < 1
+        )
         if fraction >= 1 and name not in self._trained:
             self._trained.add(name)
             self.console.print(f"trained {name}: {text}", highlight=False, markup=False)
@@ -80,4 +89,6 @@ class Display:
         """Tell that a cell failed; the run goes on."""
         self._done += 1
         self._bar.advance(self._cells)
-        self.console.print(f"failed: {failure.cell}: {failure.error}", style="red", highlight=False, markup=False)
+        self.console.print(
+            f"failed: {failure.cell}: {failure.error}", style="red", highlight=False, markup=False
+        )

@@ -17,11 +17,15 @@ SIX = "fgsm,bim,mim,pgd,cw,deepfool"
 def evaluate(
     checkpoint: Annotated[
         Path | None,
-        typer.Argument(help="Weights (.safetensors, .pt, .pth). Left out: the factory returns a trained model."),
+        typer.Argument(
+            help="Weights (.safetensors, .pt, .pth). Left out: the factory returns a trained model."
+        ),
     ] = None,
     arch: Annotated[
         str | None,
-        typer.Option(help="Architecture by name, or path/to/file.py:factory. Default: that of the checkpoint's card."),
+        typer.Option(
+            help="Architecture by name, or path/to/file.py:factory. Default: that of the checkpoint's card."
+        ),
     ] = None,
     data: Annotated[str, typer.Option(help="A named set, a .npz file or an image folder.")] = "",
     n: Annotated[int | None, typer.Option(min=1, help="How many test images. Default: all.")] = None,
@@ -36,16 +40,27 @@ def evaluate(
     ] = None,
     defenses: Annotated[str, typer.Option(help="Names, comma-separated.")] = "",
     pool: Annotated[
-        str | None, typer.Option(help="Training images that defenses mix with. Default: the train split of the data.")
+        str | None,
+        typer.Option(help="Training images that defenses mix with. Default: the train split of the data."),
     ] = None,
     corruptions: Annotated[str, typer.Option(help="Names, comma-separated, or all.")] = "",
-    severity: Annotated[list[int] | None, typer.Option(help="Of the corruptions, 1 to 5. Repeatable. Default: 3.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Normalisation inside the model, e.g. 0.49,0.48,0.45.")] = None,
-    std: Annotated[str | None, typer.Option(help="Normalisation inside the model, e.g. 0.25,0.24,0.26.")] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Resize and crop a folder's images to this side.")] = None,
+    severity: Annotated[
+        list[int] | None, typer.Option(help="Of the corruptions, 1 to 5. Repeatable. Default: 3.")
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="Normalisation inside the model, e.g. 0.49,0.48,0.45.")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="Normalisation inside the model, e.g. 0.25,0.24,0.26.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Resize and crop a folder's images to this side.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="What the report calls the model.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    out: Annotated[Path | None, typer.Option(help="Run folder; an existing one is added to. Default: runs/MODEL.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; an existing one is added to. Default: runs/MODEL.")
+    ] = None,
     set_: Settings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and their keys.")] = False,
     device: Device = "auto",
@@ -63,7 +78,8 @@ def evaluate(
         raise ConfigError("--data: expected a named set, a .npz file or an image folder, got none")
     if checkpoint is None and not (arch and ":" in arch):
         raise ConfigError(
-            "evaluate: expected a checkpoint, or --arch path/to/file.py:factory that returns a trained model; got neither"
+            "evaluate: expected a checkpoint, or --arch path/to/file.py:factory that returns a trained model; "
+            "got neither"
         )
     wanted = split_names(corruptions)
     wanted = names("corruption") if wanted == ["all"] else wanted
@@ -89,7 +105,11 @@ def evaluate(
     apply_settings([*tables["attack"], *tables["corruption"], *tables["defense"]], fields)
     experiment = parse(tables, where="evaluate", folder=Path.cwd())
     return execute(
-        experiment, out or Path("runs") / tables["name"], device=device, batch_size=batch_size, dry_run=dry_run
+        experiment,
+        out or Path("runs") / tables["name"],
+        device=device,
+        batch_size=batch_size,
+        dry_run=dry_run,
     )
 
 

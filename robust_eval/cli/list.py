@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,9 @@ __all__ = ["list_methods"]
 def list_methods(
     kind: Annotated[
         str | None,
-        typer.Argument(help="attack, corruption, defense, regularizer, architecture, data or experiment. Default: all."),
+        typer.Argument(
+            help="attack, corruption, defense, regularizer, architecture, data or experiment. Default: all."
+        ),
     ] = None,
     long: Annotated[bool, typer.Option("--long", help="Print each method's card.")] = False,
 ) -> int:
@@ -26,10 +28,11 @@ def list_methods(
     from robust_eval.errors import UnknownNameError
     from robust_eval.registry import Kind, card, find, names
 
-    kinds = [*get_args(Kind), "experiment"]
+    kinds: list[Any] = [*get_args(Kind), "experiment"]
     if kind is not None and kind not in kinds:
         raise UnknownNameError("kind", kind, kinds)
-    for each in kinds if kind is None else [kind]:
+    chosen: list[Any] = kinds if kind is None else [kind]
+    for each in chosen:
         print(f"{each}:")
         for name in named_experiments() if each == "experiment" else names(each):
             if each == "experiment":

@@ -12,7 +12,9 @@ __all__ = ["report"]
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One or several run folders.")],
-    out: Annotated[Path | None, typer.Option(help="Where to write. Default: report/ in the first run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write. Default: report/ in the first run.")
+    ] = None,
 ) -> int:
     """Rebuild the comparison report over runs, computing nothing."""
     from rich.console import Console

@@ -23,7 +23,9 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Run folder; an existing one is continued. Default: runs/NAME.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and their keys; train nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the cells and their keys; train nothing.")
+    ] = False,
     device: Device = "auto",
     batch_size: BatchSize = 128,
 ) -> int:

@@ -16,9 +16,13 @@ def train(
     regularizer: Annotated[str, typer.Option(help="Registered name, e.g. mixup.")],
     arch: Annotated[str, typer.Option(help="Registered architecture, e.g. preact_resnet18.")],
     data: Annotated[str, typer.Option(help="A named set, or a .npz file or folder with a train split.")],
-    epochs: Annotated[float, typer.Option(help="Budget: passes over the training data in network evaluations.")] = 30.0,
+    epochs: Annotated[
+        float, typer.Option(help="Budget: passes over the training data in network evaluations.")
+    ] = 30.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    out: Annotated[Path, typer.Option(help="Run folder; the weights go to its checkpoints/.")] = Path("runs/train"),
+    out: Annotated[Path, typer.Option(help="Run folder; the weights go to its checkpoints/.")] = Path(
+        "runs/train"
+    ),
     set_: Settings = None,
     device: Device = "auto",
 ) -> int:
@@ -52,6 +56,13 @@ def train(
             device=pick_device(device),
             report=lambda fraction, text: display.training(source.name, fraction, text),
         )
-    console.print(f"weights: {path}\ncard:    {path.with_suffix('.json')}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"next:    robust-eval evaluate {path} --data {data}", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"weights: {path}\ncard:    {path.with_suffix('.json')}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    console.print(
+        f"next:    robust-eval evaluate {path} --data {data}", highlight=False, markup=False, soft_wrap=True
+    )
     return 0

@@ -36,7 +36,9 @@ def open_source(name: str, *, size: int | None = None) -> Source:
             raise DataError(f"data: no file {name}; give the path of an existing .npz file")
         return Arrays(path=path)
     if path.exists():
-        raise DataError(f"data {name}: expected a .npz file or a folder of images, got {path.suffix or 'a file'}")
+        raise DataError(
+            f"data {name}: expected a .npz file or a folder of images, got {path.suffix or 'a file'}"
+        )
     raise ConfigError(
         f"unknown data {name!r}{near(name, names('data'))}; "
         f"known: {', '.join(names('data'))}, or the path of a .npz file or an image folder"

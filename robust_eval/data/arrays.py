@@ -1,6 +1,7 @@
 """Images and labels from a ``.npz`` file.
 
-Accepted names: ``test_images``/``test_labels`` (with ``train_images``/``train_labels``), ``images``/``labels``, ``x``/``y``.
+Accepted names: ``test_images``/``test_labels`` (with ``train_images``/``train_labels``), ``images``/``labels`` or
+``x``/``y``.
 Images are [n,c,h,w], [n,h,w,c] or [n,h,w] (grey), uint8 or float in [0, 1]; labels are whole numbers [n] or [n,1].
 """
 
@@ -42,7 +43,9 @@ class Arrays(Source):
         found = self._read(TEST, n)
         if found is None:
             wanted = " or ".join("/".join(pair) for pair in TEST)
-            raise DataError(f"data {self.path}: expected arrays {wanted}, got {', '.join(self._names()) or 'none'}")
+            raise DataError(
+                f"data {self.path}: expected arrays {wanted}, got {', '.join(self._names()) or 'none'}"
+            )
         return found
 
     def train(self) -> Examples | None:
@@ -57,7 +60,9 @@ class Arrays(Source):
         try:
             return np.load(self.path, allow_pickle=False)
         except (OSError, ValueError, BadZipFile):
-            raise DataError(f"data {self.path}: expected a .npz file made by numpy.savez, got something else") from None
+            raise DataError(
+                f"data {self.path}: expected a .npz file made by numpy.savez, got something else"
+            ) from None
 
     def _read(self, pairs: tuple[tuple[str, str], ...], n: int | None) -> Examples | None:
         with self._file() as file:
@@ -87,7 +92,9 @@ def _images(array: NDArray[Any], where: str) -> Tensor:
     if array.dtype == np.uint8:
         return torch.from_numpy(np.ascontiguousarray(array))
     if not np.issubdtype(array.dtype, np.floating):
-        raise DataError(f"{where}: expected uint8 or float in [0, 1], got {array.dtype}; use .astype('uint8')")
+        raise DataError(
+            f"{where}: expected uint8 or float in [0, 1], got {array.dtype}; use .astype('uint8')"
+        )
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 

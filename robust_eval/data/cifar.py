@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class _Cifar(Source):
-
     crop: ClassVar[int] = 4
     flip: ClassVar[bool] = True
     loader: ClassVar[str]

@@ -20,7 +20,9 @@ def test_batches_of_the_whole_set_are_permutations_of_it():
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.25, 0.5])
 def test_a_split_holds_out_the_same_part_of_every_class(fraction):
-    labels = torch.tensor([0] * 40 + [1] * 21 + [2] * 3 + [3])[torch.randperm(65, generator=Rng(1).torch())]
+    labels = torch.tensor([0] * 40 + [1] * 21 + [2] * 3 + [3])[
+        torch.randperm(65, generator=Rng(1).torch_generator())
+    ]
     split = stratified_split(labels, fraction, rng=Rng(0))
     assert torch.equal(torch.cat(split).sort().values, torch.arange(65))
     assert len(split.validation) == pytest.approx(65 * fraction, abs=0.5)

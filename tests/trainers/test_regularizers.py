@@ -100,7 +100,7 @@ def test_mixup_trains_on_one_line_between_the_batch_and_a_permutation_of_it(netw
     # solve for lam and the partner: a single pair of numbers must explain all images
     rng = Rng(0).child("step").for_batch(N)
     λ = rng.child("lam").numpy().beta(1, 1)
-    perm = torch.randperm(N, generator=rng.child("perm").torch())
+    perm = torch.randperm(N, generator=rng.child("perm").torch_generator())
     torch.testing.assert_close(seen, (λ * x + (1 - λ) * x[perm]).float())
     logits = network(seen)
     by_losses = λ * functional.cross_entropy(logits, y) + (1 - λ) * functional.cross_entropy(logits, y[perm])
@@ -119,7 +119,7 @@ def test_the_weight_of_a_cutmix_target_is_the_fraction_of_pixels_kept(network, x
         network.seen.clear()
         value = loss(CutMix(probability=1.0), network, x, y, seed=seed)
         (seen,) = network.seen
-        perm = torch.randperm(N, generator=Rng(seed).child("step", "perm").torch())
+        perm = torch.randperm(N, generator=Rng(seed).child("step", "perm").torch_generator())
         moved = perm != torch.arange(N)
         kept = (seen == x)[moved].float().mean().item()
         logits = network(seen)

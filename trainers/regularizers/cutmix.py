@@ -48,8 +48,8 @@ class CutMix(Regularizer):
             return functional.cross_entropy(model(x), y)
         λ = rng.child("lam").numpy().beta(self.alpha, self.alpha)
         h, w = x.shape[-2:]
-        box = random_box(h, w, λ, rng.child("box").torch())
-        perm = torch.randperm(len(x), generator=rng.child("perm").torch()).to(x.device)
+        box = random_box(h, w, λ, rng.child("box").torch_generator())
+        perm = torch.randperm(len(x), generator=rng.child("perm").torch_generator()).to(x.device)
         mixed = x.clone()
         mixed[..., box.rows, box.columns] = x[perm][..., box.rows, box.columns]
         logits: Logits = model(mixed)

@@ -40,7 +40,7 @@ class Mixup(Regularizer):
     def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
         """Return the mean cross-entropy of the mixed batch."""
         λ = rng.child("lam").numpy().beta(self.alpha, self.alpha)
-        perm = torch.randperm(len(x), generator=rng.child("perm").torch()).to(x.device)
+        perm = torch.randperm(len(x), generator=rng.child("perm").torch_generator()).to(x.device)
         logits: Logits = model(mix(x, x[perm], λ))
         targets = soft_targets(y, logits.shape[1])
         return soft_cross_entropy(logits, mix(targets, targets[perm], λ))
