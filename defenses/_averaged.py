@@ -10,10 +10,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from robust_eval.data import Examples
+from robust_eval.errors import DataError
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Logits, StochasticModule
 
-__all__ = ["Averaged", "Pool", "average"]
+__all__ = ["ANY", "Averaged", "Pool", "average"]
+
+
+ANY = 1 << 62
+"""Upper end of a draw that is then taken modulo a class size: the bias is below that size / 2^62."""
 
 
 class Pool(nn.Module):
@@ -41,9 +46,10 @@ class Pool(nn.Module):
         images = self.images[index]
         return images.float() / 255 if images.dtype == torch.uint8 else images.float()
 
-    def of_class(self, label: Int[Tensor, "n m"], u: Float[Tensor, "n m"]) -> Float[Tensor, "n m c h w"]:
-        """Return an image of each class, the place among its images given by ``u`` in [0, 1)."""
-        return self.take(self.first[label] + (u * self.count[label]).long())
+    def of_class(self, label: Int[Tensor, "n m"], draw: Int[Tensor, "n m"]) -> Float[Tensor, "n m c h w"]:
+        """Return an image of each class, the place among its images given by ``draw`` modulo how many it has."""
+        # whole numbers: a float32 below 1 times the count can round up to it, which is the next class
+        return self.take(self.first[label] + draw % self.count[label])
 
 
 class Averaged(StochasticModule):
@@ -71,6 +77,11 @@ class Averaged(StochasticModule):
         """Map images in [0, 1] to the log of the averaged probabilities: a softmax of it gives them back."""
         if self._rng is None:
             raise ValueError("this network is stochastic: call redraw(rng) before the forward pass")
+        if x.shape[1:] != self.pool.images.shape[1:]:
+            raise DataError(
+                f"pool: expected images of shape {tuple(x.shape[1:])}, as those classified, "
+                f"got {tuple(self.pool.images.shape[1:])}; give training images of the same data"
+            )
         return self.average(x, self._rng.for_batch(len(x)))
 
 

@@ -8,8 +8,8 @@ Paper: Pang, Xu and Zhu 2020, arXiv 1909.11515, equation 4: ``F_MI(x) = 1/N Σ_n
 
 Defaults are those of the authors' published runs: λ = 0.5 for ``pl`` and ``ol`` (0.4 for the ``ol`` part of
 ``combined``; 0.6 is theirs for networks of interpolated adversarial training), 10 and 30 samples (5 and 15 in
-``combined``), threshold 0.2. Deviation: their pool is drawn from test images; here it is training data without the images
-under test.
+``combined``), threshold 0.2. Deviation: their pool is drawn from test images; here it is training data without
+the images under test.
 
 Known limit: an attack that sees the mixing takes the gain away (Tramèr et al. 2020, arXiv 2002.08347, section 14):
 judge it by the adaptive attack.
@@ -24,7 +24,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from defenses._averaged import Averaged, average
+from defenses._averaged import ANY, Averaged, average
 from robust_eval.data import Examples
 from robust_eval.errors import ConfigError
 from robust_eval.methods import Defense
@@ -103,7 +103,7 @@ class _Mixed(Averaged):
 
     def _predicted_label(self, x: Images, predicted: Labels, rng: Rng) -> Logits:
         label = self.pool.classes[predicted][:, None].expand(-1, self.samples_pl)
-        others = self.pool.of_class(label, rng.child("pl").uniform(self.samples_pl, device=x.device))
+        others = self.pool.of_class(label, rng.child("pl").integers(ANY, self.samples_pl, device=x.device))
         return self._mix(x, others, self.method.lam_pl)
 
     def _other_labels(self, x: Images, predicted: Labels, rng: Rng) -> Logits:
@@ -111,7 +111,7 @@ class _Mixed(Averaged):
         count = len(self.pool.classes)
         shift = 1 + rng.child("class").integers(count - 1, self.samples_ol, device=x.device)
         label = self.pool.classes[(predicted[:, None] + shift) % count]
-        others = self.pool.of_class(label, rng.child("ol").uniform(self.samples_ol, device=x.device))
+        others = self.pool.of_class(label, rng.child("ol").integers(ANY, self.samples_ol, device=x.device))
         return self._mix(x, others, self.lam_ol)
 
     def _mix(self, x: Images, others: torch.Tensor, lam: float) -> Logits:

@@ -86,7 +86,7 @@ def sections(loaded: Loaded) -> Sections:
         if _corrupted(table)
         else table.only(()),
         distances=comparison(results, metric="median_distance"),
-        further=tuple(comparison(results, metric=name) for name in named),
+        further=tuple(piece for name in named for piece in _pieces(comparison(results, metric=name))),
         advice=tuple(_advice(entries)),
         attack_settings=tuple(_settings(entries, "attack")),
         corruption_settings=tuple(s for s in _settings(entries, "corruption") if s.params != "none"),
@@ -113,6 +113,15 @@ def doubts(number: Number, advice: Mapping[tuple[str, str], str]) -> list[str]:
     return [advice.get((number.key, name)) or advice.get(("", name), name) for name in names]
 
 
+def _pieces(table: Comparison) -> Iterator[Comparison]:
+    """Return the attacks of a table and its corruptions, whichever are there."""
+    attacks = table.part("clean", "attack")
+    if attacks.columns:
+        yield attacks
+    if _corrupted(table):
+        yield table.part("corruption").without_access()
+
+
 def _corrupted(table: Comparison) -> bool:
     return any(column.family == "corruption" and column != MEAN for column in table.columns)
 
@@ -120,7 +129,8 @@ def _corrupted(table: Comparison) -> bool:
 def _statement(results: pd.DataFrame, entries: tuple[Entry, ...]) -> Iterator[str]:
     sizes = sorted({entry.record.spec.get("data", {}).get("n") or _n(entry) for entry in entries})
     images = f"{sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else "")
-    yield f"{images} images of {_listed(results['data'])}; {len(set(results['model']))} models."
+    models = len(set(results["model"]))
+    yield f"{images} images of {_listed(results['data'])}; {models} {'model' if models == 1 else 'models'}."
     adversary = threats(results)
     if not adversary:
         yield "No attack was run: these numbers say nothing about an adversary."

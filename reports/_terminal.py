@@ -20,14 +20,17 @@ _WIDTH = 8
 """Attacks that fit beside the names in 110 columns; more are shown norm by norm."""
 _SHOWN = 16
 """Attacks beyond which only the worst cases are shown."""
+_NARROW = 110
+"""Columns of a terminal below which only the worst cases are shown."""
 _STYLES = {"ok": "", "warn": "yellow", "fail": "bold red"}
 
 
-def render(table: Comparison) -> RenderableType:
-    """Return a rich renderable; names are shown as they are, never read as markup."""
+def render(table: Comparison, *, width: int) -> RenderableType:
+    """Return a rich renderable for so many columns; names are shown as they are, never read as markup."""
     attacks = tuple(column for column in table.columns if column.family == "attack")
     worst = tuple(column for column in attacks if column.perturbation == "worst_case")
-    short = len(attacks) > _SHOWN and 0 < len(worst) < len(attacks)
+    crowded = len(attacks) > (_SHOWN if width >= _NARROW else 4)
+    short = crowded and 0 < len(worst) < len(attacks)
     shown = worst if short else attacks
     others = tuple(column for column in table.columns if column in (CLEAN, MEAN))
     chosen = table.only((*others, *shown))
@@ -38,11 +41,14 @@ def render(table: Comparison) -> RenderableType:
 
 def _table(chunk: Comparison) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in chunk.heads:
-        table.add_column(Text(name.replace("_", " ")), overflow="fold", max_width=28)
+    for i, name in enumerate(chunk.heads):
+        longest = max((len(chunk.head_texts(line)[i]) for line in chunk.lines), default=0)
+        table.add_column(
+            Text(name.replace("_", " ")), overflow="fold", min_width=min(longest, 28), max_width=28
+        )
     columns = (*(c for c in chunk.columns if c != MEAN), *(c for c in chunk.columns if c == MEAN))
     for column in columns:
-        table.add_column(Text(_head(column)), justify="right", overflow="fold")
+        table.add_column(Text(_head(column)), justify="right", no_wrap=True)
     before: list[str] = []
     for line in chunk.lines:
         words = chunk.head_texts(line)

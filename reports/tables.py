@@ -230,14 +230,15 @@ def metrics(results: pd.DataFrame) -> list[str]:
     return sorted(set(results["metric"]), key=lambda name: (name != "accuracy", name))
 
 
-def terminal(results: pd.DataFrame) -> RenderableType:
-    """Return the comparison for about 110 columns: clean, attacks, worst case, mean of corruptions.
+def terminal(results: pd.DataFrame, *, width: int = 120) -> RenderableType:
+    """Return the comparison for a terminal of ``width`` columns: clean, attacks, worst case, mean of corruptions.
 
-    More than eight attacks are shown norm by norm; of more than sixteen only the worst cases are.
+    More than eight attacks are shown norm by norm; of more than sixteen, or on a narrow terminal, only the worst
+    cases are.
     """
     from reports._terminal import render
 
-    return render(comparison(results))
+    return render(comparison(results), width=width)
 
 
 def _line(row: dict[Any, Any]) -> Line:

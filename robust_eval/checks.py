@@ -95,7 +95,8 @@ def constraint(violated: Mask) -> Check:
 
 def zero_gradient(zero: Tensor, bad: Tensor, attacked: Mask) -> Check:
     """Warn when more than 1 % of the attacked examples met a gradient that is exactly zero or not finite."""
-    share = ((zero > 0) | (bad > 0))[attacked].double().mean().item() if attacked.any() else 0.0
+    blind = ((zero > 0) | (bad > 0))[attacked.to(zero.device)]
+    share = blind.double().mean().item() if len(blind) else 0.0
     return Check(
         "zero_gradient",
         "warn" if share > 0.01 else "ok",

@@ -15,18 +15,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from robust_eval.errors import ConfigError, RobustEvalError
 from robust_eval.normalized import Normalized
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits, StochasticModule
+from robust_eval.types import Images, Labels, Logits, Mask, StochasticModule
 
-__all__ = ["Classifier", "Gradient", "Ledger", "Loss", "frozen"]
+__all__ = ["Classifier", "Gradient", "Ledger", "Loss", "frozen", "misclassified"]
 
 Loss = Callable[[Logits, Labels], Float[Tensor, " n"]]
 """A loss per example; an attack ascends it."""
 
 
 class Gradient(NamedTuple):
-    """The logits at a batch and the gradient of each example's loss with respect to its pixels."""
+    """The logits at a batch and the gradient of each example's loss with respect to its pixels.
+
+    Entries that are not finite are zero here: one of them would spoil the point for good. The ledger counts them.
+    """
 
     logits: Logits
     gradient: Images
@@ -79,6 +83,11 @@ class Classifier:
     ) -> None:
         if (mean is None) != (std is None):
             raise ValueError(f"expected mean and std together, got mean={mean!r} and std={std!r}")
+        if mean is not None and isinstance(network, StochasticModule):
+            raise ConfigError(
+                "normalisation: expected it inside a stochastic network, which mixes pixels in [0, 1], got mean and "
+                "std around it; give Normalized(network, mean, std) to the defense"
+            )
         self.network = network if mean is None or std is None else Normalized(network, mean, std)
         self.batch_size = batch_size
         self.ledger = Ledger()
@@ -108,6 +117,7 @@ class Classifier:
             self._depth = 0
 
     def __call__(self, x: Images) -> Logits:
+        """Return the logits of a deterministic network."""
         return self.logits(x)
 
     def logits(self, x: Images, *, rng: Rng | None = None) -> Logits:
@@ -121,12 +131,11 @@ class Classifier:
         labels = iter(torch.split(y, self._part_size))
         with self.frozen(), torch.enable_grad():
             for part, rows in self._parts(x, rng):
-                leaf = part.detach().requires_grad_()
+                leaf = part.requires_grad_()
                 out = self._forward(leaf, rows)
                 (gradient,) = torch.autograd.grad(loss(out, next(labels)).sum(), leaf)
-                self._count_gradient(gradient, rows)
                 logits.append(out.detach())
-                gradients.append(gradient)
+                gradients.append(self._counted(gradient, rows))
         return Gradient(torch.cat(logits), torch.cat(gradients))
 
     def jacobian(
@@ -137,14 +146,13 @@ class Classifier:
         chosen = iter(torch.split(classes, self._part_size))
         with self.frozen(), torch.enable_grad():
             for part, rows in self._parts(x, rng):
-                leaf = part.detach().requires_grad_()
+                leaf = part.requires_grad_()
                 out = self._forward(leaf, rows)
                 picked = out.gather(1, next(chosen)).sum(0)
                 gradients = []
                 for i, value in enumerate(picked):
                     (gradient,) = torch.autograd.grad(value, leaf, retain_graph=i + 1 < len(picked))
-                    self._count_gradient(gradient, rows)
-                    gradients.append(gradient)
+                    gradients.append(self._counted(gradient, rows))
                 logits.append(out.detach())
                 jacobians.append(torch.stack(gradients, 1))
         return torch.cat(logits), torch.cat(jacobians)
@@ -152,9 +160,10 @@ class Classifier:
     def _parts(self, x: Images, rng: Rng | None) -> Iterator[tuple[Images, Rng | None]]:
         rng = rng.for_batch(len(x)) if rng is not None else None
         size = self._part_size
-        for start in range(0, len(x), size):
+        # an empty batch is one empty part: the network knows how many classes its logits have
+        for start in range(0, max(len(x), 1), size):
             part = slice(start, start + size)
-            yield x[part], rng.select(part) if rng is not None else None
+            yield x[part].detach(), rng.select(part) if rng is not None else None
 
     def _forward(self, x: Images, rng: Rng | None) -> Logits:
         if isinstance(self.network, StochasticModule) and self.network.stochastic:
@@ -164,15 +173,25 @@ class Classifier:
         logits: Logits = self.network(x)
         if rng is not None and rng.index is not None:
             self.ledger.add("forwards", rng.index)
+        if x.requires_grad and not logits.requires_grad:
+            raise RobustEvalError(
+                "expected a model that autograd can differentiate, got one whose output is cut off from its input; "
+                "look for no_grad, detach or numpy in its forward"
+            )
         return logits
 
-    def _count_gradient(self, gradient: Images, rng: Rng | None) -> None:
-        if rng is None or rng.index is None:
-            return
-        flat = gradient.flatten(1)
-        self.ledger.add("backwards", rng.index)
-        self.ledger.add("zero_gradients", rng.index, (flat == 0).all(1).long().cpu())
-        self.ledger.add("bad_gradients", rng.index, (~flat.isfinite()).any(1).long().cpu())
+    def _counted(self, gradient: Images, rng: Rng | None) -> Images:
+        if rng is not None and rng.index is not None:
+            flat = gradient.flatten(1)
+            self.ledger.add("backwards", rng.index)
+            self.ledger.add("zero_gradients", rng.index, (flat == 0).all(1).long().cpu())
+            self.ledger.add("bad_gradients", rng.index, (~flat.isfinite()).any(1).long().cpu())
+        return gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def misclassified(logits: Logits, y: Labels) -> Mask:
+    """Return where the label is not predicted; an output with NaN or infinity on top predicts nothing."""
+    return (logits.argmax(1) != y) | ~logits.amax(1).isfinite()
 
 
 @contextmanager

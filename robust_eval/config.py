@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import math
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -26,7 +27,7 @@ from robust_eval.errors import ConfigError, DataError, near
 from robust_eval.methods import Attack, Corruption, Defense
 from robust_eval.model_source import OwnModel, RecipeModel, own_model
 from robust_eval.recipe import Recipe
-from robust_eval.registry import Kind, build, checked, describe, explain, find
+from robust_eval.registry import Kind, build, checked, describe, explain, find, names
 from robust_eval.types import parse_number
 
 __all__ = [
@@ -97,6 +98,8 @@ class Frame:
     """Fresh draws over which a randomised model is scored."""
     imports: tuple[str, ...] = ()
     """Modules of the user's that register further methods."""
+    folder: str | None = None
+    """Where relative paths and ``imports`` start; the experiment file's own folder if left out."""
     data: DataTable
     recipe: Table = field(default_factory=dict)
     train: tuple[Table, ...] = ()
@@ -117,21 +120,22 @@ class Experiment:
     corruptions: tuple[Corruption, ...]
     defenses: tuple[Defense, ...]
     folder: Path
-    """Where relative checkpoint paths start."""
+    """Where relative paths and imports start."""
 
     def tables(self) -> Table:
         """Return the effective experiment as tables that :func:`parse` reads back."""
         tables = {k: v for k, v in _without_none(asdict(self.frame)).items() if v not in ((), [], {})}
+        tables.pop("folder", None)
         for table in tables.get("model", ()):
-            if table.get("checkpoint"):
-                table["checkpoint"] = str((self.folder / table["checkpoint"]).resolve())
-            architecture = table.get("architecture")
-            if isinstance(architecture, str) and ":" in architecture:
-                table["architecture"] = str((self.folder / architecture).resolve())
+            if "checkpoint" in table:
+                table["checkpoint"] = _absolute(self.folder, table["checkpoint"])
+            if _is_factory(table.get("architecture")):
+                table["architecture"] = _absolute(self.folder, table["architecture"])
         for key in ("name", "pool"):
-            if key in tables["data"] and (self.folder / tables["data"][key]).exists():
-                tables["data"][key] = str((self.folder / tables["data"][key]).resolve())
-        return tables
+            if key in tables["data"]:
+                tables["data"][key] = _at(self.folder, tables["data"][key])
+        # modules are found by name, so the place to look for them is kept; first, above the tables
+        return {"folder": str(self.folder.resolve()), **tables} if self.frame.imports else tables
 
 
 def named_experiments() -> list[str]:
@@ -146,7 +150,11 @@ def read(name: str) -> Experiment:
         text = (resources.files("robust_eval") / "experiments" / f"{name}.toml").read_text(encoding="utf-8")
         folder = Path.cwd()
     else:
-        path = Path(name)
+        path = Path(name).expanduser()
+        if path.is_dir():
+            raise ConfigError(
+                f"experiment {name}: expected a file or a run folder, got a folder without experiment.toml"
+            )
         if not path.is_file():
             known = named_experiments()
             raise ConfigError(
@@ -167,18 +175,24 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
     """Return the experiment that tables describe; raises ``ConfigError`` with all of their problems."""
     problems: list[str] = []
     frame = _frame(dict(tables), where, problems)
+    if frame.folder is not None:
+        folder = Path(_absolute(folder, frame.folder))
     for module in frame.imports:
-        _import(module, folder, where)
+        _try(lambda module=module: _import(module, folder), problems, where)
     parser = _Parser(where, problems)
     attacks = [plan for i, table in enumerate(frame.attack) for plan in parser.attacks(table, i)]
     corruptions = [c for i, t in enumerate(frame.corruption) for c in parser.methods("corruption", t, i)]
     defenses = [d for i, t in enumerate(frame.defense) for d in parser.methods("defense", t, i)]
-    source = _try(lambda: open_source(_at(folder, frame.data.name), size=frame.data.size), problems)
+    source = _try(lambda: open_source(_at(folder, frame.data.name), size=frame.data.size), problems, where)
+    if frame.data.pool is not None:
+        _try(lambda: _pool_source(frame, folder), problems, where)
     recipes = [parser.recipe(frame.recipe, table, i, source) for i, table in enumerate(frame.train)]
-    if not frame.train and not frame.model:
+    for i, table in enumerate(frame.model):
+        parser.model(table, i)
+    if not tables.get("train") and not tables.get("model"):
         problems.append(f"{where}: expected at least one [[train]] or [[model]] table, got none")
-    names = [name for name, _ in filter(None, recipes)] + [table.name for table in frame.model if table.name]
-    for name in sorted({name for name in names if names.count(name) > 1}):
+    called = [name for name, _ in filter(None, recipes)] + [table.name for table in frame.model if table.name]
+    for name in sorted({name for name in called if called.count(name) > 1}):
         problems.append(f"{where}: two models are named {name!r}; give one of them another name")
     if problems:
         raise ConfigError(problems)
@@ -195,10 +209,13 @@ def _frame(tables: Table, where: str, problems: list[str]) -> Frame:
     except pydantic.ValidationError as error:
         problems += explain(error, Frame, where=where)
         wrong = {problem["loc"][0] for problem in error.errors()}
-    try:
-        return adapter.validate_python({key: value for key, value in tables.items() if key not in wrong})
-    except pydantic.ValidationError:  # [data] itself is wrong: there is nothing to go on with
-        raise ConfigError(problems) from None
+    rest = {key: value for key, value in tables.items() if key not in wrong}
+    if "data" in wrong:
+        data = tables.get("data")
+        name = data.get("name") if isinstance(data, Mapping) else None
+        # nothing is measured after a problem: any set will do to look at the other tables with
+        rest["data"] = {"name": name if isinstance(name, str) else "digits"}
+    return adapter.validate_python(rest)
 
 
 def plan(experiment: Experiment) -> list[Cell]:
@@ -206,26 +223,51 @@ def plan(experiment: Experiment) -> list[Cell]:
 
     Loads the images, the pool and the user's own models; raises ``RobustEvalError`` for any that cannot be used.
     """
-    frame = experiment.frame
-    source = open_source(_at(experiment.folder, frame.data.name), size=frame.data.size)
-    examples = source.test(frame.data.n)
+    source = _source(experiment)
+    examples = source.test(experiment.frame.data.n)
     data = Data(source.name, examples, _pool(experiment, source, examples) if experiment.defenses else None)
-    return [cell for model in models(experiment) for cell in _cells(experiment, model, data)]
+    cells: dict[str, Cell] = {}
+    for model in _models(experiment, source, examples):
+        for cell in _cells(experiment, model, data):
+            same = cells.get(cell.key)
+            # one cell, however often it is asked for: it is scored at all of the radii
+            score_at = tuple(sorted({*cell.score_at, *(same.score_at if same else ())}))
+            cells[cell.key] = replace(same or cell, score_at=score_at)
+    return list(cells.values())
 
 
 def models(experiment: Experiment) -> list[ModelSource]:
     """Return the models to train, then the user's own, loaded and tried on an image."""
-    frame = experiment.frame
-    source = open_source(_at(experiment.folder, frame.data.name), size=frame.data.size)
+    source = _source(experiment)
+    examples = source.test(experiment.frame.data.n) if experiment.frame.model else None
+    return _models(experiment, source, examples)
+
+
+def _source(experiment: Experiment) -> Source:
+    data = experiment.frame.data
+    return open_source(_at(experiment.folder, data.name), size=data.size)
+
+
+def _models(experiment: Experiment, source: Source, examples: Examples | None) -> list[ModelSource]:
     found: list[ModelSource] = []
     if experiment.recipes:
         train = source.train()
         if train is None:
-            raise DataError(f"data {frame.data.name}: has no training images, and [[train]] needs them")
-        found += [RecipeModel(name, recipe, train) for name, recipe in experiment.recipes]
-    if frame.model:
-        examples = source.test(frame.data.n)
-        found += [_own_model(experiment, table, examples) for table in frame.model]
+            raise DataError(
+                f"data {experiment.frame.data.name}: has no training images, and [[train]] needs them; "
+                "put train_images and train_labels into the file, or a folder train beside test"
+            )
+        for name, recipe in experiment.recipes:
+            for option, numbers in (("mean", recipe.mean), ("std", recipe.std)):
+                if numbers is not None and len(numbers) != train.shape[0]:
+                    raise ConfigError(
+                        f"model {name}: {option}: expected {train.shape[0]} numbers, one per channel, "
+                        f"got {list(numbers)}"
+                    )
+            found.append(RecipeModel(name, recipe, train))
+    for table in experiment.frame.model:
+        assert examples is not None
+        found.append(_own_model(experiment, table, examples))
     return found
 
 
@@ -245,14 +287,14 @@ def _cells(experiment: Experiment, model: ModelSource, data: Data) -> list[Cell]
 def _pool(experiment: Experiment, source: Source, examples: Examples) -> Examples:
     frame = experiment.frame
     if frame.data.pool is not None:
-        given = open_source(_at(experiment.folder, frame.data.pool))
+        given = _pool_source(frame, experiment.folder)
         pool = given.train() or given.test(None)
     else:
         found = source.train()
-        names = ", ".join(describe(defense).name for defense in experiment.defenses)
         if found is None:
+            mixing = ", ".join(dict.fromkeys(describe(defense).name for defense in experiment.defenses))
             raise DataError(
-                f"data {frame.data.name}: {names} mixes with training images, and there are none; name some with "
+                f"data {frame.data.name}: {mixing} mixes with training images, and there are none; name some with "
                 "--pool (pool = in [data]), or put train_images and train_labels into the file"
             )
         pool = found
@@ -260,15 +302,29 @@ def _pool(experiment: Experiment, source: Source, examples: Examples) -> Example
         raise DataError(
             f"pool {pool.source}: expected images of {_shape(examples)} like those measured, got {_shape(pool)}"
         )
-    return pool.without(examples)
+    kept = pool.without(examples)
+    if kept is None:
+        raise DataError(
+            f"pool {pool.source}: all of its {len(pool)} images are among those measured; "
+            "name training images with --pool (pool = in [data])"
+        )
+    return kept
+
+
+def _pool_source(frame: Frame, folder: Path) -> Source:
+    """Open the pool; images of a folder are resized like those measured."""
+    assert frame.data.pool is not None
+    name = _at(folder, frame.data.pool)
+    return open_source(name, size=frame.data.size if Path(name).is_dir() else None)
 
 
 def _own_model(experiment: Experiment, table: ModelTable, examples: Examples) -> OwnModel:
     architecture = table.architecture
-    if isinstance(architecture, str) and ":" in architecture:
-        architecture = _at(experiment.folder, architecture)
+    if isinstance(architecture, str) and _is_factory(architecture):
+        architecture = _absolute(experiment.folder, architecture)
+    checkpoint = table.checkpoint
     return own_model(
-        checkpoint=None if table.checkpoint is None else experiment.folder / table.checkpoint,
+        checkpoint=None if checkpoint is None else Path(_absolute(experiment.folder, checkpoint)),
         architecture=architecture,
         name=table.name,
         mean=table.mean,
@@ -287,10 +343,12 @@ class _Parser:
     def methods(self, kind: Kind, table: str | Table, i: int) -> list[Any]:
         """Return the methods of a table: one, or one for each value of a list."""
         name, fields = _named(table)
-        if name is None:
-            self.problems.append(f"{self.where}: [[{kind}]] {i + 1}: field 'name' is missing")
+        if not isinstance(name, str):
+            self.problems.append(f"{self.where}: [[{kind}]] {i + 1}: {_no_name(name)}")
             return []
         swept = {key: fields.pop(key) for key in ("eps", "severity") if isinstance(fields.get(key), list)}
+        for key in (key for key, values in swept.items() if not values):
+            self.problems.append(f"{self.where}: {kind} {name!r}: {key}: expected at least one value, got []")
         made = []
         for values in itertools.product(*swept.values()):
             params = fields | dict(zip(swept, values, strict=True))
@@ -302,33 +360,33 @@ class _Parser:
     def attacks(self, table: str | Table, i: int) -> list[AttackPlan]:
         """Return the attacks of a table with their access and the radii to score at."""
         name, fields = _named(table)
+        if not isinstance(name, str):
+            return self.methods("attack", table, i)
         access = fields.pop("access", ["transfer", "adaptive"])
-        access = [access] if isinstance(access, str) else access
-        unknown = [word for word in access if word not in ("transfer", "adaptive")]
-        if unknown or not access:
+        words = access if isinstance(access, list) else [access]
+        if not words or any(word not in ("transfer", "adaptive") for word in words):
             self.problems.append(
-                f"{self.where}: attack {name!r}: access: expected 'transfer' and/or 'adaptive', got {access!r}"
+                f"{self.where}: attack {name!r}: access: expected 'transfer' or 'adaptive' or both, got {access!r}"
             )
-            return []
-        cls = _try(lambda: find("attack", name), self.problems, self.where) if name else None
+            words = []
+        cls = _try(lambda: find("attack", name), self.problems, self.where)
         score_at: tuple[float, ...] = ()
-        if name is not None and cls is None:
+        if cls is None:
             return []
-        if cls is not None and cls.minimal_norm:
-            given = fields.pop("eps", None)
-            radii = (
-                given
-                if isinstance(given, list)
-                else [DEFAULT_RADIUS[cls.norms[0]] if given is None else given]
-            )
-            checked_radii = _try(
-                lambda: tuple(_radius(value) for value in radii),
-                self.problems,
-                f"{self.where}: attack {name!r}",
-            )
-            score_at = checked_radii or ()
-        named = fields if name is None else {"name": name, **fields}
-        return [AttackPlan(attack, tuple(access), score_at) for attack in self.methods("attack", named, i)]
+        if cls.minimal_norm:
+            given = fields.pop("eps", DEFAULT_RADIUS[cls.norms[0]])
+            radii = given if isinstance(given, list) else [given]
+            if not radii:
+                self.problems.append(
+                    f"{self.where}: attack {name!r}: eps: expected at least one value, got []"
+                )
+            found = [
+                _try(lambda value=value: _radius(value), self.problems, f"{self.where}: attack {name!r}")
+                for value in radii
+            ]
+            score_at = tuple(sorted({radius for radius in found if radius is not None}))
+        made = self.methods("attack", {"name": name, **fields}, i)
+        return [AttackPlan(attack, tuple(words), score_at) for attack in made]
 
     def recipe(
         self, defaults: Table, table: Table, i: int, source: Source | None
@@ -341,25 +399,41 @@ class _Parser:
         methods: Table = {}
         for kind in ("architecture", "regularizer"):
             given = fields.pop(kind, None)
-            if given is None:
-                self.problems.append(f"{where}: field {kind!r} is missing")
-                continue
-            method_name, params = _named(given)
-            if method_name is None:
-                self.problems.append(f"{where}: {kind}: field 'name' is missing")
-                continue
-            methods[kind] = _try(lambda k=kind, n=method_name, p=params: build(k, n, p), self.problems, where)
-        if len(methods) < 2 or None in methods.values():
-            return None
+            methods[kind] = self.method(kind, given, where)
+        if name is not None and not isinstance(name, str):
+            self.problems.append(f"{where}: name: expected a string, got {name!r}")
         try:
             recipe = Recipe(**methods, **fields)
         except pydantic.ValidationError as error:
-            self.problems += explain(error, Recipe, where=where)
+            lines = explain(error, Recipe, where=where)
+            # a method that could not be built has been explained above
+            absent = tuple(f"{where}: {kind}:" for kind, method in methods.items() if method is None)
+            self.problems += [line for line in lines if not line.startswith(absent)]
             return None
         return name or describe(recipe.regularizer).name, recipe
 
+    def model(self, table: ModelTable, i: int) -> None:
+        """Note what is wrong with the architecture of a ``[[model]]`` table; its files are looked at later."""
+        where = f"{self.where}: [[model]] {i + 1}"
+        if table.architecture is not None and not _is_factory(table.architecture):
+            self.method("architecture", table.architecture, where)
 
-def _named(table: str | Table) -> tuple[str | None, Table]:
+    def method(self, kind: Kind, table: Any, where: str) -> Any:
+        """Return the one method that a table describes, ``None`` after noting what is wrong with it."""
+        if table is None:
+            self.problems.append(f"{where}: field {kind!r} is missing")
+            return None
+        if not isinstance(table, str | Mapping):
+            self.problems.append(f"{where}: {kind}: expected a name or a table, got {table!r}")
+            return None
+        name, params = _named(table)
+        if not isinstance(name, str):
+            self.problems.append(f"{where}: {kind}: {_no_name(name)}")
+            return None
+        return _try(lambda: build(kind, name, params), self.problems, where)
+
+
+def _named(table: str | Mapping[str, Any]) -> tuple[Any, Table]:
     """Split a method's table into its name and its fields."""
     if isinstance(table, str):
         return table, {}
@@ -367,10 +441,14 @@ def _named(table: str | Table) -> tuple[str | None, Table]:
     return fields.pop("name", None), fields
 
 
+def _no_name(name: object) -> str:
+    return "field 'name' is missing" if name is None else f"name: expected a string, got {name!r}"
+
+
 def _radius(value: Any) -> float:
     number = parse_number(value)
-    if not isinstance(number, int | float) or isinstance(number, bool) or not number >= 0:
-        raise ConfigError(f"eps: expected a number >= 0 such as 0.5 or '8/255', got {value!r}")
+    if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number < math.inf:
+        raise ConfigError(f"eps: expected a finite number >= 0 such as 0.5 or '8/255', got {value!r}")
     return float(number)
 
 
@@ -386,19 +464,30 @@ def _try(make: Any, problems: list[str], where: str | None = None) -> Any:
 
 
 def _at(folder: Path, name: str) -> str:
-    """Return a path relative to the experiment's folder, or the name where there is no such path."""
-    path = folder / name
-    return str(path) if path.exists() or "/" in name else name
+    """Return the path of data relative to the experiment's folder; a registered name, or one that nothing has,
+    stays as it is.
+    """
+    path = _absolute(folder, name)
+    return path if name not in names("data") and (Path(path).exists() or "/" in name) else name
 
 
-def _import(module: str, folder: Path, where: str) -> None:
+def _absolute(folder: Path, name: str) -> str:
+    return str((folder / Path(name).expanduser()).absolute())
+
+
+def _is_factory(architecture: object) -> bool:
+    return isinstance(architecture, str) and ":" in architecture
+
+
+def _import(module: str, folder: Path) -> None:
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     try:
         importlib.import_module(module)
     except Exception as error:
+        reason = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
         raise ConfigError(
-            f"{where}: imports: {module!r} cannot be imported ({type(error).__name__}: {error})"
+            f"imports: {module!r} cannot be imported from {folder} or Python's path ({reason})"
         ) from None
 
 

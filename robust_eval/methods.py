@@ -12,8 +12,9 @@ from typing import ClassVar, Literal, NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from robust_eval.classifier import Classifier
+from robust_eval.classifier import Classifier, misclassified
 from robust_eval.data import Examples
+from robust_eval.errors import DataError
 from robust_eval.rng import Rng
 from robust_eval.types import AttackResult, Images, Labels, Norm, Severity, StochasticModule, Threat
 
@@ -39,14 +40,21 @@ class Attack(ABC):
     def __call__(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> Images:
         """Return ``x_adv`` for a batch of images in [0, 1] [n,c,h,w] with labels [n].
 
-        Examples that the model already misclassifies are handed back untouched.
+        Examples that the model already misclassifies are handed back untouched. Raises ``DataError`` for pixels
+        outside [0, 1].
         """
         rng = rng.for_batch(len(x))
         if not len(x):
             return x.clone()
+        low, high = x.min().item(), x.max().item()
+        if not (low >= 0 and high <= 1):  # NaN fails both comparisons
+            raise DataError(
+                f"attack: expected pixels in [0, 1], got values from {low:.4g} to {high:.4g}; "
+                "give the images before normalisation (mean and std belong to the model)"
+            )
         x_adv = x.clone()
         with model.frozen():
-            correct = model.logits(x, rng=rng.child("clean")).argmax(1) == y
+            correct = ~misclassified(model.logits(x, rng=rng.child("clean")), y)
             if correct.any():
                 x_adv[correct] = self.run(model, x[correct], y[correct], rng=rng.select(correct)).x_adv
         return x_adv

@@ -54,10 +54,11 @@ def score_within(rows: pd.DataFrame, eps: float) -> pd.Series[float]:
 def median_distance(rows: pd.DataFrame) -> Measurement:
     """Return the median distance over the attacked examples; ``None`` where most of them resisted.
 
-    The interval is the exact one for a median, between two order statistics.
+    An example is fooled where the model that is scored fails on it, on most draws for a stochastic one. The
+    interval is the exact one for a median, between two order statistics.
     """
     attacked = rows[rows["attacked"]]
-    found = attacked["distance"].where(attacked["step"] >= 0, np.inf)
+    found = attacked["distance"].where(attacked["score"] < 0.5, np.inf)
     ordered = np.sort(found.to_numpy(dtype=float))
     n = len(ordered)
     if not n:

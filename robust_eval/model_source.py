@@ -15,6 +15,7 @@ from robust_eval.classifier import frozen
 from robust_eval.data import Examples
 from robust_eval.errors import CheckpointError, ConfigError, DataError
 from robust_eval.models.checkpoint import (
+    channels_of,
     classes_of,
     file_sha256,
     load_into,
@@ -87,11 +88,11 @@ def own_model(
     examples: Examples,
 ) -> OwnModel:
     """Load a model of the user's and try it on an image; raises ``RobustEvalError`` when anything does not fit."""
-    card = (read_card(checkpoint) if checkpoint is not None else None) or {}
-    recipe = card.get("recipe", {})
+    recipe = _recipe_of(checkpoint)
+    if mean is None and std is None:
+        mean, std = recipe.get("mean"), recipe.get("std")
     if architecture is None and recipe:
         architecture = {"name": recipe["architecture"]["name"], **recipe["architecture"]["params"]}
-        mean, std = (mean, std) if mean is not None else (recipe.get("mean"), recipe.get("std"))
     if architecture is None:
         raise ConfigError(
             "model: expected an architecture (--arch NAME or --arch file.py:factory), got none; "
@@ -113,18 +114,22 @@ def own_model(
                 f"model: expected a checkpoint for {arch}, got none; give the path of its weights"
             )
         state = read_state(checkpoint)
-        network = method.build(channels=channels, classes=classes_of(state, method) or examples.classes)
+        network = method.build(
+            channels=channels_of(state) or channels, classes=classes_of(state, method) or examples.classes
+        )
         load_into(network, state, source=checkpoint)
     if mean is not None and std is not None:
-        if len(mean) != channels:
-            raise ConfigError(
-                f"normalisation: expected {channels} numbers, one per channel, got {list(mean)}"
-            )
+        for option, numbers in (("mean", mean), ("std", std)):
+            if len(numbers) != channels:
+                raise ConfigError(
+                    f"{option}: expected {channels} numbers, one per channel, got {list(numbers)}"
+                )
         network = Normalized(network, mean, std)
     elif mean is not None or std is not None:
-        raise ConfigError("normalisation: expected mean and std together, got only one of them")
+        given, absent = ("mean", "std") if std is None else ("std", "mean")
+        raise ConfigError(f"{given}: expected mean and std together, got no {absent}; give both")
+    _try_on(network, examples, arch)  # first, since lazy layers have no weights before
     weights = file_sha256(checkpoint) if checkpoint is not None else state_sha256(network)
-    _try_on(network, examples, arch)
     return OwnModel(
         name=name or (recipe["regularizer"]["name"] if recipe else checkpoint.stem if checkpoint else arch),
         network=network,
@@ -134,6 +139,15 @@ def own_model(
         regularizer=recipe["regularizer"]["name"] if recipe else "unknown",
         train_seed=recipe["seed"] if recipe else None,
     )
+
+
+def _recipe_of(checkpoint: Path | None) -> dict[str, Any]:
+    """Return the recipe on the checkpoint's card; nothing where it has none, or has a file of another kind."""
+    card = (read_card(checkpoint) if checkpoint is not None else None) or {}
+    recipe = card.get("recipe")
+    if isinstance(recipe, dict) and {"architecture", "regularizer", "seed"} <= set(recipe):
+        return recipe
+    return {}
 
 
 def _try_on(network: nn.Module, examples: Examples, arch: str) -> None:
@@ -147,7 +161,8 @@ def _try_on(network: nn.Module, examples: Examples, arch: str) -> None:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"model {arch}: cannot take images of {shape} ({reason}); give images it was made for"
+            f"model {arch}: cannot take images of {shape} ({reason}); give images it was made for, "
+            "or the checkpoint for these"
         ) from None
     if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != len(examples[slice(2)]):
         got = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__

@@ -45,7 +45,7 @@ class Normalized(nn.Module):
                 f"normalisation: expected one mean per channel, got {self.mean.shape[1]} means "
                 f"for images with {x.shape[1]} channels"
             )
-        output: Tensor = self.network((x - self.mean.to(x.dtype)) / self.std.to(x.dtype))
+        output: Tensor = self.network((x - self.mean.to(x)) / self.std.to(x))
         return output
 
     @property

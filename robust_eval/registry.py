@@ -12,8 +12,8 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping
-from types import ModuleType
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from types import ModuleType, UnionType
+from typing import Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import pydantic
 import pydantic.dataclasses
@@ -44,6 +44,17 @@ _FLOOR: dict[str, str] = {
     "corruption": "robust_eval.corruptions",
     "architecture": "robust_eval.models",
     "data": "robust_eval.data",
+}
+# pydantic's words for what a TOML file holds
+_WORDS = {
+    "a valid dictionary": "a table",
+    "a valid tuple": "a list",
+    "a valid integer": "a whole number",
+    "a valid ": "a ",
+    "greater than or equal to ": ">= ",
+    "greater than ": "> ",
+    "less than or equal to ": "<= ",
+    "less than ": "< ",
 }
 _METHODS: dict[tuple[str, str], type[Any]] = {}
 _ENTRIES: dict[type[Any], tuple[Kind, str, int]] = {}
@@ -133,24 +144,57 @@ def card(kind: Kind, name: str) -> str:
 
 def explain(error: pydantic.ValidationError, cls: type[Any], *, where: str) -> list[str]:
     """Return one line for each problem pydantic found: which field, what was expected, what came."""
-    fields = [field.name for field in dataclasses.fields(cls)]
     lines = []
+    alternatives: dict[str, tuple[list[str], Any]] = {}
     for problem in error.errors(include_url=False):
-        name = ".".join(str(part) for part in problem["loc"]) or "value"
+        path, fields = _located(cls, problem["loc"])
+        *above, name = path or ["value"]
+        place = ": ".join([where, *above])
         if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             listed = f"has {', '.join(fields)}" if fields else "has no fields"
-            lines.append(f"{where}: unknown field {name!r}{near(name, fields)}; it {listed}")
+            lines.append(f"{place}: unknown field {name!r}{near(name, fields)}; it {listed}")
         elif problem["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
-            lines.append(f"{where}: field {name!r} is missing")
+            lines.append(f"{place}: field {name!r} is missing")
         else:
             expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-            got = problem["input"]
-            tail = "" if "got " in expected else f", got {got!r}"
-            expected = expected if expected.startswith("expected") else f"expected {expected}"
-            lines.append(
-                f"{where}: {name}: {expected}{tail}" if name != "value" else f"{where}: {expected}{tail}"
-            )
+            expected = expected.partition(", unable to parse")[0]
+            for theirs, ours in _WORDS.items():
+                expected = expected.replace(theirs, ours)
+            place = place if name == "value" else f"{place}: {name}"
+            alternatives.setdefault(place, ([], problem["input"]))[0].append(expected)
+    for place, (wanted, got) in alternatives.items():
+        expected = " or ".join(dict.fromkeys(wanted))
+        tail = "" if "got " in expected else f", got {got!r}"
+        expected = expected if expected.startswith("expected") else f"expected {expected}"
+        lines.append(f"{place}: {expected}{tail}")
     return lines
+
+
+def _located(cls: type[Any], loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
+    """Return where a problem is, in words, and the fields of the dataclass it is in.
+
+    Places in a list count from 1. Where a field may be one of several types, pydantic ends the place with the
+    type it tried: that is left out.
+    """
+    path: list[str] = []
+    fields = [field.name for field in dataclasses.fields(cls)]
+    hint: Any = cls
+    for part in loc:
+        members = [member for member in get_args(hint) if member is not type(None)]
+        if get_origin(hint) in (Union, UnionType):
+            if len(members) > 1:
+                break
+            hint = members[0]
+            members = [member for member in get_args(hint) if member is not Ellipsis]
+        if isinstance(part, int):
+            path[-1:] = [f"{path[-1]} {part + 1}"] if path else [str(part + 1)]
+            hint = members[0] if members else Any
+            continue
+        if dataclasses.is_dataclass(hint):
+            fields = [field.name for field in dataclasses.fields(hint)]
+            hint = get_type_hints(hint).get(part, Any)
+        path.append(part)
+    return path, fields
 
 
 def _load(kind: Kind) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from robust_eval.cell import Cell, ModelSource
+from robust_eval.cell import Cell, ModelSource, content_key
 from robust_eval.errors import RobustEvalError
 from robust_eval.evaluate import evaluate, rescored
 from robust_eval.model_source import OwnModel, RecipeModel
@@ -82,16 +82,26 @@ def run(
             missing.append(cell)
     progress.start(len(cells), outcome.found)
 
+    broken: dict[str, Exception] = {}
+
     def load(source: ModelSource) -> Loaded:
         def report(fraction: float, text: str) -> None:
             progress.training(source.name, fraction, text)
 
-        return _load(source, store, train, device, report)
+        key = content_key(source.identity)
+        if key in broken:  # a training that failed would fail again, once for each cell of the model
+            raise broken[key]
+        try:
+            return _load(source, store, train, device, report)
+        except Exception as error:
+            broken[key] = error
+            raise
 
     bench = Workbench(load, device=device, batch_size=batch_size)
     for cell in missing:
         if store.has(cell.key):  # by another process on the same folder, in the meantime
             outcome.found += 1
+            progress.finish(cell, _refresh(store, cell))
             continue
         progress.begin(cell)
         try:
@@ -117,10 +127,15 @@ def trained_model(
 ) -> Path:
     """Return the weights file of a recipe, training it first if there is none."""
     path = store.checkpoint(source.key)
-    if not path.exists() or not path.with_suffix(".json").exists():
+    if not _is_saved(path):
         trained = train(source.recipe, source.examples, device=device, report=report)
-        save(trained.network, path, _card(source, trained))
+        if not _is_saved(path):  # another process may have been faster, and its weights are in use already
+            save(trained.network, path, _card(source, trained))
     return path
+
+
+def _is_saved(path: Path) -> bool:
+    return path.exists() and path.with_suffix(".json").exists()
 
 
 def _load(
@@ -151,9 +166,11 @@ def _card(source: RecipeModel, trained: Trained) -> dict[str, object]:
     }
 
 
-def _refresh(store: Store, cell: Cell) -> None:
-    """Give a finished record the names and radii asked for now; both cost nothing."""
+def _refresh(store: Store, cell: Cell) -> Record:
+    """Return a finished record with the names and radii asked for now; both cost nothing."""
     record = store.read(cell.key)
     radii = {m.eps for m in record.summary}
     if record.labels != json.loads(json.dumps(cell.labels)) or not set(cell.score_at) <= radii:
-        store.write(rescored(record, cell))
+        record = rescored(record, cell)
+        store.write(record)
+    return record

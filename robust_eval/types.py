@@ -72,7 +72,9 @@ class AttackResult(NamedTuple):
     """What an attack hands back; whether it succeeded is measured again by the evaluator."""
 
     x_adv: Images
-    """Perturbed images in [0, 1]; the clean image where nothing was found."""
+    """Perturbed images in [0, 1]. Where nothing was found: the clean image from a minimal-norm attack, the last
+    point of the walk from one with a fixed radius, which a defended model may still fall for.
+    """
     step: Int[Tensor, " n"]
     """The step at which each example was first fooled (0 is the start), -1 if never."""
 

@@ -8,7 +8,7 @@ import torch
 
 from robust_eval.attacks._losses import cross_entropy
 from robust_eval.attacks._projections import project, steepest
-from robust_eval.classifier import Classifier
+from robust_eval.classifier import Classifier, misclassified
 from robust_eval.rng import Rng
 from robust_eval.types import AttackResult, Images, Labels, Threat
 
@@ -44,7 +44,7 @@ def ascend(
         draws = rng.child("step", t).select(active)
         logits, gradient = model.input_gradient(x_adv[active], y[active], cross_entropy, rng=draws)
         if not model.stochastic:
-            fooled = logits.argmax(1) != y[active]
+            fooled = misclassified(logits, y[active])
             step[active[fooled]] = t
             active, gradient = active[~fooled], gradient[~fooled]
             if not len(active):
@@ -54,7 +54,7 @@ def ascend(
         moved = x_adv[active] + step_size * steepest(gradient, threat.norm)
         x_adv[active] = project(moved, x[active], threat.norm, eps)
     last = model.logits(x_adv[active], rng=rng.child("last").select(active))
-    step[active[last.argmax(1) != y[active]]] = steps
+    step[active[misclassified(last, y[active])]] = steps
     return AttackResult(x_adv, step)
 
 

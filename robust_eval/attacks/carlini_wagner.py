@@ -7,12 +7,14 @@ for ``c`` found by binary search.
 Defaults: 9 searches, learning rate 0.01, first ``c`` 1e-3 and κ = 0 as in the paper and in Foolbox 3.3.4; 100 steps a
 search instead of the paper's 10,000 (torchattacks 3.5.1: one fixed ``c``, 50 steps): on an undefended CIFAR-10
 ResNet-18, 200 steps lowered the median distance by 0.3 %. Searching, stopping and keeping the best point are all
-done per example, so nothing depends on the batch. Where nothing is found the clean image comes back.
+done per example, so nothing depends on the batch. Where nothing is found the clean image comes back. Deviation: ``c``
+counts as large enough if it fools the model in the last tenth of its steps, not at any step.
 
 Known limit: ``tanh`` is flat where a pixel is exactly 0 or 1. On images made mostly of such pixels (drawings, digits)
 100 steps do not leave the flat part: set ``lr`` to 0.1 there, or ``steps`` to 1000.
 
-On a linear model the distance is within 5 % of the closed form.
+On a linear model with two classes the distance is within 5 % of the closed form, as long as that is not far below
+``lr √d / 2`` with ``d`` pixel values, the length of Adam's first step (0.28 for 32 x 32 x 3).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from torch import Tensor
 
 from robust_eval.attacks._fields import Positive, Steps
 from robust_eval.attacks._losses import margin
-from robust_eval.classifier import Classifier
+from robust_eval.classifier import Classifier, misclassified
 from robust_eval.methods import Attack
 from robust_eval.registry import register
 from robust_eval.rng import Rng
@@ -55,7 +57,7 @@ class CarliniWagner(Attack):
     initial_const: Positive = 1e-3
     """The first ``c``."""
     abort_early: bool = True
-    """Whether an example leaves a search when a tenth of the steps did not lower its objective by 0.01 %."""
+    """Whether an example leaves a search when a tenth of the steps left its objective no lower by 0.01 %."""
 
     @property
     def threat(self) -> Threat:
@@ -83,15 +85,19 @@ class CarliniWagner(Attack):
         steps_before: int,
         rng: Rng,
     ) -> Tensor:
-        """Run Adam for one ``c`` per example; improve ``best`` and return who was fooled."""
+        """Run Adam for one ``c`` per example; improve ``best`` and return for whom it was large enough."""
         # tanh never reaches ±1: the images are pulled in by 5e-7
         w = torch.atanh((2 * x - 1) * (1 - 1e-6))
         first, second = torch.zeros_like(w), torch.zeros_like(w)
         found = torch.zeros_like(y, dtype=torch.bool)
-        lowest = torch.full_like(const, torch.inf)
-        checkpoint = lowest.clone()
+        checkpoint = torch.full_like(const, torch.inf)
         active = torch.arange(len(x), device=x.device)
+        tenth = max(self.steps // 10, 1)
         for t in range(1, self.steps + 1):
+            if t % tenth == 1 % tenth:
+                # only the last tenth says whether c was large enough: Adam's first step has one length for every c
+                # and fools near examples by overshooting, which would drive c to zero
+                found[active] = False
             x_t = (torch.tanh(w[active]) + 1) / 2
             draws = rng.child("step", t).select(active)
             logits, gradient = model.input_gradient(x_t, y[active], margin, rng=draws)
@@ -99,15 +105,14 @@ class CarliniWagner(Attack):
             distance = delta.flatten(1).norm(dim=1)
 
             gap = margin(logits, y[active])
-            fooled = (gap > 0) & (gap >= self.confidence)
+            fooled = misclassified(logits, y[active]) & ~(gap < self.confidence)
             found[active] |= fooled
             best.update(active, fooled, x_t, distance, steps_before + t - 1)
 
             # the hinge is flat where the margin is large enough: only the distance pulls there
             pushing = (gap < self.confidence) | (gap <= 0)
-            hinge = gap.clamp(max=self.confidence)
+            hinge = (gap - self.confidence).clamp(max=0)
             objective = distance**2 - const[active] * hinge
-            lowest[active] = torch.minimum(lowest[active], objective)
 
             slope = 2 * delta - (const[active] * pushing).view(-1, 1, 1, 1) * gradient
             slope = slope * 2 * x_t * (1 - x_t)  # chain rule: d x / d w = (1 − tanh²) / 2 = 2 x (1 − x)
@@ -116,9 +121,9 @@ class CarliniWagner(Attack):
             step = (first[active] / (1 - BETA_1**t)) / ((second[active] / (1 - BETA_2**t)).sqrt() + ADAM_EPS)
             w[active] = w[active] - self.lr * step
 
-            if self.abort_early and t % max(self.steps // 10, 1) == 0:
-                improving = lowest[active] <= 0.9999 * checkpoint[active]
-                checkpoint[active] = lowest[active]
+            if self.abort_early and t % tenth == 0:
+                improving = objective <= 0.9999 * checkpoint[active]
+                checkpoint[active] = objective
                 active = active[improving]
                 if not len(active):
                     break

@@ -23,7 +23,8 @@ from pydantic import Field
 from torch import Tensor
 
 from robust_eval.attacks._fields import Steps
-from robust_eval.classifier import Classifier
+from robust_eval.attacks._projections import unit_l2
+from robust_eval.classifier import Classifier, misclassified
 from robust_eval.methods import Attack
 from robust_eval.registry import register
 from robust_eval.rng import Rng
@@ -61,7 +62,7 @@ class DeepFool(Attack):
         for t in range(self.steps + 1):
             point = self._overstepped(x[active], total[active])
             draws = rng.child("step", t).select(active)
-            fooled = model.logits(point, rng=draws).argmax(1) != y[active]
+            fooled = misclassified(model.logits(point, rng=draws), y[active])
             step[active[fooled]] = t
             active, point, draws = active[~fooled], point[~fooled], draws.select(~fooled)
             if not len(active) or t == self.steps:
@@ -74,14 +75,12 @@ class DeepFool(Attack):
             # a class whose gradient equals the label's is out of reach, not at distance 0 / 0
             reach = torch.where(length > 0, f.abs() / length.clamp(min=1e-30), torch.inf)
             nearest = reach.argmin(1, keepdim=True)
-            length = length.gather(1, nearest).clamp(min=1e-30)
-            # 1e-4 as in the authors' code: at f = 0 the point would never leave the boundary
-            scale = (f.abs().gather(1, nearest) + 1e-4) / length
-            direction = w[torch.arange(len(w)), nearest[:, 0]] / length.view(-1, 1, 1, 1)
-            move = torch.where(reach.amin(1).isfinite(), scale[:, 0], torch.zeros_like(scale[:, 0]))
-            total[active] = (x[active] + total[active] + move.view(-1, 1, 1, 1) * direction).clamp(0, 1) - x[
-                active
-            ]
+            distance = reach.gather(1, nearest)[:, 0]
+            # 1e-4 pixels more, as in the authors' code: at f = 0 the point would never leave the boundary
+            move = torch.where(distance.isfinite(), distance + 1e-4, torch.zeros_like(distance))
+            direction = unit_l2(w[torch.arange(len(w)), nearest[:, 0]])
+            moved = x[active] + total[active] + move.view(-1, 1, 1, 1) * direction
+            total[active] = moved.clamp(0, 1) - x[active]
         found = step >= 0
         x_adv = torch.where(found.view(-1, 1, 1, 1), self._overstepped(x, total), x)
         if self.line_search and not model.stochastic and found.any():
@@ -109,7 +108,7 @@ class DeepFool(Attack):
             middle = (low + high) / 2
             point = x + middle * (x_adv - x)
             logits = model.logits(point, rng=rng.child("line", halving))
-            fooled: Bool[Tensor, "n 1 1 1"] = (logits.argmax(1) != y).view(-1, 1, 1, 1)
+            fooled: Bool[Tensor, "n 1 1 1"] = misclassified(logits, y).view(-1, 1, 1, 1)
             best = torch.where(fooled, point, best)
             low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
         return best

@@ -6,10 +6,11 @@ uniform draw in the ball; with ``norm="l2"`` the step is along the normalised gr
 Defaults: 40 steps of ``2.5 ε / steps`` (the rule of the paper's CIFAR-10 challenge: the walk can cross the ball
 and come back), one start. Foolbox 3.3.4: 40 steps of ε/30; torchattacks 3.5.1: 10 steps of 2/255 at ε 8/255. Unlike
 both, the first point on the path that fools the model is kept, not the last, and a restart is spent only on the
-examples that still resist.
+examples that still resist. A stochastic model, which no single draw can judge, gets every restart and keeps the one
+with the highest loss over 10 fresh draws.
 
-Reaches the closed-form optimum on a linear model with two classes: it flips exactly the examples whose margin is
-below ε (tolerance: float32 rounding, 1e-6).
+On a linear model with two classes it flips exactly the examples whose margin is below ε (tolerance: float32 rounding,
+1e-6). For l2 the default walk, 2.5 ε long, turns to within 2 % of that; ``relative_step_size=0.25`` gets all the way.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from robust_eval.attacks._ascent import ascend
 from robust_eval.attacks._fields import Fraction, Steps
+from robust_eval.attacks._losses import cross_entropy
 from robust_eval.attacks._projections import random_start
 from robust_eval.classifier import Classifier
 from robust_eval.methods import Attack
@@ -29,6 +33,8 @@ from robust_eval.rng import Rng
 from robust_eval.types import AttackResult, Images, Labels, Pixels, Threat
 
 __all__ = ["PGD"]
+
+JUDGING_DRAWS = 10
 
 
 @register("attack", "pgd")
@@ -54,8 +60,10 @@ class PGD(Attack):
         """Attack a batch [n,c,h,w] in [0, 1] that the model classifies correctly."""
         step_size = (self.relative_step_size or 2.5 / self.steps) * self.eps
         x_adv, step = x.clone(), torch.full_like(y, -1)
+        everyone = torch.arange(len(x), device=x.device)
+        highest = x.new_full((len(x),), -torch.inf)
         for restart in range(self.restarts):
-            left = (step < 0).nonzero()[:, 0]
+            left = everyone if model.stochastic else (step < 0).nonzero()[:, 0]
             if not len(left):
                 break
             stream = rng.child("restart", restart).select(left)
@@ -69,6 +77,17 @@ class PGD(Attack):
                 step_size=step_size,
                 rng=stream,
             )
+            if model.stochastic and self.restarts > 1:
+                loss = _mean_loss(model, result.x_adv, y, stream.child("judge"))
+                left = (loss > highest).nonzero()[:, 0]
+                highest[left] = loss[left]
+                result = AttackResult(result.x_adv[left], result.step[left])
             x_adv[left] = result.x_adv
             step[left] = torch.where(result.step >= 0, result.step + restart * (self.steps + 1), -1)
         return AttackResult(x_adv, step)
+
+
+def _mean_loss(model: Classifier, x: Images, y: Labels, rng: Rng) -> Float[Tensor, " n"]:
+    """Return the loss averaged over fresh draws, by which the restarts of a stochastic model are compared."""
+    losses = [cross_entropy(model.logits(x, rng=rng.child(draw)), y) for draw in range(JUDGING_DRAWS)]
+    return torch.stack(losses).mean(0)

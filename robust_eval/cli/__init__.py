@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -33,10 +35,15 @@ app.command()(report)
 app.command(name="list")(list_methods)
 
 
+# The shell's word for Ctrl-C, which typer may have turned into an exit code already.
+_INTERRUPTED = 130
+# Newer versions of typer carry their own click: these are the classes that this one raises.
+_NoArguments = "NoArgsIsHelpError"
+_ClickException: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+
+
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    import click
-
     from robust_eval.errors import RobustEvalError
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
@@ -44,32 +51,48 @@ def main() -> None:
         _refuse_shadows()
         code = app(standalone_mode=False)
     except RobustEvalError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        code = 2
-    except click.exceptions.Exit as error:
+        code = _refused(str(error))
+    except typer.Exit as error:
         code = error.exit_code
-    except click.ClickException as error:
-        print(f"error: {error.format_message()}", file=sys.stderr)
-        code = 2
-    except (KeyboardInterrupt, click.Abort):
+    except _ClickException as error:
+        if type(error).__name__ == _NoArguments:  # its message is the help
+            print(error.format_message())
+            code = 0
+        else:
+            code = _refused(" ".join(error.format_message().split()))
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
         print("stopped: finished cells are kept, and the same command goes on from there", file=sys.stderr)
-        code = 130
     sys.exit(code)
 
 
+def _refused(message: str) -> int:
+    """Print each line of an error to stderr and return the exit code of a user's mistake."""
+    for line in message.splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return 2
+
+
 def _refuse_shadows() -> None:
-    """Raise when a folder of the user's hides one of our packages, whose names are common words."""
+    """Raise when a folder of the user's hides one of our packages, whose names are common words.
+
+    The packages are looked for, not imported: none of the user's code runs.
+    """
     import robust_eval
     from robust_eval.errors import ConfigError
 
-    home = Path(robust_eval.__file__).parent.parent
+    home = Path(robust_eval.__file__).resolve().parent.parent
     for name in ("defenses", "trainers", "reports"):
-        module = __import__(name)
-        found = Path(module.__file__ or next(iter(module.__path__)))
-        expected = home / name
-        if found.parent != expected and found != expected:
+        spec = find_spec(name)
+        if spec is None:
             raise ConfigError(
-                f"package {name!r}: expected ours at {expected}, got {found}; "
-                "rename that folder, or start the command from another one"
+                f"package {name!r}: expected ours at {home / name}, got none; install robust-eval again"
+            )
+        places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
+        found = [Path(place).resolve() for place in places]
+        if home / name not in {*found, *(place.parent for place in found)}:
+            raise ConfigError(
+                f"package {name!r}: expected ours at {home / name}, got {found[0]}; "
+                "rename that folder, or take it off PYTHONPATH"
             )

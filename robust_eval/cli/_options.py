@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robust_eval.errors import ConfigError
+from robust_eval.errors import ConfigError, near
+
+if TYPE_CHECKING:
+    from robust_eval.registry import Kind
 
 __all__ = ["BatchSize", "Device", "Settings", "apply_settings", "pick_device", "settings", "split_names"]
 
@@ -33,15 +36,20 @@ def pick_device(name: str) -> str:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device {name}: there are {torch.cuda.device_count()} GPUs here; use --device cpu")
     return name
 
 
-def split_names(text: str) -> list[str]:
-    """Return the names in a comma-separated list; ``none`` and an empty text are no names."""
-    names = [name.strip() for name in text.split(",")]
-    return [name for name in names if name and name != "none"]
+def split_names(kind: Kind, text: str) -> list[str]:
+    """Return the names in a comma-separated list; ``all`` is every one of the kind, ``none`` and nothing are none."""
+    from robust_eval.registry import names
+
+    given = [name.strip() for name in text.split(",")]
+    every = names(kind) if "all" in given else []
+    return list(dict.fromkeys([*every, *(name for name in given if name not in ("", "all", "none"))]))
 
 
 def settings(given: Iterable[str] | None) -> dict[str, dict[str, Any]]:
@@ -70,7 +78,9 @@ def apply_settings(
     names = {table["name"] for table in tables} | set(also)
     for name, values in fields.items():
         if name not in names:
-            raise ConfigError(f"--set: {name!r} is not part of this run; it has {', '.join(sorted(names))}")
+            raise ConfigError(
+                f"--set {name}: no such method in this run{near(name, names)}; it has {', '.join(sorted(names))}"
+            )
         for table in tables:
             if table["name"] == name:
                 table.update(values)

@@ -57,7 +57,7 @@ class Display:
         """Tell how many cells there are and how many have a record."""
         self._total, self._done = total, found
         known = f", {found} have a record" if found else ""
-        self.console.print(f"{total} cells{known}", highlight=False)
+        self.console.print(f"{'1 cell' if total == 1 else f'{total} cells'}{known}", highlight=False)
         self._bar.update(self._cells, total=total - found, completed=0)
 
     def training(self, name: str, fraction: float, text: str) -> None:
@@ -67,7 +67,7 @@ class Display:
         )
         if fraction >= 1 and name not in self._trained:
             self._trained.add(name)
-            self.console.print(f"trained {name}: {text}", highlight=False, markup=False)
+            self.console.print(f"trained {name}: {text}", highlight=False, markup=False, soft_wrap=True)
 
     def begin(self, cell: Cell) -> None:
         """Tell which cell is measured now."""
@@ -89,6 +89,5 @@ class Display:
         """Tell that a cell failed; the run goes on."""
         self._done += 1
         self._bar.advance(self._cells)
-        self.console.print(
-            f"failed: {failure.cell}: {failure.error}", style="red", highlight=False, markup=False
-        )
+        line = f"[{self._done}/{self._total}] {failure.cell}: failed: {failure.error}"
+        self.console.print(line, style="red", highlight=False, markup=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +30,7 @@ def evaluate(
     ] = None,
     data: Annotated[str, typer.Option(help="A named set, a .npz file or an image folder.")] = "",
     n: Annotated[int | None, typer.Option(min=1, help="How many test images. Default: all.")] = None,
-    attacks: Annotated[str, typer.Option(help="Names, comma-separated; none for none.")] = SIX,
+    attacks: Annotated[str, typer.Option(help="Names, comma-separated; all or none.")] = SIX,
     eps: Annotated[
         list[str] | None,
         typer.Option(
@@ -38,7 +39,7 @@ def evaluate(
             "Default: linf:8/255 for bounded attacks, l2:0.5 for minimal-norm ones.",
         ),
     ] = None,
-    defenses: Annotated[str, typer.Option(help="Names, comma-separated.")] = "",
+    defenses: Annotated[str, typer.Option(help="Names, comma-separated, or all.")] = "",
     pool: Annotated[
         str | None,
         typer.Option(help="Training images that defenses mix with. Default: the train split of the data."),
@@ -72,7 +73,6 @@ def evaluate(
     from robust_eval.cli._options import apply_settings, settings, split_names
     from robust_eval.config import parse
     from robust_eval.errors import ConfigError
-    from robust_eval.registry import names
 
     if not data:
         raise ConfigError("--data: expected a named set, a .npz file or an image folder, got none")
@@ -81,8 +81,8 @@ def evaluate(
             "evaluate: expected a checkpoint, or --arch path/to/file.py:factory that returns a trained model; "
             "got neither"
         )
-    wanted = split_names(corruptions)
-    wanted = names("corruption") if wanted == ["all"] else wanted
+    chosen = split_names("attack", attacks)
+    radii = _radii(eps, chosen)
     model: dict[str, Any] = {
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "architecture": arch,
@@ -94,13 +94,15 @@ def evaluate(
     if arch is not None and arch in fields:
         model["architecture"] = {"name": arch, **fields.pop(arch)}
     tables: dict[str, Any] = {
-        "name": name or (checkpoint.stem if checkpoint else str(arch).rsplit(":", 1)[1]),
+        "name": name or (_short(checkpoint.stem) if checkpoint else str(arch).rsplit(":", 1)[1]),
         "seed": seed,
         "data": {"name": data, "n": n, "pool": pool, "size": size},
         "model": [model],
-        "attack": [table for attack in split_names(attacks) for table in _attack_tables(attack, eps)],
-        "corruption": [{"name": item, "severity": severity or 3} for item in wanted],
-        "defense": [{"name": item} for item in split_names(defenses)],
+        "attack": [table for attack in chosen for table in _attack_tables(attack, radii)],
+        "corruption": [
+            {"name": item, "severity": severity or 3} for item in split_names("corruption", corruptions)
+        ],
+        "defense": [{"name": item} for item in split_names("defense", defenses)],
     }
     apply_settings([*tables["attack"], *tables["corruption"], *tables["defense"]], fields)
     experiment = parse(tables, where="evaluate", folder=Path.cwd())
@@ -113,24 +115,59 @@ def evaluate(
     )
 
 
-def _attack_tables(name: str, eps: list[str] | None) -> list[dict[str, Any]]:
-    """Return an attack's tables, one for each norm among the radii that it knows."""
+def _radii(eps: list[str] | None, attacks: list[str]) -> dict[str, list[str]]:
+    """Return the radii of each norm; raises ``ConfigError`` for one that is no radius or that no attack takes."""
     from robust_eval.errors import ConfigError
-    from robust_eval.registry import find
+    from robust_eval.registry import find, names
+    from robust_eval.types import parse_number
 
-    cls = find("attack", name)
+    taken = {norm for name in attacks if name in names("attack") for norm in _norms(find("attack", name))}
+    problems = []
     by_norm: dict[str, list[str]] = {}
     for item in eps or ():
         norm, colon, value = item.partition(":")
-        norm, value = (norm, value) if colon else ("linf", item)
-        if norm not in ("linf", "l2", "l1"):
-            raise ConfigError(f"--eps: expected linf:VALUE, l2:VALUE or l1:VALUE, got {item!r}")
+        norm, value = (norm.strip(), value) if colon else ("linf", item)
+        try:
+            valid = norm in ("linf", "l2", "l1") and 0 <= parse_number(value) < math.inf
+        except ValueError:
+            valid = False
+        if not valid:
+            problems.append(
+                f"--eps: expected VALUE or NORM:VALUE with a number >= 0, such as 8/255 or l2:0.5, got {item!r}"
+            )
+        elif norm not in taken:
+            problems.append(
+                f"--eps {item}: no attack of this run takes a radius in {norm}; "
+                f"{', '.join(attacks) or 'no attack'} takes {', '.join(sorted(taken)) or 'none'}"
+            )
         by_norm.setdefault(norm, []).append(value)
+    if problems:
+        raise ConfigError(problems)
+    return by_norm
+
+
+def _attack_tables(name: str, radii: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """Return an attack's tables, one for each norm among the radii that it knows."""
+    from robust_eval.registry import find, names
+
+    if name not in names("attack"):
+        return [{"name": name}]  # told with all other problems
+    cls = find("attack", name)
+    known = {norm: radii[norm] for norm in _norms(cls) if norm in radii}
     if cls.minimal_norm:
-        radii = by_norm.get(cls.norms[0])
-        return [{"name": name, "eps": radii}] if radii else [{"name": name}]
-    known = {norm: values for norm, values in by_norm.items() if norm in cls.norms}
+        return [{"name": name, "eps": values} for values in known.values()] or [{"name": name}]
     return [{"name": name, "norm": norm, "eps": values} for norm, values in known.items()] or [{"name": name}]
+
+
+def _norms(cls: Any) -> tuple[str, ...]:
+    """The norms of an attack's radii: one for an attack that looks for the smallest perturbation."""
+    norms: tuple[str, ...] = cls.norms
+    return norms[:1] if cls.minimal_norm else norms
+
+
+def _short(stem: str) -> str:
+    """Our own checkpoints are named by a key, of which a piece is enough."""
+    return stem[:12] if len(stem) == 64 and not set(stem) - set("0123456789abcdef") else stem
 
 
 def _numbers(option: str, text: str | None) -> list[float] | None:

@@ -17,14 +17,12 @@ def report(
     ] = None,
 ) -> int:
     """Rebuild the comparison report over runs, computing nothing."""
-    from rich.console import Console
-
     import reports
-    from robust_eval.cli._execute import run_folder
+    from robust_eval.cli._execute import open_console, run_folder
 
     folder = run_folder(out or runs[0] / "report")
-    console = Console()
+    console = open_console()
     written = reports.write(runs, folder)
-    console.print(reports.terminal(written.results))
+    console.print(reports.terminal(written.results, width=console.width))
     console.print(f"report: {folder / 'index.html'}", highlight=False, markup=False, soft_wrap=True)
     return 0

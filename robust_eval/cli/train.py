@@ -27,10 +27,8 @@ def train(
     device: Device = "auto",
 ) -> int:
     """Train one model. --set reaches the regularizer, the architecture and the recipe (recipe.lr=0.05)."""
-    from rich.console import Console
-
     import trainers
-    from robust_eval.cli._execute import run_folder
+    from robust_eval.cli._execute import make_folder, open_console, run_folder
     from robust_eval.cli._options import apply_settings, pick_device, settings
     from robust_eval.cli._progress import Display
     from robust_eval.config import models, parse
@@ -44,16 +42,17 @@ def train(
     recipe = {"epochs": epochs, "seed": seed, **fields.get("recipe", {})}
     table = {"regularizer": methods[0], "architecture": methods[1], **recipe}
     experiment = parse({"data": {"name": data}, "train": [table]}, where="train", folder=Path.cwd())
+    store, device = Store(run_folder(out)), pick_device(device)
     (source,) = models(experiment)
     assert isinstance(source, RecipeModel)
-    console = Console()
-    store = Store(run_folder(out))
+    console = open_console()
+    make_folder(out)
     with Display(console) as display:
         path = trained_model(
             source,
             store,
             train=trainers.train,
-            device=pick_device(device),
+            device=device,
             report=lambda fraction, text: display.training(source.name, fraction, text),
         )
     console.print(

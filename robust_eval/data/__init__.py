@@ -31,7 +31,7 @@ def open_source(name: str, *, size: int | None = None) -> Source:
     path = Path(name)
     if path.is_dir():
         return Folder(path=path, size=size)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         if not path.exists():
             raise DataError(f"data: no file {name}; give the path of an existing .npz file")
         return Arrays(path=path)
@@ -39,6 +39,8 @@ def open_source(name: str, *, size: int | None = None) -> Source:
         raise DataError(
             f"data {name}: expected a .npz file or a folder of images, got {path.suffix or 'a file'}"
         )
+    if len(path.parts) > 1:
+        raise DataError(f"data: no file or folder {name}; give the path of a .npz file or an image folder")
     raise ConfigError(
         f"unknown data {name!r}{near(name, names('data'))}; "
         f"known: {', '.join(names('data'))}, or the path of a .npz file or an image folder"

@@ -25,7 +25,8 @@ class Examples:
     """
 
     images: Shaped[Tensor, "n c h w"]
-    labels: Int[Tensor, " n"]
+    labels: Int[Tensor, " m"]
+    """As many as there are images."""
     classes: int
     source: str = "the data"
     """Where the images come from, for messages."""
@@ -37,6 +38,10 @@ class Examples:
         if len(images) != len(labels):
             raise DataError(
                 f"{source}: expected one label per image, got {len(images)} images and {len(labels)} labels"
+            )
+        if not images[0].numel():
+            raise DataError(
+                f"{source}: expected images of at least one pixel, got shape {list(images.shape)}"
             )
         if images.dtype.is_floating_point:
             low, high = images.min().item(), images.max().item()
@@ -88,11 +93,13 @@ class Examples:
         digest.update(self.labels.contiguous().to(torch.int64).numpy().tobytes())
         return digest.hexdigest()
 
-    def without(self, others: Examples) -> Examples:
-        """Return the examples whose pixels equal none of ``others``: a pool must not hold the image it defends."""
+    def without(self, others: Examples) -> Examples | None:
+        """Return the examples whose pixels equal none of ``others``, ``None`` if all do: a pool must not hold the
+        image it defends.
+        """
         seen = {image.tobytes() for image in others.pixels().numpy()}
-        keep = [image.numpy().tobytes() not in seen for image in map(as_pixels, self.images)]
-        return self if all(keep) else self[torch.tensor(keep)]
+        keep = torch.tensor([as_pixels(image).numpy().tobytes() not in seen for image in self.images])
+        return self if keep.all() else self[keep] if keep.any() else None
 
 
 def as_pixels(images: Tensor) -> Tensor:

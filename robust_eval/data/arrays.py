@@ -7,6 +7,9 @@ Images are [n,c,h,w], [n,h,w,c] or [n,h,w] (grey), uint8 or float in [0, 1]; lab
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -56,13 +60,23 @@ class Arrays(Source):
         with self._file() as file:
             return list(file.files)
 
-    def _file(self) -> Any:
+    @contextmanager
+    def _file(self) -> Iterator[NpzFile]:
         try:
-            return np.load(self.path, allow_pickle=False)
-        except (OSError, ValueError, BadZipFile):
-            raise DataError(
-                f"data {self.path}: expected a .npz file made by numpy.savez, got something else"
-            ) from None
+            stream = self.path.open("rb")
+        except OSError as error:
+            raise DataError(f"data {self.path}: cannot be read ({error.strerror})") from None
+        with stream:
+            try:
+                file = np.load(stream, allow_pickle=False)
+            except (OSError, ValueError, EOFError, BadZipFile):
+                file = None
+            if not isinstance(file, NpzFile):
+                raise DataError(
+                    f"data {self.path}: expected a .npz file made by numpy.savez, got something else"
+                )
+            with file:
+                yield file
 
     def _read(self, pairs: tuple[tuple[str, str], ...], n: int | None) -> Examples | None:
         with self._file() as file:
@@ -70,7 +84,7 @@ class Arrays(Source):
                 if images in file.files and labels in file.files:
                     try:
                         pixels, numbers = file[images], file[labels]
-                    except (ValueError, BadZipFile):
+                    except (OSError, ValueError, EOFError, BadZipFile, zlib.error):
                         raise DataError(
                             f"data {self.path}: {images} or {labels} holds Python objects or is damaged; "
                             "expected plain numbers"

@@ -1,0 +1,354 @@
+"""Bad input: one clear line per problem on stderr, exit code 2, and nothing created."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from robust_eval.registry import build
+
+EVALUATE = ("evaluate", "--arch", "net.py:make", "--data", "data.npz")
+TRAIN = ("train", "--regularizer", "erm", "--arch", "small_cnn", "--data", "data.npz")
+
+
+@pytest.fixture
+def refused(cli, work):
+    """Run a command that must be refused; return its lines without ``error:``."""
+
+    def run(*arguments, out="made"):
+        before = sorted(path for path in work.rglob("*") if "__pycache__" not in path.parts)
+        outcome = cli(*arguments, *(["--out", out] if out else []))
+        assert outcome.code == 2, outcome
+        assert not outcome.out
+        lines = outcome.err.splitlines()
+        assert lines and all(line.startswith("error: ") for line in lines), outcome.err
+        after = sorted(path for path in work.rglob("*") if "__pycache__" not in path.parts)
+        assert before == after
+        return [line.removeprefix("error: ") for line in lines]
+
+    return run
+
+
+def one(lines):
+    (line,) = lines
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([*EVALUATE, "--attacks", "pdg"], ["unknown attack 'pdg'", "did you mean 'pgd'?", "deepfool"]),
+        ([*EVALUATE, "--corruptions", "fogg"], ["unknown corruption 'fogg'", "did you mean 'fog'?"]),
+        ([*EVALUATE, "--defenses", "sum_augmentatoin"], ["unknown defense", "did you mean 'sum_augmentation'?"]),
+        (["evaluate", "w.pt", "--arch", "resnet81", "--data", "data.npz"], ["unknown architecture", "'resnet18'"]),
+        ([*EVALUATE[:3], "--data", "digit"], ["unknown data 'digit'", "did you mean 'digits'?", ".npz"]),
+        ([*EVALUATE[:3], "--data", "no/such"], ["no file or folder", "no/such"]),
+        ([*EVALUATE[:3], "--data", "gone.npz"], ["no file", "gone.npz"]),
+        ([*EVALUATE[:3], "--data", "net.py"], ["expected a .npz file or a folder of images, got .py"]),
+        (["train", "--regularizer", "mixupp", *TRAIN[3:]], ["unknown regularizer", "did you mean 'mixup'?"]),
+        ([*TRAIN[:3], "--arch", "smal_cnn", "--data", "data.npz"], ["unknown architecture", "'small_cnn'"]),
+        (["run", "quickstrat"], ["no such file or name", "did you mean 'quickstart'?"]),
+        (["run", "gone.toml"], ["no such file or name"]),
+        (["run", "."], ["folder without experiment.toml"]),
+        (["evalute"], ["No such command 'evalute'", "'evaluate'"]),
+        ([*EVALUATE, "--epss", "1"], ["No such option: --epss", "--eps"]),
+        (["evaluate", "--data", "data.npz"], ["expected a checkpoint, or --arch path/to/file.py:factory"]),
+        (["evaluate", "--arch", "net.py:make"], ["--data: expected a named set"]),
+        (["train"], ["Missing option '--regularizer'"]),
+        ([*EVALUATE[:2], "net.py:mkae", *EVALUATE[3:]], ["no function 'mkae'", "did you mean 'make'?"]),
+        ([*EVALUATE[:2], "ne.py:make", *EVALUATE[3:]], ["no such file", "did you mean 'net.py'?"]),
+        ([*EVALUATE[:2], "net.py:broken", *EVALUATE[3:]], ["raised KeyError", "line"]),
+        ([*EVALUATE[:2], "net.py:number", *EVALUATE[3:]], ["nn.Module", "got int"]),
+        ([*EVALUATE[:2], "net.py:wide", *EVALUATE[3:]], ["cannot take images of 1x8x8", "made for"]),
+        ([*EVALUATE[:2], "net.py:colour", *EVALUATE[3:]], ["cannot take images of 1x8x8"]),
+        ([*EVALUATE[:2], "net.py:images", *EVALUATE[3:]], ["expected logits [n,classes]", "[2, 1, 8, 8]"]),
+        ([*EVALUATE[:3], "--data", "digits"], ["labels in 0..2", "got label 9"]),
+        ([*EVALUATE, "--n", "13"], ["at least 13 images, got 12", "lower n"]),
+        ([*EVALUATE, "--n", "0"], ["'--n'", "greater than or equal to 1"]),
+        ([*EVALUATE, "--eps", "-0.1"], ["--eps", "a number >= 0", "'-0.1'"]),
+        ([*EVALUATE, "--eps", "nan"], ["--eps", "'nan'"]),
+        ([*EVALUATE, "--eps", "abc"], ["--eps", "8/255", "'abc'"]),
+        ([*EVALUATE, "--eps", "l3:1"], ["--eps", "'l3:1'"]),
+        ([*EVALUATE, "--eps", "l1:1"], ["no attack of this run takes a radius in l1"]),
+        ([*EVALUATE, "--attacks", "cw", "--eps", "8/255"], ["no attack", "linf", "cw takes l2"]),
+        ([*EVALUATE, "--attacks", "none", "--eps", "1"], ["no attack"]),
+        ([*EVALUATE, "--mean", "0.5"], ["mean and std together", "no std"]),
+        ([*EVALUATE, "--std", "0.5"], ["mean and std together", "no mean"]),
+        ([*EVALUATE, "--mean", "1,2,3", "--std", "1,2,3"], ["mean: expected 1 numbers, one per channel"]),
+        ([*EVALUATE, "--mean", "0.5", "--std", "1,2"], ["std: expected 1 numbers, one per channel"]),
+        ([*EVALUATE, "--mean", "0.5", "--std", "0"], ["every std > 0"]),
+        ([*EVALUATE, "--mean", "a", "--std", "1"], ["--mean: expected numbers", "'a'"]),
+        ([*EVALUATE, "--severity", "6", "--corruptions", "fog"], ["'fog'", "severity", "5, got 6"]),
+        ([*EVALUATE, "--device", "tpu"], ["expected auto, cpu, cuda or cuda:N, got 'tpu'"]),
+        ([*EVALUATE, "--device", "meta"], ["expected auto, cpu, cuda or cuda:N, got 'meta'"]),
+        ([*EVALUATE, "--device", "cuda:99"], ["use --device cpu"]),
+        ([*EVALUATE, "--set", "pgd"], ["--set", "NAME.FIELD=VALUE", "'pgd'"]),
+        ([*EVALUATE, "--set", "pdg.steps=1"], ["--set pdg", "did you mean 'pgd'?"]),
+        ([*EVALUATE, "--set", "pgd.stesp=1"], ["unknown field 'stesp'", "did you mean 'steps'?"]),
+        ([*EVALUATE, "--set", "pgd.steps=many"], ["steps: expected a whole number, got 'many'"]),
+        ([*EVALUATE, "--size", "4"], ["size is for image folders only"]),
+        ([*EVALUATE[:3], "--data", "bare.npz", "--defenses", "sum_augmentation"], ["--pool", "train_images"]),
+        ([*EVALUATE, "--defenses", "sum_augmentation", "--pool", "digit"], ["unknown data 'digit'", "'digits'"]),
+        ([*EVALUATE, "--defenses", "sum_augmentation", "--pool", "wide.npz"], ["images of 1x8x8", "got 1x9x9"]),
+        ([*EVALUATE[:3], "--data", "bare.npz", "--pool", "bare.npz", "--defenses", "sum_augmentation"], ["--pool"]),
+        (["train", *TRAIN[1:5], "--data", "bare.npz"], ["no training images"]),
+        ([*TRAIN, "--epochs", "-1"], ["epochs: expected > 0, got -1"]),
+        ([*TRAIN, "--set", "recipe.lrr=1"], ["unknown field 'lrr'", "did you mean 'lr'?"]),
+        ([*TRAIN, "--set", "recipe.mean=[1,2]", "--set", "recipe.std=[1,1]"], ["mean: expected 1 numbers"]),
+        (["report", "."], ["expected a run folder with records/"]),
+        (["report", "gone"], ["expected a run folder with records/", "no such folder"]),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
+)  # fmt: skip
+def test_a_mistake_is_one_line_with_its_fix(refused, arguments, words):
+    np.savez("wide.npz", x=np.zeros((3, 1, 9, 9), np.uint8), y=np.arange(3))
+    line = one(refused(*arguments))
+    assert not [word for word in words if word not in line], line
+
+
+def test_an_unknown_kind_is_refused(refused):
+    assert "did you mean 'attack'?" in one(refused("list", "attacc", out=None))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"x": np.full((4, 1, 8, 8), 1.5), "y": np.arange(4) % 3}, ["pixels in [0, 1]", "1.5", "divided by 255"]),
+        ({"x": np.full((4, 1, 8, 8), -0.5), "y": np.arange(4) % 3}, ["pixels in [0, 1]"]),
+        ({"x": np.full((4, 1, 8, 8), np.nan), "y": np.arange(4) % 3}, ["pixels in [0, 1]", "NaN"]),
+        ({"x": np.zeros((4, 1, 8, 8)), "y": np.arange(4)}, ["labels in 0..2", "got label 3"]),
+        ({"x": np.zeros((4, 1, 8, 8)), "y": np.arange(4) - 1}, ["labels", "-1"]),
+        ({"x": np.zeros((0, 1, 8, 8)), "y": np.zeros(0, int)}, ["at least one image, got none"]),
+        ({"x": np.zeros((4, 0, 8, 8)), "y": np.arange(4) % 3}, ["at least one pixel"]),
+        ({"x": np.zeros((4, 1, 8, 8)), "y": np.arange(3)}, ["4 images and 3 labels"]),
+        ({"x": np.zeros((4, 1, 8, 8)), "y": np.zeros(4)}, ["whole numbers", "float64"]),
+        ({"x": np.zeros((4, 1, 8, 8), int), "y": np.arange(4)}, ["uint8 or float", "int64"]),
+        ({"x": np.zeros((4, 64)), "y": np.arange(4)}, ["[n,c,h,w]", "[4, 64]"]),
+        ({"a": np.zeros(3)}, ["images/labels", "got a"]),
+        ({"x": np.array([{}]), "y": np.arange(1)}, ["Python objects"]),
+    ],
+    ids=range(13),
+)  # fmt: skip
+def test_images_that_cannot_be_evaluated_are_refused(refused, arrays, words):
+    np.savez("bad.npz", **arrays)
+    line = one(refused(*EVALUATE[:3], "--data", "bad.npz"))
+    assert not [word for word in ["bad.npz", *words] if word not in line], line
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 torn", b"\x93NUMPY"])
+def test_a_file_that_is_no_npz_is_refused(refused, content):
+    Path("bad.npz").write_bytes(content)
+    assert "made by numpy.savez" in one(refused(*EVALUATE[:3], "--data", "bad.npz"))
+
+
+def test_a_damaged_npz_is_refused(refused):
+    np.savez_compressed("bad.npz", x=np.random.default_rng(0).random((9, 1, 8, 8)), y=np.arange(9) % 3)
+    content = bytearray(Path("bad.npz").read_bytes())
+    content[300:900] = bytes(600)
+    Path("bad.npz").write_bytes(content)
+    assert "damaged" in one(refused(*EVALUATE[:3], "--data", "bad.npz"))
+
+
+class Payload:
+    """Unpickling it creates a file."""
+
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_a_pickle_that_needs_code_is_refused_and_never_run(refused):
+    Path("bad.pt").write_bytes(pickle.dumps(Payload()))
+    torch.save({"state_dict": Payload()}, "zip.pt")
+    for name in ("bad.pt", "zip.pt"):
+        line = one(refused("evaluate", name, "--arch", "small_cnn", "--data", "data.npz"))
+        assert name in line and "needs code" in line and "torch.save" in line
+    assert not Path("executed").exists()
+
+
+def test_a_checkpoint_that_does_not_fit_names_keys_and_shapes(refused):
+    state = build("architecture", "small_cnn", {"width": 4}).build(channels=1, classes=3).state_dict()
+    name, value = next(iter(state.items()))
+    save_file({**{k: v for k, v in state.items() if k != name}, "extra": value.clone()}, "keys.safetensors")
+    line = one(refused("evaluate", "keys.safetensors", "--arch", "small_cnn", "--data", "data.npz"))
+    assert name in line and "extra" in line and "of another shape" in line
+    save_file(state, "shape.safetensors")
+    line = one(refused("evaluate", "shape.safetensors", "--arch", "small_cnn", "--data", "data.npz"))
+    assert "expected [32, 1, 3, 3], got [4, 1, 3, 3]" in line
+
+
+def test_a_checkpoint_for_other_channels_says_which_images_it_cannot_take(refused):
+    state = build("architecture", "small_cnn", {"width": 4}).build(channels=3, classes=3).state_dict()
+    torch.save(state, "colour.pt")
+    line = one(
+        refused(
+            "evaluate", "colour.pt", "--arch", "small_cnn", "--data", "data.npz", "--set", "small_cnn.width=4"
+        )
+    )
+    assert "cannot take images of 1x8x8" in line
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(refused):
+    for name, content in {"a.pt": b"<html>", "b.safetensors": b"nothing", "c.pt": b"", "d.txt": b"x"}.items():
+        Path(name).write_bytes(content)
+        assert name in one(refused("evaluate", name, "--arch", "small_cnn", "--data", "data.npz"))
+    line = one(refused("evaluate", "wieghts.pt", "--arch", "small_cnn", "--data", "data.npz"))
+    assert "no such file" in line
+
+
+def test_a_card_that_is_not_ours_does_not_describe_the_model(refused):
+    torch.save({}, "w.pt")
+    for text in ('{"recipe": "pancakes"}', '{"recipe": {"seed": 1}}'):
+        Path("w.json").write_text(text)
+        assert "expected an architecture" in one(refused("evaluate", "w.pt", "--data", "data.npz"))
+
+
+EXPERIMENT = """
+name = "bad"
+sede = 1
+draws = 0
+
+[data]
+name = "data.npz"
+nn = 3
+
+[recipe]
+architecture = { name = "small_cnn", widht = 4 }
+
+[[train]]
+regularizer = "erm"
+epochs = -1
+
+[[train]]
+regularizer = "mixupp"
+lr = "fast"
+
+[[train]]
+
+[[model]]
+architecture = 5
+
+[[attack]]
+name = "pgd"
+stepz = 3
+eps = "abc"
+
+[[attack]]
+name = "cw"
+eps = [0.5, -1.0, inf]
+access = "blackbox"
+
+[[attack]]
+name = 7
+
+[[corruption]]
+name = "fog"
+severity = [3, 9]
+
+[[corruption]]
+name = "fogg"
+
+[[corruption]]
+name = "contrast"
+severity = []
+
+[[defense]]
+k = 2
+"""
+
+
+def test_all_problems_of_a_file_are_told_at_once(refused):
+    Path("bad.toml").write_text(EXPERIMENT)
+    lines = refused("run", "bad.toml")
+    assert all(line.startswith("bad.toml: ") for line in lines)
+    for words in [
+        ("unknown field 'sede'", "'seed'"),
+        ("draws: expected >= 1, got 0",),
+        ("data: unknown field 'nn'", "it has name, n, pool, size"),
+        ("[[train]] 1: architecture 'small_cnn': unknown field 'widht'", "'width'"),
+        ("[[train]] 1: epochs: expected > 0, got -1",),
+        ("[[train]] 2: unknown regularizer 'mixupp'", "'mixup'"),
+        ("[[train]] 2: lr: expected a number, got 'fast'",),
+        ("[[train]] 3: field 'regularizer' is missing",),
+        ("model 1: architecture: expected a string or a table, got 5",),
+        ("attack 'pgd': unknown field 'stepz'", "'steps'"),
+        ("attack 'pgd': eps:", "'abc'"),
+        ("attack 'cw': eps: expected a finite number >= 0", "got -1.0"),
+        ("attack 'cw': eps: expected a finite number >= 0", "got inf"),
+        ("attack 'cw': access:", "'blackbox'"),
+        ("[[attack]] 3: name: expected a string, got 7",),
+        ("corruption 'fog': severity: expected <= 5, got 9",),
+        ("unknown corruption 'fogg'", "'fog'"),
+        ("corruption 'contrast': severity: expected at least one value",),
+        ("[[defense]] 1: field 'name' is missing",),
+    ]:
+        assert [line for line in lines if all(word in line for word in words)], words
+    assert len(lines) == len(set(lines))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[[train\n", ["not valid TOML", "line 1"]),
+        ("", ["data", "missing"]),
+        ('[data]\nname = "data.npz"', ["at least one [[train]] or [[model]]"]),
+        ('[data]\nname = 3\n[[train]]\nregularizer = "erm"\narchitecture = "small_cnn"', ["data: name", "got 3"]),
+        ('attack = "pgd"\n[data]\nname = "data.npz"\n[[model]]', ["attack: expected a list, got 'pgd'"]),
+        ('imports = ["gone_module"]\n[data]\nname = "data.npz"\n[[model]]', ["'gone_module' cannot be imported"]),
+        ('[data]\nname = "data.npz"\n[[model]]\narchitecture = "resnet81"', ["[[model]] 1", "did you mean"]),
+        ('[data]\nname = "data.npz"\n[[model]]\narchitecture = { width = 4 }', ["[[model]] 1", "'name' is missing"]),
+        ('[data]\nname = "data.npz"\n[[attack]]\nname = "pgd"\naccess = 5\n[[model]]', ["access", "got 5"]),
+        ('[data]\nname = "data.npz"\n[[model]]\ncheckpoint = "gone.pt"\narchitecture = "resnet18"', ["no such file"]),
+        (
+            '[data]\nname = "data.npz"\n[recipe]\narchitecture = "small_cnn"\n[[train]]\nregularizer = "erm"\n'
+            '[[train]]\nregularizer = "erm"\nseed = 1',
+            ["two models are named 'erm'"],
+        ),
+    ],
+)  # fmt: skip
+def test_an_experiment_file_is_refused_with_its_fix(refused, text, words):
+    Path("bad.toml").write_text(text)
+    lines = [line for line in refused("run", "bad.toml") if all(word in line for word in words)]
+    assert lines and ("bad.toml" in lines[0] or "gone.pt" in lines[0])
+
+
+@pytest.mark.parametrize("command", [EVALUATE, TRAIN, ("run",)], ids=lambda command: command[0])
+def test_an_out_folder_that_is_a_file_is_refused(refused, command):
+    for out in ("net.py", "net.py/below"):
+        assert f"--out {out}: expected a folder" in one(refused(*command, out=out))
+
+
+def test_an_out_folder_that_cannot_be_made_is_refused(refused, monkeypatch):
+    def fail(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", fail)
+    assert one(refused(*EVALUATE, "--attacks", "none")).startswith(
+        "--out made: cannot be made (Permission denied)"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_out_folder_that_is_not_writable_is_refused(refused):
+    Path("locked").mkdir(mode=0o500)
+    assert "not writable" in one(refused(*EVALUATE, out="locked/run"))
+
+
+@pytest.mark.slow
+def test_a_folder_that_hides_our_packages_is_refused_and_not_run(work):
+    Path("trainers").mkdir()
+    Path("trainers/__init__.py").write_text("raise SystemExit('ran')")
+    command = [sys.executable, "-c", "from robust_eval.cli import main; main()", "list"]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(work)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and not done.stdout
+    line = one(done.stderr.splitlines())
+    assert line.startswith("error: package 'trainers'")
+    assert str(work / "trainers") in line
+    assert str(Path(__file__).parents[3] / "trainers") in line

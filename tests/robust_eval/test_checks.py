@@ -1,0 +1,63 @@
+"""Each check warns about its fault and stays silent without it."""
+
+import pytest
+import torch
+
+from robust_eval import checks
+from robust_eval.types import Threat
+
+LOGITS = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+
+
+def test_probabilities_are_noticed():
+    assert checks.logits(LOGITS.softmax(1)).verdict == "warn"
+    assert checks.logits(LOGITS).verdict == "ok"
+
+
+def test_log_probabilities_are_logits():
+    assert checks.logits(LOGITS.log_softmax(1)).verdict == "ok"
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_outputs_that_are_not_finite_fail(value):
+    broken = LOGITS.clone()
+    broken[3, 1] = value
+    check = checks.finite(broken)
+    assert (check.verdict, check.figure) == ("fail", pytest.approx(1 / 20))
+    assert checks.finite(LOGITS).verdict == "ok"
+
+
+def test_random_outputs_are_noticed_even_when_no_prediction_changes():
+    assert checks.deterministic(LOGITS, LOGITS).verdict == "ok"
+    assert checks.deterministic(LOGITS, LOGITS + 1e-7).verdict == "ok"
+    assert checks.deterministic(LOGITS, LOGITS * 1.01).verdict == "warn"
+    assert checks.deterministic(LOGITS, -LOGITS).figure == 1
+
+
+def test_a_file_sorted_by_class_is_noticed():
+    assert checks.class_coverage(torch.zeros(5, dtype=torch.long), 10).verdict == "warn"
+    assert checks.class_coverage(torch.tensor([0, 1]), 10).verdict == "ok"
+    assert checks.class_coverage(torch.zeros(1, dtype=torch.long), 10).verdict == "ok"
+
+
+def test_violations_are_measured_in_the_ball_and_the_box():
+    x = torch.full((5, 1, 2, 2), 0.5)
+    x_adv = x.clone()
+    x_adv[1] += 0.1
+    x_adv[2] += 0.11
+    x_adv[3, 0, 0, 0] = torch.nan
+    x_adv[4] = 1.2
+    assert checks.violations(x, x_adv, Threat("linf", 0.1)).tolist() == [False, False, True, True, True]
+    assert checks.violations(x, x_adv, Threat("l2", None)).tolist() == [False, False, False, True, True]
+    assert checks.violations(x, x_adv, Threat("l2", 0.2)).tolist() == [False, False, True, True, True]
+
+
+def test_vanishing_gradients_of_more_than_one_percent_are_noticed():
+    attacked = torch.ones(100, dtype=torch.bool)
+    zero, none = torch.zeros(100, dtype=torch.long), torch.zeros(100, dtype=torch.long)
+    zero[0] = 3
+    assert checks.zero_gradient(zero, none, attacked).verdict == "ok"
+    zero[1] = 1
+    assert checks.zero_gradient(zero, none, attacked).verdict == "warn"
+    assert checks.zero_gradient(none, zero, attacked).verdict == "warn"
+    assert checks.zero_gradient(zero, none, ~attacked).verdict == "ok"

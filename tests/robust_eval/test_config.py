@@ -1,0 +1,292 @@
+"""An experiment file becomes cells, the same ones from wherever it is read."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tomli_w
+import torch
+
+import defenses  # noqa: F401 - registers the methods
+import trainers  # noqa: F401
+from robust_eval import registry
+from robust_eval.config import named_experiments, parse, plan, read
+from robust_eval.errors import ConfigError, DataError
+from robust_eval.registry import build
+
+EXPERIMENT = """
+name = "trial"
+seed = 3
+draws = 4
+
+[data]
+name = "sets/data.npz"
+n = 10
+
+[recipe]
+architecture = { name = "small_cnn", width = 4 }
+epochs = 1
+mean = [0.5]
+std = [0.25]
+
+[[train]]
+regularizer = "erm"
+
+[[train]]
+name = "mixed"
+regularizer = { name = "mixup", alpha = 1 }
+seed = 2
+
+[[model]]
+name = "own"
+checkpoint = "weights/w.pt"
+architecture = { name = "small_cnn", width = 4 }
+
+[[model]]
+architecture = "net.py:make"
+
+[[attack]]
+name = "pgd"
+eps = ["8/255", 0.1]
+steps = 2
+
+[[attack]]
+name = "cw"
+eps = [1.0, 0.5]
+access = "transfer"
+
+[[corruption]]
+name = "fog"
+severity = [1, 3]
+
+[[defense]]
+name = "sum_augmentation"
+k = 2
+"""
+FACTORY = """
+import torch
+from torch import nn
+
+def make():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+"""
+
+
+def arrays(path, n=30, side=8, **names):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (n, 1, side, side), dtype=np.uint8), np.arange(n) % 3
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(
+        path,
+        test_images=images[:12],
+        test_labels=labels[:12],
+        train_images=images[12:],
+        train_labels=labels[12:],
+    )
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A folder with an experiment and what it names."""
+    home = tmp_path / "home"
+    arrays(home / "sets/data.npz")
+    (home / "weights").mkdir()
+    torch.manual_seed(0)
+    network = build("architecture", "small_cnn", {"width": 4}).build(channels=1, classes=3)
+    torch.save(network.state_dict(), home / "weights/w.pt")
+    (home / "net.py").write_text(FACTORY)
+    (home / "trial.toml").write_text(EXPERIMENT)
+    return home
+
+
+def keys(experiment):
+    return [cell.key for cell in plan(experiment)]
+
+
+def small(**tables):
+    """The cells of an experiment on digits with one model to train."""
+    recipe = {"architecture": {"name": "small_cnn", "width": 4}, "epochs": 1}
+    given = {"data": {"name": "digits", "n": 5}, "recipe": recipe, "train": [{"regularizer": "erm"}]} | tables
+    return plan(parse(given, where="test", folder=Path.cwd()))
+
+
+def test_the_cells_are_models_by_defenses_by_perturbations(home):
+    cells = plan(read(str(home / "trial.toml")))
+    # clean, PGD at two radii, CW and fog at two severities; PGD twice when defended
+    assert len(cells) == 4 * (6 + 8) == len({cell.key for cell in cells})
+    assert {cell.model.name for cell in cells} == {"erm", "mixed", "own", "make"}
+    assert [str(cell) for cell in cells[:6]] == [
+        "erm · clean",
+        "erm · pgd linf 8/255",
+        "erm · pgd linf 25.5/255",
+        "erm · cw",
+        "erm · fog severity 1",
+        "erm · fog severity 3",
+    ]
+    assert {cell.score_at for cell in cells if cell.labels["perturbation"] == "cw"} == {(0.5, 1.0)}
+    assert {(cell.seed, cell.draws, len(cell.data.examples)) for cell in cells} == {(3, 4, 10)}
+
+
+def test_an_experiment_planned_twice_gives_the_same_keys(home, tmp_path, monkeypatch):
+    first = keys(read(str(home / "trial.toml")))
+    monkeypatch.chdir(home / "weights")
+    assert keys(read("../trial.toml")) == first
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(home, tmp_path / "elsewhere")
+    assert keys(read("elsewhere/trial.toml")) == first
+
+
+def test_the_effective_experiment_gives_the_same_keys_from_anywhere(home, tmp_path, monkeypatch):
+    experiment = read(str(home / "trial.toml"))
+    kept = tmp_path / "runs" / "experiment.toml"
+    kept.parent.mkdir()
+    kept.write_text(tomli_w.dumps(experiment.tables()))
+    monkeypatch.chdir(tmp_path)
+    again = read("runs/experiment.toml")
+    assert keys(again) == keys(experiment)
+    assert again.tables() == experiment.tables()
+
+
+def test_modules_of_the_user_are_found_again_by_the_effective_experiment(home, tmp_path, monkeypatch):
+    registry.names("corruption")
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    module = """
+from dataclasses import dataclass
+from robust_eval import Corruption
+from robust_eval.registry import register
+
+@register("corruption", "fade_of_mine")
+@dataclass(frozen=True, kw_only=True)
+class Fade(Corruption):
+    severity: int = 3
+    group = "digital"
+
+    def apply(self, x, *, rng):
+        return x * (1 - self.severity / 10)
+"""
+    (home / "fade_of_mine.py").write_text(module)
+    tables = {
+        "imports": ["fade_of_mine"],
+        "data": {"name": "sets/data.npz"},
+        "model": [{"architecture": "net.py:make"}],
+        "corruption": ["fade_of_mine"],
+    }
+    experiment = parse(tables, where="test", folder=home)
+    first = keys(experiment)
+    # as a new process would: the module is not there yet, nor is the folder it is in
+    monkeypatch.delitem(sys.modules, "fade_of_mine")
+    monkeypatch.delitem(registry._METHODS, ("corruption", "fade_of_mine"))
+    sys.path.remove(str(home))
+    assert keys(parse(experiment.tables(), where="test", folder=tmp_path)) == first
+
+
+def test_numbers_written_in_another_way_plan_the_same_cells():
+    def with_(eps, lr, steps):
+        return small(
+            attack=[{"name": "pgd", "eps": eps, "steps": steps}],
+            train=[{"regularizer": {"name": "mixup", "alpha": lr}, "lr": lr}],
+        )
+
+    first = [cell.key for cell in with_("8/255", 1, 3)]
+    assert [cell.key for cell in with_(8 / 255, 1.0, 3.0)] == first
+    assert [cell.key for cell in with_([8 / 255, "8/255"], 1.0, 3)] == first
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"epochs": 2}, {"lr": 0.2}, {"seed": 1}, {"regularizer": "mixup"}, {"batch_size": 64}, {"flip": True},
+     {"mean": [0.1], "std": [1]}, {"architecture": {"name": "small_cnn", "width": 8}}],
+    ids=lambda changed: next(iter(changed)),
+)  # fmt: skip
+def test_what_decides_the_weights_is_in_the_key(changed):
+    (first,), (second,) = small(), small(train=[{"regularizer": "erm", **changed}])
+    assert first.key != second.key
+    assert small(train=[{"regularizer": "erm", "name": "renamed"}])[0].key == first.key
+
+
+def test_a_cell_asked_for_twice_is_planned_once_with_all_radii():
+    cells = small(
+        attack=[{"name": "cw", "eps": 1}, {"name": "cw", "eps": "1/2"}, {"name": "deepfool", "eps": [1, 1.0]}]
+    )
+    assert [cell.score_at for cell in cells] == [(), (0.5, 1.0), (1.0,)]
+
+
+def test_a_folder_called_like_a_registered_set_does_not_hide_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    assert small()[0].labels["data"] == "digits"
+    with pytest.raises(DataError, match="sub-folder"):
+        small(data={"name": "./digits"})
+
+
+def test_the_pool_is_the_train_split_or_what_is_named(home):
+    arrays(home / "sets/other.npz", n=40)
+    arrays(home / "sets/wide.npz", side=9)
+    tables = {
+        "data": {"name": "sets/data.npz"},
+        "model": [{"architecture": "net.py:make"}],
+        "defense": ["sum_augmentation"],
+    }
+
+    def pool(**data):
+        return plan(parse(tables | {"data": tables["data"] | data}, where="test", folder=home))[-1].data.pool
+
+    assert len(pool()) == 18
+    named = pool(pool="sets/other.npz")
+    assert len(named) == 28 and named.fingerprint != pool().fingerprint
+    with pytest.raises(DataError, match="images of 1x8x8 like those measured, got 1x9x9"):
+        pool(pool="sets/wide.npz")
+    with pytest.raises(ConfigError, match=r"unknown data 'digts' \(did you mean 'digits'\?\)"):
+        pool(pool="digts")
+
+
+def test_a_pool_that_is_what_is_measured_is_refused(home):
+    images = np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), dtype=np.uint8)
+    np.savez(home / "same.npz", x=images, y=np.arange(6) % 3)
+    tables = {
+        "data": {"name": "same.npz", "pool": "same.npz"},
+        "model": [{"architecture": "net.py:make"}],
+        "defense": ["sum_augmentation"],
+    }
+    with pytest.raises(DataError, match="all of its 6 images are among those measured"):
+        plan(parse(tables, where="test", folder=home))
+
+
+def test_the_cards_normalisation_holds_also_when_the_architecture_is_named(home):
+    from robust_eval.models.checkpoint import save
+
+    network = build("architecture", "small_cnn", {"width": 4}).build(channels=1, classes=3)
+    parts = {"architecture": {"name": "small_cnn", "params": {"width": 4}}, "regularizer": {"name": "mixup"}}
+    save(network, home / "ours", {"recipe": {**parts, "seed": 7, "mean": [0.5], "std": [0.25]}})
+
+    def model(**table):
+        tables = {"data": {"name": "sets/data.npz"}, "model": [{"checkpoint": "ours.safetensors", **table}]}
+        return plan(parse(tables, where="test", folder=home))[0].model
+
+    by_card, by_name = model(), model(architecture={"name": "small_cnn", "width": 4})
+    assert by_card.identity == by_name.identity
+    assert by_card.identity["mean"] == [0.5]
+    assert by_card.labels == {"arch": "small_cnn", "regularizer": "mixup", "train_seed": 7}
+    assert model(mean=[0.1], std=[1]).identity["mean"] == [0.1]
+
+
+def test_training_needs_training_images_and_one_mean_per_channel(home):
+    np.savez(home / "bare.npz", x=np.zeros((3, 1, 8, 8), np.uint8), y=np.arange(3))
+    with pytest.raises(DataError, match="has no training images"):
+        small(data={"name": str(home / "bare.npz")})
+    with pytest.raises(ConfigError, match="model erm: mean: expected 1 numbers, one per channel"):
+        small(train=[{"regularizer": "erm", "mean": [1, 2], "std": [1, 2]}])
+    with pytest.raises(ConfigError, match="mean and std together"):
+        small(train=[{"regularizer": "erm", "mean": [1]}])
+
+
+def test_shipped_experiments_are_valid_and_read_back(tmp_path):
+    assert "quickstart" in named_experiments()
+    for name in named_experiments():
+        experiment = read(name)
+        again = parse(experiment.tables(), where="test", folder=tmp_path)
+        assert again.tables() == experiment.tables() and again.attacks == experiment.attacks
