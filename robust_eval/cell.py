@@ -41,6 +41,10 @@ class ModelSource(Protocol):
     def labels(self) -> dict[str, Any]:
         """``arch``, ``regularizer`` and ``train_seed`` for the report."""
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether its output depends on draws."""
+
 
 @dataclass(frozen=True)
 class Data:
@@ -87,7 +91,7 @@ class Cell:
             "pool": self.data.pool.fingerprint if self.defense is not None and self.data.pool else None,
             "access": self.access,
             "seed": self.seed,
-            "draws": self.draws if self.defense is not None else None,
+            "draws": self.draws if self.defense is not None or self.model.stochastic else None,
         }
 
     @cached_property

@@ -27,6 +27,8 @@ from robust_eval.models.factory import load_factory
 from robust_eval.normalized import Normalized
 from robust_eval.recipe import Recipe
 from robust_eval.registry import build, describe
+from robust_eval.rng import Rng
+from robust_eval.types import StochasticModule
 
 __all__ = ["OwnModel", "RecipeModel", "own_model"]
 
@@ -59,6 +61,11 @@ class RecipeModel:
             "train_seed": self.recipe.seed,
         }
 
+    @property
+    def stochastic(self) -> bool:
+        """No registered architecture is."""
+        return False
+
 
 @dataclass(frozen=True, eq=False)
 class OwnModel:
@@ -76,6 +83,11 @@ class OwnModel:
     def labels(self) -> dict[str, Any]:
         """Architecture, regularizer and training seed, the latter two as far as its card tells."""
         return {"arch": self.arch, "regularizer": self.regularizer, "train_seed": self.train_seed}
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the network declares that its output depends on draws."""
+        return isinstance(self.network, StochasticModule) and self.network.stochastic
 
 
 def own_model(
@@ -155,7 +167,10 @@ def _try_on(network: nn.Module, examples: Examples, arch: str) -> None:
     shape = "x".join(map(str, examples.shape))
     try:
         with frozen(network), torch.no_grad():
-            output = network(examples[slice(2)].pixels())
+            few = examples[slice(2)].pixels()
+            if isinstance(network, StochasticModule):
+                network.redraw(Rng(0).for_batch(len(few)))
+            output = network(few)
     except ConfigError:
         raise
     except Exception as error:

@@ -41,7 +41,7 @@ def parse_number(value: Any) -> Any:
         return value
     try:
         return float(Fraction(value.replace(" ", "")))
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise ValueError(f"expected a number or a fraction such as '8/255', got {value!r}") from None
 
 

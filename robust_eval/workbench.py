@@ -142,13 +142,15 @@ class Workbench:
 
     def model_checks(self, cell: Cell) -> tuple[Check, ...]:
         """Return the checks on the undefended model's clean outputs."""
-        spec = {k: cell.spec[k] for k in ("model", "data")}
+        spec = {k: cell.spec[k] for k in ("model", "data", "seed")}
 
         def make() -> tuple[Check, ...]:
             x, y = self.images(cell.data)
             model = self.base(cell)
-            with seeded(Rng(cell.seed).child("checks")):
-                return checks.model_checks(model.logits(x), model.logits(x), y)
+            rng = Rng(cell.seed).for_batch(len(x)).child("checks")
+            with seeded(rng):
+                # a network that declares its draws gets the same ones twice
+                return checks.model_checks(model.logits(x, rng=rng), model.logits(x, rng=rng), y)
 
         return self._keep(("checks", content_key(spec)), make)
 
@@ -158,7 +160,9 @@ class Workbench:
         if isinstance(cell.perturbation, Attack):
             wanted.append("model")
             if cell.access == "adaptive":
-                wanted += ["defense", "pool", "draws"]
+                wanted += ["defense", "pool"]
+            if cell.access == "adaptive" or cell.model.stochastic:
+                wanted.append("draws")
         key = ("perturbed", content_key({k: cell.spec[k] for k in wanted}))
         known = key in self._kept
         result, seconds = self._keep(key, lambda: _timed(lambda: self._perturb(cell)))
@@ -176,7 +180,9 @@ class Workbench:
             )
         # a model attacked by transfer is attacked as if it stood alone
         aimed_at = self.clean(
-            cell if cell.access == "adaptive" else Cell(cell.model, cell.data, seed=cell.seed)
+            cell
+            if cell.access == "adaptive"
+            else Cell(cell.model, cell.data, seed=cell.seed, draws=cell.draws)
         )
         attacked = aimed_at.prediction == y
         x_adv, step, ledger = x.clone(), torch.full_like(y, -1), Ledger()

@@ -57,7 +57,8 @@ class CarliniWagner(Attack):
     initial_const: Positive = 1e-3
     """The first ``c``."""
     abort_early: bool = True
-    """Whether an example leaves a search when a tenth of the steps left its objective no lower by 0.01 %."""
+    """Whether an example leaves a search when a tenth of the steps lowered neither its objective nor the lowest so far
+    by 0.01 %."""
 
     @property
     def threat(self) -> Threat:
@@ -90,7 +91,8 @@ class CarliniWagner(Attack):
         w = torch.atanh((2 * x - 1) * (1 - 1e-6))
         first, second = torch.zeros_like(w), torch.zeros_like(w)
         found = torch.zeros_like(y, dtype=torch.bool)
-        checkpoint = torch.full_like(const, torch.inf)
+        lowest = torch.full_like(const, torch.inf)
+        before = torch.stack([lowest, lowest])
         active = torch.arange(len(x), device=x.device)
         tenth = max(self.steps // 10, 1)
         for t in range(1, self.steps + 1):
@@ -121,9 +123,12 @@ class CarliniWagner(Attack):
             step = (first[active] / (1 - BETA_1**t)) / ((second[active] / (1 - BETA_2**t)).sqrt() + ADAM_EPS)
             w[active] = w[active] - self.lr * step
 
+            lowest[active] = torch.minimum(lowest[active], objective)
             if self.abort_early and t % tenth == 0:
-                improving = objective <= 0.9999 * checkpoint[active]
-                checkpoint[active] = objective
+                # both: the objective alone swings around a minimum, and its lowest stands still after an overshoot
+                now = torch.stack([objective, lowest[active]])
+                improving = (now <= 0.9999 * before[:, active]).any(0)
+                before[:, active] = now
                 active = active[improving]
                 if not len(active):
                     break

@@ -55,7 +55,7 @@ def execute(experiment: Experiment, out: Path, *, device: str, batch_size: int, 
     import trainers
     from robust_eval.cli._options import pick_device
     from robust_eval.cli._progress import Display
-    from robust_eval.config import plan
+    from robust_eval.plan import plan
     from robust_eval.run import run
     from robust_eval.store import Store, write_text
 

@@ -31,8 +31,9 @@ def train(
     from robust_eval.cli._execute import make_folder, open_console, run_folder
     from robust_eval.cli._options import apply_settings, pick_device, settings
     from robust_eval.cli._progress import Display
-    from robust_eval.config import models, parse
+    from robust_eval.config import parse
     from robust_eval.model_source import RecipeModel
+    from robust_eval.plan import models
     from robust_eval.run import trained_model
     from robust_eval.store import Store
 

@@ -14,9 +14,10 @@ from robust_eval import Classifier, Rng, attack
 from robust_eval.classifier import frozen
 from robust_eval.data.digits import Digits
 
-N = 128
+N = 96
+N_SLOW = 24
 GRACE = 1 / N
-"""One example, for attacks that start at random."""
+"""One example, for attacks that start at random or end while still swinging around a boundary."""
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +72,12 @@ def foolbox(network, digits):
     """Run one of its attacks; without a radius for the smallest perturbation."""
     fb = pytest.importorskip("foolbox")
 
-    def run(method, eps=None):
+    def run(method, eps=None, first=N):
         np.random.seed(0)  # noqa: NPY002
         torch.manual_seed(0)
         with frozen(network):
             model = fb.PyTorchModel(network, bounds=(0, 1))
-            return method(fb)(model, *digits, epsilons=eps)[1].detach()
+            return method(fb)(model, *(part[:first] for part in digits), epsilons=eps)[1].detach()
 
     return run
 
@@ -85,9 +86,9 @@ def foolbox(network, digits):
 def torchattacks(network, digits):
     ta = pytest.importorskip("torchattacks")
 
-    def run(method):
+    def run(method, first=N):
         torch.manual_seed(0)
-        return method(ta)(network)(*digits).detach()
+        return method(ta)(network)(*(part[:first] for part in digits)).detach()
 
     return run
 
@@ -131,7 +132,7 @@ def test_mim_gives_torchattacks_last_point_where_nothing_is_fooled_early(network
 # At least as strong at an equal budget
 
 
-@pytest.mark.parametrize("eps", [0.08, 0.12])
+@pytest.mark.parametrize("eps", [0.05, 0.08])
 @pytest.mark.parametrize(
     ("name", "params", "in_foolbox", "in_torchattacks", "grace"),
     [
@@ -182,10 +183,13 @@ RADII = (0.2, 0.4, 0.6, 0.8, 1.0, 1.3)
 
 
 def test_deepfool_finds_perturbations_no_larger_than_theirs(network, digits, foolbox, torchattacks):
+    digits = tuple(part[:N_SLOW] for part in digits)
     our = ours(network, digits, "deepfool").x_adv
     for theirs in (
-        foolbox(lambda fb: fb.attacks.L2DeepFoolAttack(steps=50, candidates=10, overshoot=0.02)),
-        torchattacks(lambda ta: lambda net: ta.DeepFool(net, steps=50, overshoot=0.02)),
+        foolbox(
+            lambda fb: fb.attacks.L2DeepFoolAttack(steps=50, candidates=10, overshoot=0.02), first=N_SLOW
+        ),
+        torchattacks(lambda ta: lambda net: ta.DeepFool(net, steps=50, overshoot=0.02), first=N_SLOW),
     ):
         for radius in RADII:
             assert robust(network, digits, our, radius) <= robust(network, digits, theirs, radius)
@@ -194,14 +198,11 @@ def test_deepfool_finds_perturbations_no_larger_than_theirs(network, digits, foo
 def test_cw_finds_perturbations_no_larger_than_theirs(network, digits, foolbox, torchattacks):
     # pixels of exactly 0 and 1 are the rule here, where tanh is flat: the larger step is for all three
     searches, steps, lr = 5, 60, 0.1
-    our = ours(network, digits, "cw", binary_search_steps=searches, steps=steps, lr=lr).x_adv
+    params = {"binary_search_steps": searches, "steps": steps, "abort_early": False}
+    our = ours(network, digits, "cw", lr=lr, **params).x_adv
     for theirs in (
-        foolbox(
-            lambda fb: fb.attacks.L2CarliniWagnerAttack(
-                binary_search_steps=searches, steps=steps, stepsize=lr
-            )
-        ),
+        foolbox(lambda fb: fb.attacks.L2CarliniWagnerAttack(stepsize=lr, **params)),
         torchattacks(lambda ta: lambda net: ta.CW(net, c=1, steps=searches * steps, lr=lr)),
     ):
         for radius in RADII:
-            assert robust(network, digits, our, radius) <= robust(network, digits, theirs, radius)
+            assert robust(network, digits, our, radius) <= robust(network, digits, theirs, radius) + GRACE

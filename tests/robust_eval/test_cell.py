@@ -26,6 +26,10 @@ class Source:
     def labels(self):
         return {"arch": "test", "regularizer": "unknown", "train_seed": None}
 
+    @property
+    def stochastic(self):
+        return False
+
 
 def examples(first=0):
     images = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)

@@ -12,8 +12,9 @@ import torch
 import defenses  # noqa: F401 - registers the methods
 import trainers  # noqa: F401
 from robust_eval import registry
-from robust_eval.config import named_experiments, parse, plan, read
+from robust_eval.config import named_experiments, parse, read
 from robust_eval.errors import ConfigError, DataError
+from robust_eval.plan import plan
 from robust_eval.registry import build
 
 EXPERIMENT = """

@@ -16,7 +16,7 @@ from robust_eval.evaluate import evaluate, rescored
 from robust_eval.methods import Attack
 from robust_eval.model_source import OwnModel
 from robust_eval.registry import build, register
-from robust_eval.types import AttackResult, Threat
+from robust_eval.types import AttackResult, StochasticModule, Threat
 from robust_eval.workbench import Loaded, Workbench
 
 
@@ -192,6 +192,29 @@ def test_a_stochastic_model_is_scored_over_draws():
     assert metrics["accuracy_worst_of_k"] == (rows["score"] == 1).mean()
     assert metrics["accuracy_worst_of_k"] <= metrics["accuracy"]
     assert metrics["accuracy_majority"] == pytest.approx((rows["prediction"] == rows["label"]).mean())
+
+
+class Jitter(StochasticModule):
+    """A network of the user's that declares its draws."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = NETWORK
+
+    def redraw(self, rng):
+        self.rng = rng
+
+    def forward(self, x):
+        return self.network(x) + 2 * self.rng.normal(3)
+
+
+def test_a_users_stochastic_model_is_scored_over_draws_and_they_are_part_of_its_key():
+    cell = Cell(source(Jitter(), "jitter"), DATA, attack("pgd", eps=0.02, steps=2), draws=20)
+    record = evaluate(cell, bench())
+    assert set(np.round(record.rows["score"] * 20)) - {0, 20}
+    assert checks_of(record)["deterministic"] == "ok"
+    assert cell.key != Cell(cell.model, DATA, cell.perturbation, draws=10).key
+    assert_frame_equal(record.rows, evaluate(cell, bench()).rows)
 
 
 def test_a_transfer_attack_is_the_attack_on_the_base():

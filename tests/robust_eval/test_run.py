@@ -16,9 +16,10 @@ import defenses  # noqa: F401 - registers the methods
 import trainers
 from robust_eval import attack, corruption
 from robust_eval.cell import Cell, Data
-from robust_eval.config import plan, read
+from robust_eval.config import read
 from robust_eval.data import Examples
 from robust_eval.model_source import OwnModel, RecipeModel
+from robust_eval.plan import plan
 from robust_eval.recipe import Recipe, Trained
 from robust_eval.registry import build
 from robust_eval.run import run, trained_model
@@ -64,7 +65,8 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 import torch, defenses, trainers
-from robust_eval.config import plan, read
+from robust_eval.config import read
+from robust_eval.plan import plan
 from robust_eval.run import run
 from robust_eval.store import Store
 

@@ -346,6 +346,6 @@ def test_an_interrupted_command_says_that_it_can_go_on(cli, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("robust_eval.config.plan", interrupt)
+    monkeypatch.setattr("robust_eval.plan.plan", interrupt)
     outcome = cli(*OWN, "--out", "out")
     assert outcome.code == 130 and outcome.err.startswith("stopped: ")

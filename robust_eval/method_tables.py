@@ -1,0 +1,171 @@
+"""The tables of an experiment file that describe methods become methods, and what is wrong with them is collected."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pydantic
+
+from robust_eval.cell import Access
+from robust_eval.data import Source
+from robust_eval.errors import ConfigError, DataError
+from robust_eval.methods import Attack
+from robust_eval.recipe import Recipe
+from robust_eval.registry import Kind, build, describe, explain, find
+from robust_eval.types import parse_number
+
+__all__ = ["AttackPlan", "MethodTables", "Table", "attempt", "is_factory"]
+
+Table = dict[str, Any]
+DEFAULT_RADIUS = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0}
+"""Radii of the common benchmarks at 32 pixels, in units of the [0, 1] pixel range."""
+
+
+class AttackPlan(NamedTuple):
+    """An attack with what is not part of the method."""
+
+    attack: Attack
+    access: tuple[Access, ...]
+    """How it is aimed at defended models."""
+    score_at: tuple[float, ...]
+    """Radii at which a minimal-norm attack is scored."""
+
+
+class MethodTables:
+    """Builds methods from tables and collects what is wrong with them."""
+
+    def __init__(self, where: str, problems: list[str]) -> None:
+        self.where = where
+        self.problems = problems
+
+    def methods(self, kind: Kind, table: str | Table, i: int) -> list[Any]:
+        """Return the methods of a table: one, or one for each value of a list."""
+        name, fields = _named(table)
+        if not isinstance(name, str):
+            self.problems.append(f"{self.where}: [[{kind}]] {i + 1}: {_no_name(name)}")
+            return []
+        swept = {key: fields.pop(key) for key in ("eps", "severity") if isinstance(fields.get(key), list)}
+        for key in (key for key, values in swept.items() if not values):
+            self.problems.append(f"{self.where}: {kind} {name!r}: {key}: expected at least one value, got []")
+        made = []
+        for values in itertools.product(*swept.values()):
+            params = fields | dict(zip(swept, values, strict=True))
+            method = attempt(lambda params=params: build(kind, name, params), self.problems, self.where)
+            if method is not None:
+                made.append(method)
+        return made
+
+    def attacks(self, table: str | Table, i: int) -> list[AttackPlan]:
+        """Return the attacks of a table with their access and the radii to score at."""
+        name, fields = _named(table)
+        if not isinstance(name, str):
+            return self.methods("attack", table, i)
+        access = fields.pop("access", ["transfer", "adaptive"])
+        words = access if isinstance(access, list) else [access]
+        if not words or any(word not in ("transfer", "adaptive") for word in words):
+            self.problems.append(
+                f"{self.where}: attack {name!r}: access: expected 'transfer' or 'adaptive' or both, got {access!r}"
+            )
+            words = []
+        cls = attempt(lambda: find("attack", name), self.problems, self.where)
+        score_at: tuple[float, ...] = ()
+        if cls is None:
+            return []
+        if cls.minimal_norm:
+            given = fields.pop("eps", DEFAULT_RADIUS[cls.norms[0]])
+            radii = given if isinstance(given, list) else [given]
+            if not radii:
+                self.problems.append(
+                    f"{self.where}: attack {name!r}: eps: expected at least one value, got []"
+                )
+            found = [
+                attempt(lambda value=value: _radius(value), self.problems, f"{self.where}: attack {name!r}")
+                for value in radii
+            ]
+            score_at = tuple(sorted({radius for radius in found if radius is not None}))
+        elif "norm" in fields and "eps" not in fields:
+            # the field's own default is a radius of its default norm
+            fields["eps"] = DEFAULT_RADIUS.get(str(fields["norm"]), 0.0)
+        made = self.methods("attack", {"name": name, **fields}, i)
+        return [AttackPlan(attack, tuple(words), score_at) for attack in made]
+
+    def recipe(
+        self, defaults: Table, table: Table, i: int, source: Source | None
+    ) -> tuple[str, Recipe] | None:
+        """Return the name and recipe of a ``[[train]]`` table."""
+        fields: Table = {"crop": source.crop, "flip": source.flip} if source is not None else {}
+        fields |= defaults | table
+        name = fields.pop("name", None)
+        where = f"{self.where}: [[train]] {i + 1}"
+        methods: Table = {}
+        for kind in ("architecture", "regularizer"):
+            given = fields.pop(kind, None)
+            methods[kind] = self.method(kind, given, where)
+        if name is not None and not isinstance(name, str):
+            self.problems.append(f"{where}: name: expected a string, got {name!r}")
+        try:
+            recipe = Recipe(**methods, **fields)
+        except pydantic.ValidationError as error:
+            lines = explain(error, Recipe, where=where)
+            # a method that could not be built has been explained above
+            absent = tuple(f"{where}: {kind}:" for kind, method in methods.items() if method is None)
+            self.problems += [line for line in lines if not line.startswith(absent)]
+            return None
+        return name or describe(recipe.regularizer).name, recipe
+
+    def model(self, architecture: str | Table | None, i: int) -> None:
+        """Note what is wrong with the architecture of a ``[[model]]`` table; its files are looked at later."""
+        if architecture is not None and not is_factory(architecture):
+            self.method("architecture", architecture, f"{self.where}: [[model]] {i + 1}")
+
+    def method(self, kind: Kind, table: Any, where: str) -> Any:
+        """Return the one method that a table describes, ``None`` after noting what is wrong with it."""
+        if table is None:
+            self.problems.append(f"{where}: field {kind!r} is missing")
+            return None
+        if not isinstance(table, str | Mapping):
+            self.problems.append(f"{where}: {kind}: expected a name or a table, got {table!r}")
+            return None
+        name, params = _named(table)
+        if not isinstance(name, str):
+            self.problems.append(f"{where}: {kind}: {_no_name(name)}")
+            return None
+        return attempt(lambda: build(kind, name, params), self.problems, where)
+
+
+def _named(table: str | Mapping[str, Any]) -> tuple[Any, Table]:
+    """Split a method's table into its name and its fields."""
+    if isinstance(table, str):
+        return table, {}
+    fields = dict(table)
+    return fields.pop("name", None), fields
+
+
+def _no_name(name: object) -> str:
+    return "field 'name' is missing" if name is None else f"name: expected a string, got {name!r}"
+
+
+def _radius(value: Any) -> float:
+    number = parse_number(value)
+    if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number < math.inf:
+        raise ConfigError(f"eps: expected a finite number >= 0 such as 0.5 or '8/255', got {value!r}")
+    return float(number)
+
+
+def attempt(make: Any, problems: list[str], where: str | None = None) -> Any:
+    """Return what ``make`` makes, or ``None`` after noting its problems."""
+    try:
+        return make()
+    except ConfigError as error:
+        problems += [line if where is None else f"{where}: {line}" for line in error.problems]
+    except (DataError, ValueError) as error:
+        problems.append(str(error) if where is None else f"{where}: {error}")
+    return None
+
+
+def is_factory(architecture: object) -> bool:
+    """Whether an architecture is given as ``path/to/file.py:factory``."""
+    return isinstance(architecture, str) and ":" in architecture

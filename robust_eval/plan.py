@@ -1,0 +1,128 @@
+"""A validated experiment becomes a list of cells.
+
+This is where images are read and the user's own models are loaded and tried; nothing is trained or written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from robust_eval.cell import Cell, Data, ModelSource
+from robust_eval.config import Experiment, ModelTable
+from robust_eval.data import Examples, Source
+from robust_eval.errors import ConfigError, DataError
+from robust_eval.method_tables import is_factory
+from robust_eval.model_source import OwnModel, RecipeModel, own_model
+from robust_eval.registry import describe
+
+__all__ = ["models", "plan"]
+
+
+def plan(experiment: Experiment) -> list[Cell]:
+    """Return the cells of an experiment, model by model.
+
+    Loads the images, the pool and the user's own models; raises ``RobustEvalError`` for any that cannot be used.
+    """
+    source = experiment.source()
+    examples = source.test(experiment.frame.data.n)
+    data = Data(source.name, examples, _pool(experiment, source, examples) if experiment.defenses else None)
+    cells: dict[str, Cell] = {}
+    for model in _models(experiment, source, examples):
+        for cell in _cells(experiment, model, data):
+            same = cells.get(cell.key)
+            # one cell, however often it is asked for: it is scored at all of the radii
+            score_at = tuple(sorted({*cell.score_at, *(same.score_at if same else ())}))
+            cells[cell.key] = replace(same or cell, score_at=score_at)
+    return list(cells.values())
+
+
+def models(experiment: Experiment) -> list[ModelSource]:
+    """Return the models to train, then the user's own, loaded and tried on an image."""
+    source = experiment.source()
+    examples = source.test(experiment.frame.data.n) if experiment.frame.model else None
+    return _models(experiment, source, examples)
+
+
+def _models(experiment: Experiment, source: Source, examples: Examples | None) -> list[ModelSource]:
+    found: list[ModelSource] = []
+    if experiment.recipes:
+        train = source.train()
+        if train is None:
+            raise DataError(
+                f"data {experiment.frame.data.name}: has no training images, and [[train]] needs them; "
+                "put train_images and train_labels into the file, or a folder train beside test"
+            )
+        for name, recipe in experiment.recipes:
+            for option, numbers in (("mean", recipe.mean), ("std", recipe.std)):
+                if numbers is not None and len(numbers) != train.shape[0]:
+                    raise ConfigError(
+                        f"model {name}: {option}: expected {train.shape[0]} numbers, one per channel, "
+                        f"got {list(numbers)}"
+                    )
+            found.append(RecipeModel(name, recipe, train))
+    for table in experiment.frame.model:
+        assert examples is not None
+        found.append(_own_model(experiment, table, examples))
+    return found
+
+
+def _cells(experiment: Experiment, model: ModelSource, data: Data) -> list[Cell]:
+    cells = []
+    for defense in (None, *experiment.defenses):
+        shared: dict[str, Any] = {"model": model, "data": data, "defense": defense}
+        shared |= {"seed": experiment.frame.seed, "draws": experiment.frame.draws}
+        cells.append(Cell(**shared))
+        for attack, access, score_at in experiment.attacks:
+            for how in ("none",) if defense is None else access:
+                cells.append(Cell(**shared, perturbation=attack, access=how, score_at=score_at))
+        cells += [Cell(**shared, perturbation=corruption) for corruption in experiment.corruptions]
+    return cells
+
+
+def _pool(experiment: Experiment, source: Source, examples: Examples) -> Examples:
+    frame = experiment.frame
+    if frame.data.pool is not None:
+        given = experiment.pool_source()
+        pool = given.train() or given.test(None)
+    else:
+        found = source.train()
+        if found is None:
+            mixing = ", ".join(dict.fromkeys(describe(defense).name for defense in experiment.defenses))
+            raise DataError(
+                f"data {frame.data.name}: {mixing} mixes with training images, and there are none; name some with "
+                "--pool (pool = in [data]), or put train_images and train_labels into the file"
+            )
+        pool = found
+    if pool.shape != examples.shape:
+        raise DataError(
+            f"pool {pool.source}: expected images of {_shape(examples)} like those measured, got {_shape(pool)}"
+        )
+    kept = pool.without(examples)
+    if kept is None:
+        raise DataError(
+            f"pool {pool.source}: all of its {len(pool)} images are among those measured; "
+            "name training images with --pool (pool = in [data])"
+        )
+    return kept
+
+
+def _own_model(experiment: Experiment, table: ModelTable, examples: Examples) -> OwnModel:
+    architecture = table.architecture
+    if isinstance(architecture, str) and is_factory(architecture):
+        architecture = experiment.absolute(architecture)
+    checkpoint = table.checkpoint
+    return own_model(
+        checkpoint=None if checkpoint is None else Path(experiment.absolute(checkpoint)),
+        architecture=architecture,
+        name=table.name,
+        mean=table.mean,
+        std=table.std,
+        examples=examples,
+    )
+
+
+def _shape(examples: Examples) -> str:
+    channels, height, width = examples.shape
+    return f"{channels}x{height}x{width}"
