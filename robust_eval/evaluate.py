@@ -120,7 +120,7 @@ def _provenance(cell: Cell, bench: Workbench, rows: pd.DataFrame, seconds: float
         "backwards": int(rows["backwards"].sum()),
         "device": str(bench.device),
         "precision": "fp32",
-        "batch_size": bench.batch_size,
+        "batch_size": bench.batch_size(cell),
         "weights_sha256": bench.weights_sha256(cell),
         "versions": {
             "robust-eval": version("robust-eval"),

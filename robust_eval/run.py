@@ -69,7 +69,7 @@ def run(
     train: Train,
     progress: Progress,
     device: str = "cpu",
-    batch_size: int = 128,
+    batch_size: int | None = None,
 ) -> Outcome:
     """Measure the cells without a record; a failing cell is noted and does not stop the others."""
     outcome = Outcome()

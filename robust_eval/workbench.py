@@ -29,6 +29,7 @@ from robust_eval.types import Images, Labels, Mask
 __all__ = ["Loaded", "Perturbed", "Scored", "Workbench"]
 
 T = TypeVar("T")
+PIXELS_AT_A_TIME = 1 << 19
 
 
 class Loaded(NamedTuple):
@@ -73,14 +74,24 @@ class Workbench:
         load: Callable[[ModelSource], Loaded],
         *,
         device: str = "cpu",
-        batch_size: int = 128,
+        batch_size: int | None = None,
         memory: int = 1 << 30,
     ) -> None:
         self.device = torch.device(device)
-        self.batch_size = batch_size
+        self._batch_size = batch_size
         self._load = load
         self._memory = memory
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def batch_size(self, cell: Cell) -> int:
+        """Return how many images pass through a network at a time: as asked, else by their size.
+
+        256 images of 32 pixels, 10 of 224: a gradient through a ResNet-18 and a ResNet-50 then took 1.4 and 1.1 GiB.
+        """
+        if self._batch_size is not None:
+            return self._batch_size
+        _, height, width = cell.data.examples.shape
+        return max(8, min(256, PIXELS_AT_A_TIME // (height * width)))
 
     def images(self, data: Data) -> tuple[Images, Labels]:
         """Return the images in [0, 1] and labels of a cell on the device."""
@@ -88,7 +99,7 @@ class Workbench:
 
     def base(self, cell: Cell) -> Classifier:
         """Return the undefended model."""
-        return Classifier(self._loaded(cell.model).network, batch_size=self.batch_size)
+        return Classifier(self._loaded(cell.model).network, batch_size=self.batch_size(cell))
 
     def model(self, cell: Cell) -> Classifier:
         """Return what is scored: the model with its defense, if it has one."""
@@ -105,7 +116,7 @@ class Workbench:
         def make() -> nn.Module:
             return defense.wrap(self._loaded(cell.model).network, pool).to(self.device)
 
-        return Classifier(self._keep(("defended", content_key(spec)), make), batch_size=self.batch_size)
+        return Classifier(self._keep(("defended", content_key(spec)), make), batch_size=self.batch_size(cell))
 
     def target(self, cell: Cell) -> Classifier:
         """Return what the attack sees: the base for a transfer attack, else what is scored."""

@@ -47,7 +47,9 @@ def make_folder(out: Path) -> None:
         raise ConfigError(f"--out {out}: cannot be made ({error.strerror}); give another folder") from None
 
 
-def execute(experiment: Experiment, out: Path, *, device: str, batch_size: int, dry_run: bool = False) -> int:
+def execute(
+    experiment: Experiment, out: Path, *, device: str, batch_size: int | None, dry_run: bool = False
+) -> int:
     """Measure what has no record yet, write the report, print the table; return the exit code."""
     import tomli_w
 

@@ -16,7 +16,10 @@ __all__ = ["BatchSize", "Device", "Settings", "apply_settings", "pick_device", "
 
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto takes a GPU where there is one.")]
 BatchSize = Annotated[
-    int, typer.Option(min=1, help="Images at a time; bounds memory, never changes a result.")
+    int | None,
+    typer.Option(
+        min=1, help="Images at a time; bounds memory, never changes a result. Default: by image size."
+    ),
 ]
 Settings = Annotated[
     list[str] | None,

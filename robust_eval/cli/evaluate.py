@@ -65,7 +65,7 @@ def evaluate(
     set_: Settings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and their keys.")] = False,
     device: Device = "auto",
-    batch_size: BatchSize = 128,
+    batch_size: BatchSize = None,
 ) -> int:
     """Measure your own checkpoint: clean, attacked, corrupted, plain or behind defenses."""
     import defenses as _defenses  # noqa: F401 - registers the methods

@@ -27,7 +27,7 @@ def run(
         bool, typer.Option("--dry-run", help="Print the cells and their keys; train nothing.")
     ] = False,
     device: Device = "auto",
-    batch_size: BatchSize = 128,
+    batch_size: BatchSize = None,
 ) -> int:
     """Train, attack, corrupt and report what an experiment says; what has a record already is not repeated."""
     import defenses  # noqa: F401 - registers the methods an experiment may name
