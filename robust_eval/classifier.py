@@ -71,6 +71,9 @@ class Classifier:
     ``mean`` and ``std`` (one number per channel) are put inside the model, so that every perturbation is
     measured in pixels. ``batch_size`` bounds memory and never changes a result. A *stochastic* network draws
     anew at every call, from the ``rng`` given to that call.
+
+    With ``stop_when_fooled=False`` an attack inside a ball takes every step and keeps its last point: what fools
+    another model, by transfer, lies well beyond the first point that fools this one.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Classifier:
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         batch_size: int = 128,
+        stop_when_fooled: bool = True,
     ) -> None:
         if (mean is None) != (std is None):
             raise ValueError(f"expected mean and std together, got mean={mean!r} and std={std!r}")
@@ -91,7 +95,13 @@ class Classifier:
         self.network = network if mean is None or std is None else Normalized(network, mean, std)
         self.batch_size = batch_size
         self.ledger = Ledger()
+        self._stop_when_fooled = stop_when_fooled
         self._depth = 0
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether an example leaves an attack at the first point that fools the model."""
+        return self._stop_when_fooled and not self.stochastic
 
     @property
     def stochastic(self) -> bool:
@@ -111,7 +121,8 @@ class Classifier:
             return
         self._depth = 1
         try:
-            with frozen(self.network):
+            # a GPU's convolutions round to 10 bits by default: fp32 decides here
+            with frozen(self.network), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 yield self
         finally:
             self._depth = 0

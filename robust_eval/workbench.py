@@ -120,7 +120,11 @@ class Workbench:
 
     def target(self, cell: Cell) -> Classifier:
         """Return what the attack sees: the base for a transfer attack, else what is scored."""
-        return self.model(cell) if cell.access == "adaptive" else self.base(cell)
+        model = self.model(cell) if cell.access == "adaptive" else self.base(cell)
+        # as the papers did: a point that just fools the base says nothing about the defended model
+        return Classifier(
+            model.network, batch_size=model.batch_size, stop_when_fooled=cell.access != "transfer"
+        )
 
     def weights_sha256(self, cell: Cell) -> str:
         """Return the hash of the model's weights."""
@@ -174,6 +178,8 @@ class Workbench:
                 wanted += ["defense", "pool"]
             if cell.access == "adaptive" or cell.model.stochastic:
                 wanted.append("draws")
+            if cell.access == "transfer" and not cell.perturbation.minimal_norm:
+                wanted.append("access")
         key = ("perturbed", content_key({k: cell.spec[k] for k in wanted}))
         known = key in self._kept
         result, seconds = self._keep(key, lambda: _timed(lambda: self._perturb(cell)))

@@ -33,8 +33,9 @@ def ascend(
     """Take ``steps`` steps of ``step_size`` (pixel units) from ``start`` inside the ball.
 
     An example leaves at the first point that fools the model, and that point is returned; the others return
-    their last point. A stochastic model is never judged by one draw: all of its examples take every step,
-    each with fresh draws, and return the last point.
+    their last point. Where the model does not stop early, because it is stochastic (one draw cannot judge it) or
+    because the points are meant for another model, all examples take every step, each with fresh draws, and return
+    the last point.
     """
     eps = _radius(threat)
     x_adv, momentum = start.clone(), torch.zeros_like(x)
@@ -43,7 +44,7 @@ def ascend(
     for t in range(steps):
         draws = rng.child("step", t).select(active)
         logits, gradient = model.input_gradient(x_adv[active], y[active], cross_entropy, rng=draws)
-        if not model.stochastic:
+        if model.stops_early:
             fooled = misclassified(logits, y[active])
             step[active[fooled]] = t
             active, gradient = active[~fooled], gradient[~fooled]

@@ -6,8 +6,9 @@ uniform draw in the ball; with ``norm="l2"`` the step is along the normalised gr
 Defaults: 40 steps of ``2.5 ε / steps`` (the rule of the paper's CIFAR-10 challenge: the walk can cross the ball
 and come back), one start. Foolbox 3.3.4: 40 steps of ε/30; torchattacks 3.5.1: 10 steps of 2/255 at ε 8/255. Unlike
 both, the first point on the path that fools the model is kept, not the last, and a restart is spent only on the
-examples that still resist. A stochastic model, which no single draw can judge, gets every restart and keeps the one
-with the highest loss over 10 fresh draws.
+examples that still resist. Where the model does not stop early (it is stochastic, which no single draw can judge, or
+the points are meant for another model) every restart is made, and the one with the highest loss is kept, for a
+stochastic model over 10 fresh draws.
 
 On a linear model with two classes it flips exactly the examples whose margin is below ε (tolerance: float32 rounding,
 1e-6). For l2 the default walk, 2.5 ε long, turns to within 2 % of that; ``relative_step_size=0.25`` gets all the way.
@@ -47,9 +48,13 @@ class PGD(Attack):
     norm: Literal["linf", "l2"] = "linf"
     steps: Steps = 40
     relative_step_size: Fraction | None = None
-    """Length of a step as a fraction of ``eps``; ``None`` means ``2.5 / steps``."""
+    """Length of a step as a fraction of ``eps``; ``None`` takes ``2.5 / steps``, at most 1."""
     restarts: Steps = 1
     """Random starts; with several, an example keeps the first that fools the model."""
+
+    def __post_init__(self) -> None:
+        if self.relative_step_size is None:
+            object.__setattr__(self, "relative_step_size", min(2.5 / self.steps, 1.0))
 
     @property
     def threat(self) -> Threat:
@@ -58,12 +63,13 @@ class PGD(Attack):
 
     def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
         """Attack a batch [n,c,h,w] in [0, 1] that the model classifies correctly."""
-        step_size = (self.relative_step_size or 2.5 / self.steps) * self.eps
+        assert self.relative_step_size is not None
+        step_size = self.relative_step_size * self.eps
         x_adv, step = x.clone(), torch.full_like(y, -1)
         everyone = torch.arange(len(x), device=x.device)
         highest = x.new_full((len(x),), -torch.inf)
         for restart in range(self.restarts):
-            left = everyone if model.stochastic else (step < 0).nonzero()[:, 0]
+            left = (step < 0).nonzero()[:, 0] if model.stops_early else everyone
             if not len(left):
                 break
             stream = rng.child("restart", restart).select(left)
@@ -77,7 +83,7 @@ class PGD(Attack):
                 step_size=step_size,
                 rng=stream,
             )
-            if model.stochastic and self.restarts > 1:
+            if not model.stops_early and self.restarts > 1:
                 loss = _mean_loss(model, result.x_adv, y, stream.child("judge"))
                 left = (loss > highest).nonzero()[:, 0]
                 highest[left] = loss[left]
@@ -89,5 +95,6 @@ class PGD(Attack):
 
 def _mean_loss(model: Classifier, x: Images, y: Labels, rng: Rng) -> Float[Tensor, " n"]:
     """Return the loss averaged over fresh draws, by which the restarts of a stochastic model are compared."""
-    losses = [cross_entropy(model.logits(x, rng=rng.child(draw)), y) for draw in range(JUDGING_DRAWS)]
+    draws = JUDGING_DRAWS if model.stochastic else 1
+    losses = [cross_entropy(model.logits(x, rng=rng.child(draw)), y) for draw in range(draws)]
     return torch.stack(losses).mean(0)
