@@ -11,7 +11,6 @@ import json
 import os
 import pickle
 import re
-import secrets
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from robust_eval.errors import CheckpointError, near
 from robust_eval.methods import Architecture
 from robust_eval.normalized import Normalized
+from robust_eval.store import atomic_path, write_text
 
 __all__ = [
     "channels_of",
@@ -119,11 +119,11 @@ def save(network: nn.Module, path: str | Path, card: Mapping[str, Any]) -> None:
     content = safetensors.torch.save(weights)
     card = {**card, **_normalisation(network), "sha256": hashlib.sha256(content).hexdigest()}
     text = json.dumps(card, indent=2, allow_nan=False) + "\n"
-    weights_path.parent.mkdir(parents=True, exist_ok=True)
     # An interruption between the two files must not leave new weights beside an old card.
     card_path.unlink(missing_ok=True)
-    _write(weights_path, content)
-    _write(card_path, text.encode())
+    with atomic_path(weights_path) as temporary:
+        temporary.write_bytes(content)
+    write_text(card_path, text)
 
 
 def read_card(path: str | Path) -> dict[str, Any] | None:
@@ -307,19 +307,6 @@ def _pair(path: str | Path) -> tuple[Path, Path]:
     stem = path.stem if path.suffix.lower() in (*_SUFFIXES, ".json") else path.name
     weights = path if path.suffix.lower() in _SUFFIXES else path.with_name(f"{stem}.safetensors")
     return weights, path.with_name(f"{stem}.json")
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: a temporary one in the same folder takes its name."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _some(items: list[str], most: int = 5) -> str:
