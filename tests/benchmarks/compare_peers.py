@@ -26,7 +26,7 @@ from robust_eval.data import open_source
 from robust_eval.model_source import own_model
 from robust_eval.types import parse_number
 
-SEARCHES, CW_STEPS, DEEPFOOL_STEPS = 9, 100, 50
+DEEPFOOL_STEPS = 50
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     print(f"n = {len(x)}, clean accuracy {correct.double().mean():.3f}, linf {arguments.eps}, l2 {l2}\n")
     print("| attack | library | robust accuracy | median distance | seconds |")
     print("|---|---|---|---|---|")
-    for name, library, bounded, run in _runs(network, eps, arguments.cw_steps):
+    for name, library, bounded, run in _runs(network, eps, arguments.cw_searches, arguments.cw_steps):
         if name not in arguments.attacks.split(",") or library not in arguments.libraries.split(","):
             continue
         started = time.perf_counter()
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def _runs(
-    network: torch.nn.Module, eps: float, cw_steps: int
+    network: torch.nn.Module, eps: float, searches: int, cw_steps: int
 ) -> list[tuple[str, str, bool, Callable[[Tensor, Tensor], Tensor]]]:
     import foolbox
     import torchattacks
@@ -95,7 +95,7 @@ def _runs(
         return run
 
     A = foolbox.attacks
-    cw = {"binary_search_steps": SEARCHES, "steps": cw_steps}
+    cw = {"binary_search_steps": searches, "steps": cw_steps}
     return [
         ("fgsm", "ours", True, ours("fgsm", eps=eps)),
         ("fgsm", "foolbox", True, fb(A.LinfFastGradientAttack(), eps)),
@@ -119,7 +119,7 @@ def _runs(
         ("deepfool", "torchattacks", False, ta(torchattacks.DeepFool(network, steps=DEEPFOOL_STEPS))),
         ("cw", "ours", False, ours("cw", **cw)),
         ("cw", "foolbox", False, fb(A.L2CarliniWagnerAttack(**cw), None)),
-        ("cw", "torchattacks", False, ta(torchattacks.CW(network, c=1, steps=SEARCHES * cw_steps))),
+        ("cw", "torchattacks", False, ta(torchattacks.CW(network, c=1, steps=searches * cw_steps))),
     ]
 
 
@@ -133,7 +133,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--n", type=int, default=100)
     parser.add_argument("--eps", default="2/255")
     parser.add_argument("--l2", type=float, default=0.5)
-    parser.add_argument("--cw-steps", type=int, default=CW_STEPS)
+    parser.add_argument("--cw-searches", type=int, default=9)
+    parser.add_argument("--cw-steps", type=int, default=100)
     parser.add_argument("--attacks", default="fgsm,bim,mim,pgd,deepfool,cw")
     parser.add_argument("--libraries", default="ours,foolbox,torchattacks")
     return parser.parse_args()
