@@ -34,9 +34,24 @@ def render(table: Comparison, *, width: int) -> RenderableType:
     shown = worst if short else attacks
     others = tuple(column for column in table.columns if column in (CLEAN, MEAN))
     chosen = table.only((*others, *shown))
-    chunks = chosen.chunks(_WIDTH, repeat=others)
+    chunks = chosen.chunks(_fitting(chosen, others, width), repeat=others)
     note = f" {len(attacks) - len(worst)} attacks are in table.md." if short else ""
     return Group(*(_table(chunk) for chunk in chunks), Text(_caption(chosen) + note, style="dim"))
+
+
+def _fitting(table: Comparison, repeat: tuple[Column, ...], width: int) -> int:
+    """Return how many columns fit beside the names and the repeated ones: rich drops those that do not."""
+
+    def needed(column: Column) -> int:
+        return max([8, *(len(word) + 1 for word in _head(column).split("\n"))])
+
+    names = sum(
+        min(28, max([len(name), *(len(table.head_texts(line)[i]) for line in table.lines)])) + 2
+        for i, name in enumerate(table.heads)
+    )
+    widest = max((needed(column) for column in table.columns if column not in repeat), default=8)
+    free = width - names - sum(map(needed, repeat)) - 2
+    return max(1, min(_WIDTH, free // widest))
 
 
 def _table(chunk: Comparison) -> Table:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from robust_eval.cell import Access
+from robust_eval.methods import Attack
 from robust_eval.record import Check
 from robust_eval.types import Images, Labels, Logits, Mask, Threat
 
@@ -17,6 +19,7 @@ __all__ = [
     "deterministic",
     "finite",
     "logits",
+    "minimal_transfer",
     "model_checks",
     "violations",
     "zero_gradient",
@@ -28,7 +31,8 @@ TOLERANCE = 1e-6
 
 def finite(output: Logits) -> Check:
     """Fail when the model answers some clean image with NaN or infinity (counted as a wrong prediction)."""
-    share = (~output.isfinite()).any(1).double().mean().item()
+    # minus infinity is a legitimate way to rule a class out
+    share = (~output.softmax(1).isfinite()).any(1).double().mean().item()
     return Check(
         "finite",
         "fail" if share else "ok",
@@ -90,6 +94,18 @@ def constraint(violated: Mask) -> Check:
         "fail" if share else "ok",
         share,
         "the attack left its ball or the [0, 1] box; those examples count as not fooled: report the attack",
+    )
+
+
+def minimal_transfer(attack: Attack, access: Access) -> Check:
+    """Warn about a minimal-norm attack by transfer: it stops where the undefended model is just fooled."""
+    weak = attack.minimal_norm and access == "transfer"
+    return Check(
+        "minimal_transfer",
+        "warn" if weak else "ok",
+        float(weak),
+        "the smallest perturbation that fools the undefended model rarely fools another: not a measure of the "
+        "defense; attack through it (access adaptive)",
     )
 
 

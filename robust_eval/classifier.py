@@ -122,7 +122,10 @@ class Classifier:
         self._depth = 1
         try:
             # a GPU's convolutions round to 10 bits by default: fp32 decides here
-            with frozen(self.network), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            with (
+                frozen(self.network),
+                torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+            ):
                 yield self
         finally:
             self._depth = 0
@@ -182,6 +185,8 @@ class Classifier:
                 raise ValueError("this network is stochastic: expected rng=Rng(seed) for its draws, got none")
             self.network.redraw(rng)
         logits: Logits = self.network(x)
+        if logits.dtype in (torch.float16, torch.bfloat16):
+            logits = logits.float()
         if rng is not None and rng.index is not None:
             self.ledger.add("forwards", rng.index)
         if x.requires_grad and not logits.requires_grad:

@@ -45,6 +45,7 @@ def evaluate(cell: Cell, bench: Workbench) -> Record:
     verdicts = [*bench.model_checks(cell)]
     if isinstance(cell.perturbation, Attack):
         verdicts.append(checks.constraint(violated))
+        verdicts.append(checks.minimal_transfer(cell.perturbation, cell.access))
         verdicts.append(
             checks.zero_gradient(perturbed.zero_gradients, perturbed.bad_gradients, perturbed.attacked)
         )
@@ -90,14 +91,16 @@ def _rows(
     cell: Cell, x: torch.Tensor, y: torch.Tensor, clean: Scored, scored: Scored, found: Perturbed
 ) -> pd.DataFrame:
     threat = cell.perturbation.threat if isinstance(cell.perturbation, Attack) else Threat("l2", None)
+    # robust is correct before and after: a draw that happens to be right on an image that is not does not count
+    counts = (clean.prediction == y).double() if isinstance(cell.perturbation, Attack) else torch.ones_like(y)
     columns: dict[str, Any] = {
         "index": np.arange(len(x)),
         "label": y,
         "clean_prediction": clean.prediction,
         "prediction": scored.prediction,
         "confidence": scored.confidence,
-        "clean_score": clean.score,
-        "score": scored.score,
+        "clean_score": clean.score * counts,
+        "score": scored.score * counts,
         "attacked": found.attacked,
         "distance": threat.distance(x, found.x),
         "distance_linf": Threat("linf", None).distance(x, found.x),
@@ -107,7 +110,7 @@ def _rows(
         "backwards": found.backwards,
     }
     if scored.worst is not None:
-        columns |= {"majority": (scored.prediction == y).double(), "worst": scored.worst}
+        columns |= {"majority": (scored.prediction == y) * counts, "worst": scored.worst * counts}
     return pd.DataFrame(
         {k: v.cpu().numpy() if isinstance(v, torch.Tensor) else v for k, v in columns.items()}
     )

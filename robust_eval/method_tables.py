@@ -90,6 +90,8 @@ class MethodTables:
             # the field's own default is a radius of its default norm
             fields["eps"] = DEFAULT_RADIUS.get(str(fields["norm"]), 0.0)
         made = self.methods("attack", {"name": name, **fields}, i)
+        for attack in made:
+            attempt(lambda attack=attack: attack.threat, self.problems, f"{self.where}: attack {name!r}")
         return [AttackPlan(attack, tuple(words), score_at) for attack in made]
 
     def recipe(

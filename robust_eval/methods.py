@@ -46,12 +46,7 @@ class Attack(ABC):
         rng = rng.for_batch(len(x))
         if not len(x):
             return x.clone()
-        low, high = x.min().item(), x.max().item()
-        if not (low >= 0 and high <= 1):  # NaN fails both comparisons
-            raise DataError(
-                f"attack: expected pixels in [0, 1], got values from {low:.4g} to {high:.4g}; "
-                "give the images before normalisation (mean and std belong to the model)"
-            )
+        _refuse_other_pixels("attack", x)
         x_adv = x.clone()
         with model.frozen():
             correct = ~misclassified(model.logits(x, rng=rng.child("clean")), y)
@@ -72,9 +67,13 @@ class Corruption(ABC):
         """Corrupt a batch; the result may leave [0, 1] and is clipped by the caller."""
 
     def __call__(self, x: Images, *, rng: Rng) -> Images:
-        """Return the corrupted batch [n,c,h,w], clipped to [0, 1], on the device and in the dtype of ``x``."""
+        """Return the corrupted batch [n,c,h,w], clipped to [0, 1], on the device and in the dtype of ``x``.
+
+        Raises ``DataError`` for pixels outside [0, 1].
+        """
         if not len(x):
             return x.clone()
+        _refuse_other_pixels("corruption", x)
         return self.apply(x, rng=rng.for_batch(len(x))).clamp(0, 1).to(x.dtype)
 
 
@@ -124,3 +123,12 @@ class Regularizer(ABC):
     def stages(self) -> list[Stage]:
         """The stages this method trains in; one, unless it is a schedule of others."""
         return [Stage(self, 1.0)]
+
+
+def _refuse_other_pixels(what: str, x: Images) -> None:
+    low, high = x.min().item(), x.max().item()
+    if not (low >= 0 and high <= 1):  # NaN fails both comparisons
+        raise DataError(
+            f"{what}: expected pixels in [0, 1], got values from {low:.4g} to {high:.4g}; "
+            "give the images before normalisation (mean and std belong to the model)"
+        )

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from robust_eval.cell import Cell, Data, ModelSource
+from robust_eval.cell import Cell, Data, ModelSource, content_key
 from robust_eval.config import Experiment, ModelTable
 from robust_eval.data import Examples, Source
 from robust_eval.errors import ConfigError, DataError
@@ -29,7 +29,13 @@ def plan(experiment: Experiment) -> list[Cell]:
     examples = source.test(experiment.frame.data.n)
     data = Data(source.name, examples, _pool(experiment, source, examples) if experiment.defenses else None)
     cells: dict[str, Cell] = {}
+    known: dict[str, str] = {}
     for model in _models(experiment, source, examples):
+        same_as = known.setdefault(content_key(model.identity), model.name)
+        if same_as != model.name:
+            raise ConfigError(
+                f"model {model.name!r} is the same as {same_as!r}: same weights or same recipe; drop one"
+            )
         for cell in _cells(experiment, model, data):
             same = cells.get(cell.key)
             # one cell, however often it is asked for: it is scored at all of the radii
@@ -53,6 +59,11 @@ def _models(experiment: Experiment, source: Source, examples: Examples | None) -
             raise DataError(
                 f"data {experiment.frame.data.name}: has no training images, and [[train]] needs them; "
                 "put train_images and train_labels into the file, or a folder train beside test"
+            )
+        if examples is not None and int(examples.labels.max()) >= train.classes:
+            raise DataError(
+                f"data {experiment.frame.data.name}: expected test labels in 0..{train.classes - 1}, the classes "
+                f"of its training images, got {int(examples.labels.max())}; number both splits alike"
             )
         for name, recipe in experiment.recipes:
             for option, numbers in (("mean", recipe.mean), ("std", recipe.std)):

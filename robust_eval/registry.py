@@ -139,7 +139,9 @@ def describe(method: object) -> Description:
 def card(kind: Kind, name: str) -> str:
     """Return the method's card: the docstring of its module, or of its class where a module holds several."""
     cls = find(kind, name)
-    return (cls.__doc__ or sys.modules[cls.__module__].__doc__ or "").strip()
+    alone = sum(other.__module__ == cls.__module__ for other in _ENTRIES) == 1
+    module = sys.modules[cls.__module__].__doc__ if cls.__module__ in sys.modules else None
+    return ((alone and module) or cls.__doc__ or "").strip()
 
 
 def explain(error: pydantic.ValidationError, cls: type[Any], *, where: str) -> list[str]:

@@ -13,7 +13,7 @@ from robust_eval.cell import Cell, ModelSource, content_key
 from robust_eval.errors import RobustEvalError
 from robust_eval.evaluate import evaluate, rescored
 from robust_eval.model_source import OwnModel, RecipeModel
-from robust_eval.models.checkpoint import file_sha256, load_into, read_state, save
+from robust_eval.models.checkpoint import file_sha256, load_into, read_card, read_state, save
 from robust_eval.normalized import Normalized
 from robust_eval.recipe import Recipe, Train, Trained
 from robust_eval.record import Record
@@ -147,6 +147,7 @@ def _load(
     path = trained_model(source, store, train=train, device=device, report=report)
     channels, _, _ = source.examples.shape
     network = source.recipe.architecture.build(channels=channels, classes=source.examples.classes)
+    read_card(path)  # raises when the weights are not those the card was written for
     load_into(network, read_state(path), source=str(path))
     if source.recipe.mean is not None and source.recipe.std is not None:
         network = Normalized(network, source.recipe.mean, source.recipe.std)

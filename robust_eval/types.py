@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
+from robust_eval.errors import ConfigError
 from robust_eval.rng import Rng
 
 __all__ = [
@@ -58,6 +59,13 @@ class Threat:
 
     norm: Norm
     eps: float | None
+
+    def __post_init__(self) -> None:
+        if self.norm == "linf" and self.eps is not None and self.eps > 1:
+            raise ConfigError(
+                f"eps: expected a linf radius in [0, 1], as pixels are, got {self.eps:g}; "
+                f"did you mean '{self.eps:g}/255'?"
+            )
 
     def distance(self, x: Images, x_other: Images) -> Float[Tensor, " n"]:
         """Per-example distance between two batches in this threat's norm, measured in float64."""

@@ -28,6 +28,7 @@ from pydantic import Field
 from torch import Tensor
 
 from robust_eval.attacks._fields import Positive, Steps
+from robust_eval.attacks._judge import fools
 from robust_eval.attacks._losses import margin
 from robust_eval.classifier import Classifier, misclassified
 from robust_eval.methods import Attack
@@ -109,6 +110,11 @@ class CarliniWagner(Attack):
             gap = margin(logits, y[active])
             fooled = misclassified(logits, y[active]) & ~(gap < self.confidence)
             found[active] |= fooled
+            if model.stochastic:
+                # one lucky draw among hundreds would pass for success, the nearer the clean image the more often
+                nearer = (fooled & (distance < best.distance[active])).nonzero()[:, 0]
+                judged = fools(model, x_t[nearer], y[active][nearer], draws.select(nearer))
+                fooled = torch.zeros_like(fooled).index_put((nearer,), judged)
             best.update(active, fooled, x_t, distance, steps_before + t - 1)
 
             # the hinge is flat where the margin is large enough: only the distance pulls there

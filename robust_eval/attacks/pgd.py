@@ -25,6 +25,7 @@ from torch import Tensor
 
 from robust_eval.attacks._ascent import ascend
 from robust_eval.attacks._fields import Fraction, Steps
+from robust_eval.attacks._judge import JUDGING_DRAWS
 from robust_eval.attacks._losses import cross_entropy
 from robust_eval.attacks._projections import random_start
 from robust_eval.classifier import Classifier
@@ -34,8 +35,6 @@ from robust_eval.rng import Rng
 from robust_eval.types import AttackResult, Images, Labels, Pixels, Threat
 
 __all__ = ["PGD"]
-
-JUDGING_DRAWS = 10
 
 
 @register("attack", "pgd")
