@@ -27,6 +27,12 @@ def test_outputs_that_are_not_finite_fail(value):
     assert checks.finite(LOGITS).verdict == "ok"
 
 
+def test_a_class_ruled_out_by_minus_infinity_is_fine():
+    masked = LOGITS.clone()
+    masked[:, 0] = -torch.inf
+    assert checks.finite(masked).verdict == "ok"
+
+
 def test_random_outputs_are_noticed_even_when_no_prediction_changes():
     assert checks.deterministic(LOGITS, LOGITS).verdict == "ok"
     assert checks.deterministic(LOGITS, LOGITS + 1e-7).verdict == "ok"

@@ -244,6 +244,42 @@ def test_a_minimal_norm_attack_by_transfer_is_that_on_the_base():
     assert transfer.rows["distance_l2"].tolist() == plain.rows["distance_l2"].tolist()
 
 
+def test_a_lucky_draw_on_an_image_that_is_wrong_when_clean_does_not_count_as_robust():
+    method = build("defense", "sum_augmentation", {"k": 4, "copies": 1})
+    clean = evaluate(Cell(source(NETWORK), DATA, None, method, draws=20), bench())
+    wrong = clean.rows["prediction"] != clean.rows["label"]
+    assert clean.rows["score"][wrong].sum() > 0, "some wrong images must be right on some draws"
+    for how in ("transfer", "adaptive"):
+        record = evaluate(
+            Cell(source(NETWORK), DATA, attack("pgd", eps=0, steps=1), method, how, draws=20), bench()
+        )
+        assert record.rows["score"][wrong].sum() == 0
+        assert {m.metric: m.value for m in record.summary}["accuracy_majority"] <= (~wrong).mean()
+
+
+def test_minimal_norm_attacks_on_a_stochastic_model_are_not_deceived_by_single_draws():
+    method = build("defense", "sum_augmentation", {"k": 2, "copies": 2})
+    for name, fields in (("deepfool", {}), ("cw", {"binary_search_steps": 4, "steps": 30, "lr": 0.1})):
+        record = evaluate(
+            Cell(source(NETWORK), DATA, attack(name, **fields), method, "adaptive", score_at=(9.0,)), bench()
+        )
+        found = record.rows["attacked"] & (record.rows["step"] >= 0)
+        assert found.any()
+        assert record.rows["score"][found].mean() < 0.6, "most draws must be fooled where the attack says so"
+
+
+def test_a_minimal_norm_attack_by_transfer_is_warned_about():
+    method = build("defense", "sum_augmentation", {"copies": 2})
+    verdicts = {
+        how: checks_of(
+            evaluate(Cell(source(NETWORK), DATA, attack("deepfool"), method, how, score_at=(1.0,)), bench())
+        )
+        for how in ("transfer", "adaptive")
+    }
+    assert verdicts["transfer"]["minimal_transfer"] == "warn"
+    assert verdicts["adaptive"]["minimal_transfer"] == "ok"
+
+
 def test_a_defense_without_a_pool_is_refused():
     method = build("defense", "sum_augmentation", {})
     with pytest.raises(Exception, match="pool"):

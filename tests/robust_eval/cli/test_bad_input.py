@@ -74,6 +74,7 @@ def one(lines):
         ([*EVALUATE, "--eps", "-0.1"], ["--eps", "a number >= 0", "'-0.1'"]),
         ([*EVALUATE, "--eps", "nan"], ["--eps", "'nan'"]),
         ([*EVALUATE, "--eps", "abc"], ["--eps", "8/255", "'abc'"]),
+        ([*EVALUATE, "--attacks", "pgd", "--eps", "8"], ["linf radius in [0, 1]", "did you mean '8/255'?"]),
         ([*EVALUATE, "--eps", "l3:1"], ["--eps", "'l3:1'"]),
         ([*EVALUATE, "--eps", "l1:1"], ["no attack of this run takes a radius in l1"]),
         ([*EVALUATE, "--attacks", "cw", "--eps", "8/255"], ["no attack", "linf", "cw takes l2"]),
