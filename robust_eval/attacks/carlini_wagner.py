@@ -8,7 +8,8 @@ Defaults: 9 searches, learning rate 0.01, first ``c`` 1e-3 and κ = 0 as in the 
 search instead of the paper's 10,000 (torchattacks 3.5.1: one fixed ``c``, 50 steps): on an undefended CIFAR-10
 ResNet-18 (100 images) the median distance was 0.120, against 0.125 with 5 searches of 50 steps.
 Searching, stopping and keeping the best point are all done per example, so nothing depends on the batch. Where
-nothing is found the clean image comes back. Deviation: ``c`` counts as large enough if it fools the model in the last tenth of its steps, not at any step.
+nothing is found the clean image comes back. Deviation: ``c`` counts as large enough if it fools the model in the last
+tenth of its steps, not at any step.
 
 Known limit: ``tanh`` is flat where a pixel is exactly 0 or 1. On images made mostly of such pixels (drawings, digits)
 100 steps do not leave the flat part: set ``lr`` to 0.1 there, or ``steps`` to 1000.
