@@ -18,7 +18,8 @@ Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto takes a GPU
 BatchSize = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Images at a time; bounds memory, never changes a result. Default: by image size."
+        min=1,
+        help="Images at a time; bounds memory, changes results by rounding at most. Default: by image size.",
     ),
 ]
 Settings = Annotated[
