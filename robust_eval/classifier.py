@@ -69,8 +69,8 @@ class Classifier:
     """A network seen as a function from images in [0, 1] to logits.
 
     ``mean`` and ``std`` (one number per channel) are put inside the model, so that every perturbation is
-    measured in pixels. ``batch_size`` bounds memory and changes results by rounding at most. A *stochastic* network draws
-    anew at every call, from the ``rng`` given to that call.
+    measured in pixels. ``batch_size`` bounds memory and changes results by rounding at most. A *stochastic*
+    network draws anew at every call, from the ``rng`` given to that call.
 
     With ``stop_when_fooled=False`` an attack inside a ball takes every step and keeps its last point: what fools
     another model, by transfer, lies well beyond the first point that fools this one.
