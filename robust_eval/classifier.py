@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -22,7 +22,7 @@ from robust_eval.types import Images, Labels, Logits, Mask, StochasticModule
 
 __all__ = ["Classifier", "Gradient", "Ledger", "Loss", "frozen", "misclassified"]
 
-Loss = Callable[[Logits, Labels], Float[Tensor, " n"]]
+Loss = Callable[[Logits, Any], Float[Tensor, " n"]]
 """A loss per example; an attack ascends it."""
 
 
@@ -109,6 +109,11 @@ class Classifier:
         return isinstance(self.network, StochasticModule) and self.network.stochastic
 
     @property
+    def proposes(self) -> bool:
+        """Whether gradients and the logits beside them come in a lower precision than :meth:`logits`."""
+        return False
+
+    @property
     def _part_size(self) -> int:
         copies = self.network.copies if isinstance(self.network, StochasticModule) else 1
         return max(1, self.batch_size // copies)
@@ -139,8 +144,14 @@ class Classifier:
         with self.frozen(), torch.no_grad():
             return torch.cat([self._forward(part, rows) for part, rows in self._parts(x, rng)])
 
-    def input_gradient(self, x: Images, y: Labels, loss: Loss, *, rng: Rng | None = None) -> Gradient:
-        """Return the logits and the gradient of ``loss(logits, y)`` [n] with respect to ``x`` [n,c,h,w]."""
+    def input_gradient(
+        self, x: Images, y: Int[Tensor, "n ..."], loss: Loss, *, rng: Rng | None = None
+    ) -> Gradient:
+        """Return the logits and the gradient of ``loss(logits, y)`` [n] with respect to ``x`` [n,c,h,w].
+
+        Both in the precision of the classifier: logits that decide come from :meth:`logits`. ``y`` is whatever the
+        loss looks up per example: labels [n], or pairs [n,2] of label and target.
+        """
         logits, gradients = [], []
         labels = iter(torch.split(y, self._part_size))
         with self.frozen(), torch.enable_grad():

@@ -27,6 +27,10 @@ class Attack(ABC):
     minimal_norm: ClassVar[bool] = False
     """True if the attack looks for the smallest perturbation and has no ``eps`` field."""
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+    gradients: ClassVar[bool] = True
+    """False if the attack sees only outputs."""
+    baseline: ClassVar[bool] = False
+    """True if any attack worth its name must beat this one: noise, or what was made for another model."""
 
     @property
     @abstractmethod

@@ -28,8 +28,8 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from robust_eval.attacks._aim import Aim
 from robust_eval.attacks._fields import Positive, Steps
-from robust_eval.attacks._judge import fools
 from robust_eval.attacks._losses import margin
 from robust_eval.classifier import Classifier, misclassified
 from robust_eval.methods import Attack
@@ -114,7 +114,7 @@ class CarliniWagner(Attack):
             if model.stochastic:
                 # one lucky draw among hundreds would pass for success, the nearer the clean image the more often
                 nearer = (fooled & (distance < best.distance[active])).nonzero()[:, 0]
-                judged = fools(model, x_t[nearer], y[active][nearer], draws.select(nearer))
+                judged = Aim(y[active][nearer]).holds(model, x_t[nearer], rng=draws.select(nearer))
                 fooled = torch.zeros_like(fooled).index_put((nearer,), judged)
             best.update(active, fooled, x_t, distance, steps_before + t - 1)
 

@@ -22,8 +22,8 @@ from jaxtyping import Bool
 from pydantic import Field
 from torch import Tensor
 
+from robust_eval.attacks._aim import Aim
 from robust_eval.attacks._fields import Steps
-from robust_eval.attacks._judge import fools
 from robust_eval.attacks._projections import unit_l2
 from robust_eval.classifier import Classifier, misclassified
 from robust_eval.methods import Attack
@@ -63,7 +63,7 @@ class DeepFool(Attack):
         for t in range(self.steps + 1):
             point = self._overstepped(x[active], total[active])
             draws = rng.child("step", t).select(active)
-            fooled = fools(model, point, y[active], draws)
+            fooled = Aim(y[active]).holds(model, point, rng=draws)
             step[active[fooled]] = t
             active, point, draws = active[~fooled], point[~fooled], draws.select(~fooled)
             if not len(active) or t == self.steps:

@@ -23,9 +23,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from robust_eval.attacks._aim import JUDGING_DRAWS
 from robust_eval.attacks._ascent import ascend
 from robust_eval.attacks._fields import Fraction, Steps
-from robust_eval.attacks._judge import JUDGING_DRAWS
 from robust_eval.attacks._losses import cross_entropy
 from robust_eval.attacks._projections import random_start
 from robust_eval.classifier import Classifier
