@@ -55,7 +55,7 @@ def evaluate(cell: Cell, bench: Workbench) -> Record:
         labels=cell.labels,
         summary=summarise(cell, rows),
         checks=tuple(verdicts),
-        provenance=_provenance(cell, bench, rows, time.perf_counter() - started + perturbed.seconds_saved),
+        provenance=_provenance(cell, bench, perturbed, rows, time.perf_counter() - started + perturbed.seconds_saved),
         rows=rows,
     )
 
@@ -63,14 +63,20 @@ def evaluate(cell: Cell, bench: Workbench) -> Record:
 def summarise(cell: Cell, rows: pd.DataFrame) -> tuple[Measurement, ...]:
     """Return the numbers of a cell, computed from its rows alone."""
     attack = cell.perturbation if isinstance(cell.perturbation, Attack) else None
-    if attack is not None and attack.minimal_norm:
-        at_radii = [accuracy(score_within(rows, eps), eps=eps) for eps in cell.score_at]
-        return (*at_radii, median_distance(rows))
     eps = attack.threat.eps if attack else None
-    numbers = [accuracy(rows["score"], eps=eps)]
-    if "majority" in rows:
-        numbers.append(accuracy(rows["majority"], metric="accuracy_majority", eps=eps))
-        numbers.append(accuracy(rows["worst"], metric="accuracy_worst_of_k", eps=eps))
+    numbers: list[Measurement]
+    if attack is not None and attack.minimal_norm:
+        at_radii = [accuracy(score_within(rows, radius), eps=radius) for radius in cell.score_at]
+        numbers = [*at_radii, median_distance(rows)]
+    else:
+        numbers = [accuracy(rows["score"], eps=eps)]
+        if "majority" in rows:
+            numbers.append(accuracy(rows["majority"], metric="accuracy_majority", eps=eps))
+            numbers.append(accuracy(rows["worst"], metric="accuracy_worst_of_k", eps=eps))
+    if "target" in rows and rows["attacked"].any():
+        aimed = rows[rows["attacked"]]
+        reached = (aimed["prediction"] == aimed["target"]).astype(float)
+        numbers.append(accuracy(reached, metric="target_reached", eps=eps))
     return tuple(numbers)
 
 
@@ -109,6 +115,8 @@ def _rows(
         "forwards": found.forwards,
         "backwards": found.backwards,
     }
+    if found.target is not None:
+        columns["target"] = found.target
     if scored.worst is not None:
         columns |= {"majority": (scored.prediction == y) * counts, "worst": scored.worst * counts}
     return pd.DataFrame(
@@ -116,14 +124,17 @@ def _rows(
     )
 
 
-def _provenance(cell: Cell, bench: Workbench, rows: pd.DataFrame, seconds: float) -> dict[str, Any]:
+def _provenance(
+    cell: Cell, bench: Workbench, perturbed: Perturbed, rows: pd.DataFrame, seconds: float
+) -> dict[str, Any]:
     return {
         "seconds": round(seconds, 4),
         "forwards": int(rows["forwards"].sum()),
         "backwards": int(rows["backwards"].sum()),
         "device": str(bench.device),
-        "precision": "fp32",
-        "batch_size": bench.batch_size(cell),
+        "precision": perturbed.precision,
+        "slow_because": perturbed.slow_because,
+        "batch_size": perturbed.batch_size or bench.batch_size(cell),
         "weights_sha256": bench.weights_sha256(cell),
         "versions": {
             "robust-eval": version("robust-eval"),

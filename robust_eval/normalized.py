@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from robust_eval.errors import ConfigError
 from robust_eval.types import Images
@@ -40,11 +40,7 @@ class Normalized(nn.Module):
 
     def forward(self, x: Images) -> Tensor:
         """Map images in [0, 1] to what the network makes of them: logits, or a stage's features."""
-        if x.shape[1] != self.mean.shape[1]:
-            raise ConfigError(
-                f"normalisation: expected one mean per channel, got {self.mean.shape[1]} means "
-                f"for images with {x.shape[1]} channels"
-            )
+        _expect_channels(x, self.mean)
         output: Tensor = self.network((x - self.mean.to(x)) / self.std.to(x))
         return output
 
@@ -57,3 +53,13 @@ class Normalized(nn.Module):
             Normalized(first, self.mean.flatten().tolist(), self.std.flatten().tolist()).to(self.mean.device),
             *rest,
         ]
+
+
+@fx.wrap
+def _expect_channels(x: Images, mean: Tensor) -> None:
+    """Kept whole when the module is traced, which cannot look inside a branch."""
+    if x.shape[1] != mean.shape[1]:
+        raise ConfigError(
+            f"normalisation: expected one mean per channel, got {mean.shape[1]} means "
+            f"for images with {x.shape[1]} channels"
+        )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from robust_eval.accelerate import Precision
 from robust_eval.cell import Cell, ModelSource, content_key
 from robust_eval.errors import RobustEvalError
 from robust_eval.evaluate import evaluate, rescored
@@ -70,6 +71,7 @@ def run(
     progress: Progress,
     device: str = "cpu",
     batch_size: int | None = None,
+    precision: Precision = "auto",
 ) -> Outcome:
     """Measure the cells without a record; a failing cell is noted and does not stop the others."""
     outcome = Outcome()
@@ -97,7 +99,7 @@ def run(
             broken[key] = error
             raise
 
-    bench = Workbench(load, device=device, batch_size=batch_size)
+    bench = Workbench(load, device=device, batch_size=batch_size, precision=precision)
     for cell in missing:
         if store.has(cell.key):  # by another process on the same folder, in the meantime
             outcome.found += 1

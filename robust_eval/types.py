@@ -85,6 +85,8 @@ class AttackResult(NamedTuple):
     """
     step: Int[Tensor, " n"]
     """The step at which each example was first fooled (0 is the start), -1 if never."""
+    target: Labels | None = None
+    """The class each example was pushed to, if the attack is targeted."""
 
 
 class StochasticModule(nn.Module):

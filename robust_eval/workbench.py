@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from robust_eval import checks
+from robust_eval.accelerate import Precision
 from robust_eval.cell import Cell, Data, ModelSource, content_key
 from robust_eval.classifier import Classifier, Ledger
 from robust_eval.errors import DataError
@@ -62,6 +63,14 @@ class Perturbed(NamedTuple):
     backwards: Int[Tensor, " n"]
     zero_gradients: Int[Tensor, " n"]
     bad_gradients: Int[Tensor, " n"]
+    target: Labels | None = None
+    """The class each example was pushed to, -1 for those not attacked; ``None`` if the attack is not targeted."""
+    precision: str = "fp32"
+    """Of the gradients; success and distance are measured in fp32."""
+    slow_because: str | None = None
+    """Why the attack asked the network itself and not a faster twin."""
+    batch_size: int | None = None
+    """Images at a time, as it was at the end of the attack."""
     seconds_saved: float = 0.0
     """What making them had cost when another cell made them; counted to every cell that uses them."""
 
@@ -75,9 +84,11 @@ class Workbench:
         *,
         device: str = "cpu",
         batch_size: int | None = None,
+        precision: Precision = "auto",
         memory: int = 1 << 30,
     ) -> None:
         self.device = torch.device(device)
+        self.precision = precision
         self._batch_size = batch_size
         self._load = load
         self._memory = memory
@@ -99,7 +110,7 @@ class Workbench:
 
     def base(self, cell: Cell) -> Classifier:
         """Return the undefended model."""
-        return Classifier(self._loaded(cell.model).network, batch_size=self.batch_size(cell))
+        return self._classifier(self._loaded(cell.model).network, cell)
 
     def model(self, cell: Cell) -> Classifier:
         """Return what is scored: the model with its defense, if it has one."""
@@ -116,15 +127,22 @@ class Workbench:
         def make() -> nn.Module:
             return defense.wrap(self._loaded(cell.model).network, pool).to(self.device)
 
-        return Classifier(self._keep(("defended", content_key(spec)), make), batch_size=self.batch_size(cell))
+        return self._classifier(self._keep(("defended", content_key(spec)), make), cell)
 
     def target(self, cell: Cell) -> Classifier:
         """Return what the attack sees: the base for a transfer attack, else what is scored."""
         model = self.model(cell) if cell.access == "adaptive" else self.base(cell)
         # as the papers did: a point that just fools the base says nothing about the defended model
         return Classifier(
-            model.network, batch_size=model.batch_size, stop_when_fooled=cell.access != "transfer"
+            model.network,
+            batch_size=model.batch_size,
+            stop_when_fooled=cell.access != "transfer",
+            precision=self.precision,
         )
+
+    def _classifier(self, network: nn.Module, cell: Cell) -> Classifier:
+        """Return what scores: the network itself, not a faster twin whose logits are equal up to rounding."""
+        return Classifier(network, batch_size=self.batch_size(cell), accelerate=False)
 
     def weights_sha256(self, cell: Cell) -> str:
         """Return the hash of the model's weights."""
@@ -202,15 +220,33 @@ class Workbench:
             else Cell(cell.model, cell.data, seed=cell.seed, draws=cell.draws)
         )
         attacked = aimed_at.prediction == y
-        x_adv, step, ledger = x.clone(), torch.full_like(y, -1), Ledger()
+        x_adv, step, ledger, target = x.clone(), torch.full_like(y, -1), Ledger(), None
+        precision, slow_because, batch_size = "fp32", None, None
         if attacked.any():
             model = self.target(cell)
             model.ledger = ledger
             with model.frozen(), seeded(rng):
                 result = cell.perturbation.run(model, x[attacked], y[attacked], rng=rng.select(attacked))
             x_adv[attacked], step[attacked] = result.x_adv, result.step
+            if result.target is not None:
+                target = torch.full_like(y, -1)
+                target[attacked] = result.target
+            precision, slow_because = ("bf16" if model.proposes else "fp32"), model.slow_because
+            batch_size = model.batch_size
         forwards, backwards, zero, bad = (ledger.padded(name, len(x)) for name in Ledger.NAMES)
-        return Perturbed(x_adv, attacked, step, forwards, backwards, zero, bad)
+        return Perturbed(
+            x_adv,
+            attacked,
+            step,
+            forwards,
+            backwards,
+            zero,
+            bad,
+            target=target,
+            precision=precision,
+            slow_because=slow_because,
+            batch_size=batch_size,
+        )
 
     def _loaded(self, source: ModelSource) -> Loaded:
         def make() -> Loaded:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
+from jaxtyping import Int
+from pydantic import Field
 from torch import Tensor
 
 from robust_eval.classifier import Classifier, misclassified
+from robust_eval.errors import ConfigError
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Logits, Mask
 
-__all__ = ["JUDGING_DRAWS", "Aim"]
+__all__ = ["JUDGING_DRAWS", "Aim", "Target", "choose_aim"]
+
+Target = Literal["next", "least_likely", "random"] | Annotated[int, Field(ge=0)]
+"""The class an attack pushes to: the one after the label, the least likely one on the clean image, one drawn at random
+that is not the label, or this one for all."""
 
 JUDGING_DRAWS = 10
 """Draws by which an attack on a stochastic model chooses among its own points; scoring makes others."""
@@ -26,6 +33,11 @@ class Aim(NamedTuple):
     def select(self, which: Tensor) -> Aim:
         """Return the aim for some of the rows: a mask or positions."""
         return Aim(self.y[which], None if self.target is None else self.target[which])
+
+    @property
+    def labels(self) -> Int[Tensor, "n ..."]:
+        """What the loss looks up: labels [n], or pairs of label and target [n,2]."""
+        return self.y if self.target is None else torch.stack([self.y, self.target], 1)
 
     def reached(self, logits: Logits) -> Mask:
         """Return where these logits are what is wanted; NaN or infinity on top reaches no target."""
@@ -54,5 +66,33 @@ class Aim(NamedTuple):
         """
         if not model.stochastic:
             return self.reached(model.logits(x, rng=rng))
-        draws = [model.logits(x, rng=rng.child("judge", draw)).log_softmax(1) for draw in range(JUDGING_DRAWS)]
+        draws = [
+            model.logits(x, rng=rng.child("judge", draw)).log_softmax(1) for draw in range(JUDGING_DRAWS)
+        ]
         return self.reached(torch.stack(draws).logsumexp(0))
+
+
+def choose_aim(model: Classifier, x: Images, y: Labels, target: Target | None, *, rng: Rng) -> Aim:
+    """Return the aim of an attack on a batch.
+
+    Raises ``ConfigError`` for a class that the model does not have, or that is the label of an example.
+    """
+    if target is None:
+        return Aim(y)
+    logits = model.logits(x, rng=rng.child("target"))
+    classes = logits.shape[1]
+    if target == "next":
+        return Aim(y, (y + 1) % classes)
+    if target == "least_likely":
+        return Aim(y, logits.scatter(1, y[:, None], torch.inf).argmin(1))
+    if target == "random":
+        return Aim(y, (y + 1 + rng.child("target").integers(classes - 1, device=y.device)) % classes)
+    if target >= classes:
+        raise ConfigError(f"target: expected a class in 0..{classes - 1}, got {target}")
+    same = int((y == target).sum())
+    if same:
+        raise ConfigError(
+            f"target: expected a class that is not the label, got {target}, the label of {same} of {len(y)} examples; "
+            "leave them out, or use 'next', 'least_likely' or 'random'"
+        )
+    return Aim(y, torch.full_like(y, target))

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import torch
 
-from robust_eval.attacks._losses import cross_entropy
+from robust_eval.attacks._aim import Aim
+from robust_eval.attacks._losses import LossName, loss_for, require_classes
 from robust_eval.attacks._projections import project, steepest
-from robust_eval.classifier import Classifier, misclassified
+from robust_eval.classifier import Classifier
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Images, Labels, Threat
+from robust_eval.types import AttackResult, Images, Threat
 
 __all__ = ["Accumulate", "ascend"]
 
@@ -21,12 +22,13 @@ Accumulate = Callable[[Images, Images], Images]
 def ascend(
     model: Classifier,
     x: Images,
-    y: Labels,
+    aim: Aim,
     *,
     start: Images,
     threat: Threat,
     steps: int,
     step_size: float,
+    loss: LossName,
     rng: Rng,
     accumulate: Accumulate | None = None,
 ) -> AttackResult:
@@ -37,28 +39,33 @@ def ascend(
     because the points are meant for another model, all examples take every step, each with fresh draws, and return
     the last point.
     """
-    eps = _radius(threat)
-    x_adv, momentum = start.clone(), torch.zeros_like(x)
-    step = torch.full_like(y, -1)
-    active = torch.arange(len(x), device=x.device)
-    for t in range(steps):
-        draws = rng.child("step", t).select(active)
-        logits, gradient = model.input_gradient(x_adv[active], y[active], cross_entropy, rng=draws)
-        if model.stops_early:
-            fooled = misclassified(logits, y[active])
-            step[active[fooled]] = t
-            active, gradient = active[~fooled], gradient[~fooled]
-            if not len(active):
-                return AttackResult(x_adv, step)
-        if accumulate is not None:
-            gradient = momentum[active] = accumulate(momentum[active], gradient)
-        moved = x_adv[active] + step_size * steepest(gradient, threat.norm)
-        x_adv[active] = project(moved, x[active], threat.norm, eps)
-    last = model.logits(x_adv[active], rng=rng.child("last").select(active))
-    step[active[misclassified(last, y[active])]] = steps
-    return AttackResult(x_adv, step)
-
-
-def _radius(threat: Threat) -> float:
     assert threat.eps is not None
-    return threat.eps
+    ascended = loss_for(loss, targeted=aim.target is not None)
+    target = aim.target
+    x_adv, step = start.clone(), torch.full_like(aim.y, -1)
+    # those still in the game, packed: their rows, points, clean images and momentum
+    active = torch.arange(len(x), device=x.device)
+    point, clean, momentum = start, x, torch.zeros_like(x) if accumulate is not None else None
+    for t in range(steps):
+        draws = rng.child("step", t)
+        logits, gradient = model.input_gradient(point, aim.labels, ascended, rng=draws)
+        if t == 0:
+            require_classes(loss, logits.shape[1], targeted=aim.target is not None)
+        if model.stops_early:
+            fooled = aim.confirmed(model, point, logits, rng=draws)
+            if fooled.any():
+                x_adv[active[fooled]], step[active[fooled]] = point[fooled], t
+                left = ~fooled
+                active, point, clean, gradient = active[left], point[left], clean[left], gradient[left]
+                aim, rng = aim.select(left), rng.select(left)
+                momentum = None if momentum is None else momentum[left]
+            if not len(active):
+                return AttackResult(x_adv, step, target)
+        if accumulate is not None and momentum is not None:
+            gradient = momentum = accumulate(momentum, gradient)
+        moved = steepest(gradient, threat.norm).mul_(step_size).add_(point)
+        point = project(moved, clean, threat.norm, threat.eps)
+    fooled = aim.reached(model.logits(point, rng=rng.child("last")))
+    x_adv[active] = point
+    step[active[fooled]] = steps
+    return AttackResult(x_adv, step, target)

@@ -14,8 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from robust_eval.attacks._aim import Target, choose_aim
 from robust_eval.attacks._ascent import ascend
 from robust_eval.attacks._fields import Fraction, Steps
+from robust_eval.attacks._losses import LossName
 from robust_eval.classifier import Classifier
 from robust_eval.methods import Attack
 from robust_eval.registry import register
@@ -25,7 +27,7 @@ from robust_eval.types import AttackResult, Images, Labels, Pixels, Threat
 __all__ = ["BIM"]
 
 
-@register("attack", "bim")
+@register("attack", "bim", version=2)
 @dataclass(frozen=True, kw_only=True)
 class BIM(Attack):
     """Basic iterative method."""
@@ -36,6 +38,10 @@ class BIM(Attack):
     steps: Steps = 10
     relative_step_size: Fraction = 0.2
     """Length of a step as a fraction of ``eps``."""
+    loss: LossName = "ce"
+    """What is ascended: cross-entropy ``ce``, ``margin`` of logits, or ``dlr``."""
+    target: Target | None = None
+    """The class to be predicted; ``None`` is content with any wrong one."""
 
     @property
     def threat(self) -> Threat:
@@ -47,10 +53,11 @@ class BIM(Attack):
         return ascend(
             model,
             x,
-            y,
+            choose_aim(model, x, y, self.target, rng=rng),
             start=x,
             threat=self.threat,
             steps=self.steps,
             step_size=self.relative_step_size * self.eps,
+            loss=self.loss,
             rng=rng,
         )

@@ -12,7 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from robust_eval.attacks._aim import Target, choose_aim
 from robust_eval.attacks._ascent import ascend
+from robust_eval.attacks._losses import LossName
 from robust_eval.classifier import Classifier
 from robust_eval.methods import Attack
 from robust_eval.registry import register
@@ -22,7 +24,7 @@ from robust_eval.types import AttackResult, Images, Labels, Pixels, Threat
 __all__ = ["FGSM"]
 
 
-@register("attack", "fgsm")
+@register("attack", "fgsm", version=2)
 @dataclass(frozen=True, kw_only=True)
 class FGSM(Attack):
     """Fast gradient sign method."""
@@ -30,6 +32,10 @@ class FGSM(Attack):
     eps: Pixels = 8 / 255
     """Radius and length of the step, in units of the [0, 1] pixel range."""
     norm: Literal["linf", "l2"] = "linf"
+    loss: LossName = "ce"
+    """What is ascended: cross-entropy ``ce``, ``margin`` of logits, or ``dlr``."""
+    target: Target | None = None
+    """The class to be predicted; ``None`` is content with any wrong one."""
 
     @property
     def threat(self) -> Threat:
@@ -38,4 +44,14 @@ class FGSM(Attack):
 
     def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
         """Attack a batch [n,c,h,w] in [0, 1] that the model classifies correctly."""
-        return ascend(model, x, y, start=x, threat=self.threat, steps=1, step_size=self.eps, rng=rng)
+        return ascend(
+            model,
+            x,
+            choose_aim(model, x, y, self.target, rng=rng),
+            start=x,
+            threat=self.threat,
+            steps=1,
+            step_size=self.eps,
+            loss=self.loss,
+            rng=rng,
+        )

@@ -16,8 +16,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from robust_eval.attacks._aim import Target, choose_aim
 from robust_eval.attacks._ascent import ascend
 from robust_eval.attacks._fields import Fraction, Steps
+from robust_eval.attacks._losses import LossName
 from robust_eval.classifier import Classifier
 from robust_eval.methods import Attack
 from robust_eval.registry import register
@@ -27,7 +29,7 @@ from robust_eval.types import AttackResult, Images, Labels, Pixels, Threat
 __all__ = ["MIM"]
 
 
-@register("attack", "mim")
+@register("attack", "mim", version=2)
 @dataclass(frozen=True, kw_only=True)
 class MIM(Attack):
     """Momentum iterative method."""
@@ -40,6 +42,10 @@ class MIM(Attack):
     """Length of a step as a fraction of ``eps``."""
     momentum: Annotated[float, Field(ge=0)] = 1.0
     """Decay factor μ of the accumulated gradient."""
+    loss: LossName = "ce"
+    """What is ascended: cross-entropy ``ce``, ``margin`` of logits, or ``dlr``."""
+    target: Target | None = None
+    """The class to be predicted; ``None`` is content with any wrong one."""
 
     @property
     def threat(self) -> Threat:
@@ -58,11 +64,12 @@ class MIM(Attack):
         return ascend(
             model,
             x,
-            y,
+            choose_aim(model, x, y, self.target, rng=rng),
             start=x,
             threat=self.threat,
             steps=self.steps,
             step_size=self.relative_step_size * self.eps,
+            loss=self.loss,
             rng=rng,
             accumulate=accumulate,
         )

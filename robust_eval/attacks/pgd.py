@@ -23,10 +23,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from robust_eval.attacks._aim import JUDGING_DRAWS
+from robust_eval.attacks._aim import JUDGING_DRAWS, Aim, Target, choose_aim
 from robust_eval.attacks._ascent import ascend
 from robust_eval.attacks._fields import Fraction, Steps
-from robust_eval.attacks._losses import cross_entropy
+from robust_eval.attacks._losses import LossName, loss_for
 from robust_eval.attacks._projections import random_start
 from robust_eval.classifier import Classifier
 from robust_eval.methods import Attack
@@ -37,7 +37,7 @@ from robust_eval.types import AttackResult, Images, Labels, Pixels, Threat
 __all__ = ["PGD"]
 
 
-@register("attack", "pgd")
+@register("attack", "pgd", version=2)
 @dataclass(frozen=True, kw_only=True)
 class PGD(Attack):
     """Projected gradient descent."""
@@ -50,6 +50,10 @@ class PGD(Attack):
     """Length of a step as a fraction of ``eps``; ``None`` takes ``2.5 / steps``, at most 1."""
     restarts: Steps = 1
     """Random starts; with several, an example keeps the first that fools the model."""
+    loss: LossName = "ce"
+    """What is ascended: cross-entropy ``ce``, ``margin`` of logits, or ``dlr``."""
+    target: Target | None = None
+    """The class to be predicted; ``None`` is content with any wrong one."""
 
     def __post_init__(self) -> None:
         if self.relative_step_size is None:
@@ -63,6 +67,7 @@ class PGD(Attack):
     def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
         """Attack a batch [n,c,h,w] in [0, 1] that the model classifies correctly."""
         assert self.relative_step_size is not None
+        aim = choose_aim(model, x, y, self.target, rng=rng)
         step_size = self.relative_step_size * self.eps
         x_adv, step = x.clone(), torch.full_like(y, -1)
         everyone = torch.arange(len(x), device=x.device)
@@ -75,25 +80,27 @@ class PGD(Attack):
             result = ascend(
                 model,
                 x[left],
-                y[left],
+                aim.select(left),
                 start=random_start(x[left], self.norm, self.eps, stream),
                 threat=self.threat,
                 steps=self.steps,
                 step_size=step_size,
+                loss=self.loss,
                 rng=stream,
             )
             if not model.stops_early and self.restarts > 1:
-                loss = _mean_loss(model, result.x_adv, y, stream.child("judge"))
+                loss = _mean_loss(model, result.x_adv, aim, self.loss, stream.child("judge"))
                 left = (loss > highest).nonzero()[:, 0]
                 highest[left] = loss[left]
                 result = AttackResult(result.x_adv[left], result.step[left])
             x_adv[left] = result.x_adv
             step[left] = torch.where(result.step >= 0, result.step + restart * (self.steps + 1), -1)
-        return AttackResult(x_adv, step)
+        return AttackResult(x_adv, step, aim.target)
 
 
-def _mean_loss(model: Classifier, x: Images, y: Labels, rng: Rng) -> Float[Tensor, " n"]:
+def _mean_loss(model: Classifier, x: Images, aim: Aim, name: LossName, rng: Rng) -> Float[Tensor, " n"]:
     """Return the loss averaged over fresh draws, by which the restarts of a stochastic model are compared."""
     draws = JUDGING_DRAWS if model.stochastic else 1
-    losses = [cross_entropy(model.logits(x, rng=rng.child(draw)), y) for draw in range(draws)]
+    loss = loss_for(name, targeted=aim.target is not None)
+    losses = [loss(model.logits(x, rng=rng.child(draw)), aim.labels) for draw in range(draws)]
     return torch.stack(losses).mean(0)
