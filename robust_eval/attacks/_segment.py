@@ -45,8 +45,10 @@ def nearest_on_segment(
         gap_x = gap(aim, model.logits(x, rng=rng.child("near end")))
     if gap_adv is None:
         gap_adv = gap(aim, model.logits(x_adv, rng=rng.child("far end")))
+    # a ten-thousandth of the way beyond the boundary, or rounding decides on which side the point lies
+    needed = confidence + 1e-4 * gap_x.abs()
     low, high = torch.zeros_like(gap_x), torch.ones_like(gap_x)
-    f_low, f_high = gap_x - confidence, gap_adv - confidence
+    f_low, f_high = gap_x - needed, gap_adv - needed
     best, way = x_adv.clone(), x_adv - x
     moved_high = torch.zeros_like(aim.y, dtype=torch.bool)
     for step in range(steps):
@@ -55,7 +57,7 @@ def nearest_on_segment(
         t = low + (high - low) * (share + 1e-3).clamp(0.01, 0.99)
         point = x + t.view(-1, 1, 1, 1) * way
         logits = model.logits(point, rng=rng.child("segment", step))
-        f = gap(aim, logits) - confidence
+        f = gap(aim, logits) - needed
         fooled = aim.reached(logits) & ~(f < 0)
         best = torch.where(fooled.view(-1, 1, 1, 1), point, best)
         # the end that stays a second time counts half
