@@ -1,0 +1,76 @@
+"""How many images may pass through a network at a time, by the memory that a gradient takes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robust_eval.classifier import frozen
+from robust_eval.types import Images
+
+__all__ = ["available", "bytes_per_image", "images_that_fit"]
+
+SHARE = 0.25
+"""Of the free memory, what activations may take: the backward pass needs as much again for a while."""
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def images_that_fit(network: nn.Module, x: Images) -> int | None:
+    """Return for how many images like ``x`` [1,c,h,w] a gradient fits the memory of their device.
+
+    ``None`` where that cannot be told: the system does not say how much is free, or the network does not answer.
+    """
+    free = available(x.device)
+    needed = bytes_per_image(network, x)
+    if free is None or not needed:
+        return None
+    return max(1, int(SHARE * free / needed))
+
+
+def bytes_per_image(network: nn.Module, x: Images) -> int | None:
+    """Return the bytes that a forward pass of ``x`` [n,c,h,w] keeps for its backward pass, per image, weights left out."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def unpack(tensor: Any) -> Any:
+        return tensor
+
+    try:
+        with frozen(network), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+            out = network(x.detach().requires_grad_())
+        del out
+    except RuntimeError:
+        return None
+    return sum(kept.values()) // max(len(x), 1)
+
+
+def available(device: torch.device) -> int | None:
+    """Return the free memory in bytes: the GPU's, or the machine's as far as this process may have it."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):  # not every system counts them
+        return None
+    limit = _cgroup_room()
+    return free if limit is None else min(free, limit)
+
+
+def _cgroup_room() -> int | None:
+    """What a container may still take."""
+    try:
+        limit = (CGROUP / "memory.max").read_text().strip()
+        used = (CGROUP / "memory.current").read_text().strip()
+        return max(int(limit) - int(used), 0)
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return None
