@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from robust_eval.attacks._aim import Aim
-from robust_eval.attacks._losses import LossName, loss_for, require_classes
+from robust_eval.attacks._losses import LossName, loss_for
 from robust_eval.attacks._projections import project, steepest
 from robust_eval.classifier import Classifier
 from robust_eval.rng import Rng
@@ -49,8 +49,6 @@ def ascend(
     for t in range(steps):
         draws = rng.child("step", t)
         logits, gradient = model.input_gradient(point, aim.labels, ascended, rng=draws)
-        if t == 0:
-            require_classes(loss, logits.shape[1], targeted=aim.target is not None)
         if model.stops_early:
             fooled = aim.confirmed(model, point, logits, rng=draws)
             if fooled.any():

@@ -58,6 +58,7 @@ def dlr(logits: Logits, y: Labels) -> Float[torch.Tensor, " n"]:
     Croce and Hein 2020, arXiv 2003.01690, equation 6: ``-(z_y - max_{i≠y} z_i) / (z_π1 - z_π3)``. Unlike the
     cross-entropy it does not vanish when the logits are scaled. Needs three classes (:func:`require_classes`).
     """
+    require_classes("dlr", logits.shape[1])
     largest = logits.topk(3, dim=1).values
     return margin(logits, y) / (largest[:, 0] - largest[:, 2] + TINY)
 
@@ -77,6 +78,7 @@ def targeted_dlr(logits: Logits, pairs: Pairs) -> Float[torch.Tensor, " n"]:
 
     Needs four classes.
     """
+    require_classes("dlr", logits.shape[1], targeted=True)
     largest = logits.topk(4, dim=1).values
     scale = largest[:, 0] - (largest[:, 2] + largest[:, 3]) / 2
     label, target = logits.gather(1, pairs).unbind(1)
