@@ -418,8 +418,12 @@ def test_nan_neither_crashes_an_attack_nor_gets_into_an_image(name, norm, where,
 
 
 @every_attack
-def test_modes_weights_and_statistics_are_as_before(name, norm):
+@pytest.mark.parametrize("hooked", [False, True], ids=["plain", "hooked"])
+def test_modes_weights_statistics_gradients_and_hooks_are_as_before(name, norm, hooked):
     network = Layers()
+    network[5].weight.grad = torch.ones_like(network[5].weight)
+    if hooked:
+        network[2].register_forward_hook(lambda *_: None)
     before = state_of(network)
     x = images(12, dtype=torch.float32)
     small(name, norm)(Classifier(network), x, predicted(network, x), rng=Rng(0))
@@ -451,11 +455,16 @@ def test_modes_weights_and_statistics_are_as_before_when_the_model_raises(name, 
 def state_of(network):
     modes = [module.training for module in network.modules()]
     needs = [(weight.requires_grad, weight.grad) for weight in network.parameters()]
-    return modes, needs, {key: value.clone() for key, value in network.state_dict().items()}
+    hooks = [
+        list(getattr(module, kind).values())
+        for module in network.modules()
+        for kind in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+    ]
+    return (modes, needs, hooks), {key: value.clone() for key, value in network.state_dict().items()}
 
 
 def same_state(first, second):
-    return first[:2] == second[:2] and all(torch.equal(first[2][key], second[2][key]) for key in first[2])
+    return first[0] == second[0] and all(torch.equal(first[1][key], second[1][key]) for key in first[1])
 
 
 # Stochastic models
