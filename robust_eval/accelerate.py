@@ -16,7 +16,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 from weakref import WeakKeyDictionary
 
 import jaxtyping
@@ -70,20 +70,31 @@ def pick_precision(wanted: Precision, device: torch.device) -> Literal["fp32", "
 _KNOWN: WeakKeyDictionary[nn.Module, dict[str, tuple[object, Twins]]] = WeakKeyDictionary()
 
 
-def twins(network: nn.Module, x: Images, precision: Literal["fp32", "bf16"]) -> Twins:
+def twins(
+    network: nn.Module, x: Images, precision: Literal["fp32", "bf16"], *, compiled: bool = False
+) -> Twins:
     """Return the twins of a network in eval mode, made from its weights as they are now.
 
     They are kept as long as the network lives and its weights do not change. ``x`` is what the network is about
-    to see; a few of its images are used to compare.
+    to see; a few of its images are used to compare. ``compiled`` hands them to ``torch.compile``, which takes minutes
+    and is meant for long runs on a GPU: on two CPU cores the compiled twin was slower than the plain one.
     """
     state = _state(network)
     kept = _KNOWN.setdefault(network, {})
-    if precision not in kept or kept[precision][0] != state:
+    form = f"{precision} compiled" if compiled else precision
+    if form not in kept or kept[form][0] != state:
         made = _make(network, x[:PROBES].detach(), precision)
         if made.reason is not None:
             log.info("%s is used as it is: %s", type(network).__name__, made.reason)
-        kept[precision] = (state, made)
-    return kept[precision][1]
+        if compiled:
+            made = Twins(_compiled(made.exact), _compiled(made.fast), made.reason)
+        kept[form] = (state, made)
+    return kept[form][1]
+
+
+def _compiled(twin: nn.Module | None) -> nn.Module | None:
+    # the number of images changes from step to step: one program for all
+    return None if twin is None else cast("nn.Module", torch.compile(twin, dynamic=True))
 
 
 def _state(network: nn.Module) -> object:

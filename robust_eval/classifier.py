@@ -77,6 +77,9 @@ class Classifier:
     measured in pixels. ``batch_size`` bounds memory and changes results by rounding at most. A *stochastic*
     network draws anew at every call, from the ``rng`` given to that call.
 
+    Gradients come from a faster twin of the network (:mod:`.accelerate`) in ``precision``; ``accelerate=False`` asks the
+    network itself for everything, and ``compiled`` hands the twin to ``torch.compile``.
+
     With ``stop_when_fooled=False`` an attack inside a ball takes every step and keeps its last point: what fools
     another model, by transfer, lies well beyond the first point that fools this one.
     """
@@ -91,6 +94,7 @@ class Classifier:
         stop_when_fooled: bool = True,
         precision: Precision = "auto",
         accelerate: bool = True,
+        compiled: bool = False,
     ) -> None:
         if (mean is None) != (std is None):
             raise ValueError(f"expected mean and std together, got mean={mean!r} and std={std!r}")
@@ -104,6 +108,7 @@ class Classifier:
         self.ledger = Ledger()
         self.precision = precision
         self.accelerate = accelerate
+        self.compiled = compiled
         self._stop_when_fooled = stop_when_fooled
         self._depth = 0
         self._twins: Twins | None = None
@@ -255,7 +260,8 @@ class Classifier:
         if not self._met and len(x):
             self._met = True
             if self.accelerate:
-                self._twins = twins(self.network, x, pick_precision(self.precision, x.device))
+                precision = pick_precision(self.precision, x.device)
+                self._twins = twins(self.network, x, precision, compiled=self.compiled)
             else:
                 self._twins = Twins(None, None, "acceleration is switched off")
 

@@ -72,6 +72,7 @@ def run(
     device: str = "cpu",
     batch_size: int | None = None,
     precision: Precision = "auto",
+    compiled: bool = False,
 ) -> Outcome:
     """Measure the cells without a record; a failing cell is noted and does not stop the others."""
     outcome = Outcome()
@@ -99,7 +100,7 @@ def run(
             broken[key] = error
             raise
 
-    bench = Workbench(load, device=device, batch_size=batch_size, precision=precision)
+    bench = Workbench(load, device=device, batch_size=batch_size, precision=precision, compiled=compiled)
     for cell in missing:
         if store.has(cell.key):  # by another process on the same folder, in the meantime
             outcome.found += 1

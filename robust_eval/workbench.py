@@ -86,10 +86,12 @@ class Workbench:
         device: str = "cpu",
         batch_size: int | None = None,
         precision: Precision = "auto",
+        compiled: bool = False,
         memory: int = 1 << 30,
     ) -> None:
         self.device = torch.device(device)
         self.precision = precision
+        self.compiled = compiled
         self._batch_size = batch_size
         self._load = load
         self._memory = memory
@@ -147,6 +149,7 @@ class Workbench:
             batch_size=model.batch_size,
             stop_when_fooled=cell.access != "transfer",
             precision=self.precision,
+            compiled=self.compiled,
         )
 
     def _classifier(self, network: nn.Module, cell: Cell) -> Classifier:

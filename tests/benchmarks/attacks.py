@@ -204,7 +204,9 @@ def _measured(runner: Runner, network: nn.Module, x: Tensor, y: Tensor) -> Cost:
             seconds = time.perf_counter() - started
             forwards, gradients = counted.forwards, counted.gradients
     peak = _memory("VmHWM")
-    return Cost(x_adv, seconds, gradients, forwards, None if peak is None or before is None else peak - before)
+    return Cost(
+        x_adv, seconds, gradients, forwards, None if peak is None or before is None else peak - before
+    )
 
 
 class _nothing:
@@ -259,7 +261,9 @@ def _rows(arguments: argparse.Namespace) -> list[Row]:
 
         return Runner("pyautoattack", run)
 
-    def linf(name: str, model: str, eps: float, n: int, steps: int, step: float, theirs: Any, other: Any) -> Row:
+    def linf(
+        name: str, model: str, eps: float, n: int, steps: int, step: float, theirs: Any, other: Any
+    ) -> Row:
         own = ours(name, eps=eps, steps=steps, relative_step_size=step)
         runners = [own, fb(theirs(rel_stepsize=step, steps=steps), eps)]
         runners.append(ta(lambda net: other(net, eps=eps, alpha=step * eps, steps=steps)))
@@ -370,7 +374,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--robust", help="weights of the adversarially trained network; default: train it")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "robust-eval" / "benchmarks")
     parser.add_argument("--n", type=int, default=100, help="images")
-    parser.add_argument("--few", type=int, default=30, help="images for deepfool, ddn and cw, which take the peers long")
+    parser.add_argument(
+        "--few", type=int, default=30, help="images for deepfool, ddn and cw, which take the peers long"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--eps", default="2/255")

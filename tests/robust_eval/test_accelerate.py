@@ -250,6 +250,23 @@ def test_the_network_itself_is_left_alone():
     assert all(weight.requires_grad and weight.is_contiguous() for weight in network.parameters())
 
 
+def test_compiling_is_torchs_business_and_done_once_per_network(monkeypatch):
+    compiled = []
+
+    def compile_(twin, *, dynamic):
+        assert dynamic
+        compiled.append(twin)
+        return twin
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    network, x, y = convnet(), images(), torch.zeros(6, dtype=torch.int64)
+    for _ in range(2):
+        Classifier(network, precision="bf16", compiled=True).input_gradient(x, y, cross_entropy)
+    assert len(compiled) == 2  # the exact twin and the fast one
+    Classifier(network, precision="bf16").input_gradient(x, y, cross_entropy)
+    assert len(compiled) == 2
+
+
 def test_an_unknown_precision_is_refused():
     unchecked = inspect.unwrap(pick_precision)
     with pytest.raises(ConfigError, match="precision: expected one of auto, fp32, bf16, got 'fp16'"):
@@ -282,7 +299,8 @@ def test_full_precision_decides_what_low_precision_proposed(monkeypatch):
         y = network(x).argmax(1)
     for offset in (-1e3, 1e3):
         monkeypatch.setattr(
-            "robust_eval.classifier.twins", lambda net, *_, offset=offset: Twins(net, Lying(net, offset), None)
+            "robust_eval.classifier.twins",
+            lambda net, *_, offset=offset, **__: Twins(net, Lying(net, offset), None),
         )
         for name in ("pgd", "bim", "mim", "cw", "deepfool"):
             params = {"eps": 0.03} if name in ("pgd", "bim", "mim") else {}

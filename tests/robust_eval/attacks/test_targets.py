@@ -9,7 +9,9 @@ from robust_eval import Classifier, Rng, attack
 from robust_eval.errors import ConfigError
 from robust_eval.registry import find, names
 
-TARGETED = [name for name in names("attack") if "target" in {f.name for f in dataclasses.fields(find("attack", name))}]
+TARGETED = [
+    name for name in names("attack") if "target" in {f.name for f in dataclasses.fields(find("attack", name))}
+]
 every_targeted_attack = pytest.mark.parametrize("name", TARGETED)
 
 
@@ -30,7 +32,9 @@ def test_the_target_is_what_the_model_says_at_the_end(name, game, predicted):
     result = make(name, "next").run(Classifier(network), x, y, rng=Rng(0).for_batch(32))
     assert torch.equal(result.target, (y + 1) % 4)
     # one step in sign direction mostly passes by the target
-    assert (predicted(network, result.x_adv) == result.target).double().mean() > (0.2 if name == "fgsm" else 0.95)
+    assert (predicted(network, result.x_adv) == result.target).double().mean() > (
+        0.2 if name == "fgsm" else 0.95
+    )
     assert torch.equal(result.step >= 0, predicted(network, result.x_adv) == result.target)
 
 
@@ -61,10 +65,14 @@ def test_a_class_that_is_not_there_or_is_the_label_is_refused(name, game):
     with pytest.raises(ConfigError, match=r"target: expected a class in 0\.\.3, got 4"):
         make(name, 4).run(Classifier(network), x, y, rng=Rng(0).for_batch(32))
     taken = y[0].item()
-    with pytest.raises(ConfigError, match=f"target: expected a class that is not the label, got {taken}, the label of"):
+    with pytest.raises(
+        ConfigError, match=f"target: expected a class that is not the label, got {taken}, the label of"
+    ):
         make(name, taken).run(Classifier(network), x, y, rng=Rng(0).for_batch(32))
     rest = y != taken
-    result = make(name, taken).run(Classifier(network), x[rest], y[rest], rng=Rng(0).for_batch(int(rest.sum())))
+    result = make(name, taken).run(
+        Classifier(network), x[rest], y[rest], rng=Rng(0).for_batch(int(rest.sum()))
+    )
     assert (result.target == taken).all()
     with pytest.raises(ConfigError, match="target"):
         make(name, "nearest")
@@ -82,7 +90,11 @@ def test_pgd_reaches_the_same_with_every_loss_where_the_optimum_is_a_corner(loss
 @pytest.mark.parametrize(
     ("classes", "target", "needed"), [(2, None, 3), (3, "next", 4)], ids=["untargeted", "targeted"]
 )
-def test_too_few_classes_for_dlr_is_said_and_not_worked_around(linear, images, predicted, classes, target, needed):
+def test_too_few_classes_for_dlr_is_said_and_not_worked_around(
+    linear, images, predicted, classes, target, needed
+):
     network, x = linear(classes), images(4)
-    with pytest.raises(ConfigError, match=rf"expected at least {needed} classes, got a model with {classes}; use loss"):
+    with pytest.raises(
+        ConfigError, match=rf"expected at least {needed} classes, got a model with {classes}; use loss"
+    ):
         attack("pgd", loss="dlr", target=target)(Classifier(network), x, predicted(network, x), rng=Rng(0))
