@@ -27,6 +27,8 @@ class Attack(ABC):
     minimal_norm: ClassVar[bool] = False
     """True if the attack looks for the smallest perturbation and has no ``eps`` field."""
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+    min_classes: ClassVar[int] = 2
+    """Fewest classes of a model for which the attack is defined."""
     gradients: ClassVar[bool] = True
     """False if the attack sees only outputs."""
     baseline: ClassVar[bool] = False

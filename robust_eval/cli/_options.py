@@ -12,7 +12,17 @@ from robust_eval.errors import ConfigError, near
 if TYPE_CHECKING:
     from robust_eval.registry import Kind
 
-__all__ = ["BatchSize", "Device", "Settings", "apply_settings", "pick_device", "settings", "split_names"]
+__all__ = [
+    "BatchSize",
+    "Compiled",
+    "Device",
+    "Precision",
+    "Settings",
+    "apply_settings",
+    "pick_device",
+    "settings",
+    "split_names",
+]
 
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto takes a GPU where there is one.")]
 BatchSize = Annotated[
@@ -21,6 +31,17 @@ BatchSize = Annotated[
         min=1,
         help="Images at a time; bounds memory, changes results by rounding at most. Default: by image size.",
     ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="Of the gradients: auto, fp32 or bf16; auto takes bf16 where the processor has it. "
+        "Success and distance are always measured in fp32."
+    ),
+]
+Compiled = Annotated[
+    bool,
+    typer.Option("--compile", help="Hand networks to torch.compile before attacking them: long runs on a GPU."),
 ]
 Settings = Annotated[
     list[str] | None,

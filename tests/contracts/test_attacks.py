@@ -66,6 +66,23 @@ class Linear(nn.Module):
         return torch.where(norms > 0, margins / norms, torch.inf).amin(1)
 
 
+class Padded(nn.Module):
+    """Adds classes that never win, for attacks that want several."""
+
+    def __init__(self, network, classes):
+        super().__init__()
+        self.network, self.classes = network, classes
+
+    def forward(self, x):
+        logits = self.network(x)
+        missing = max(self.classes - logits.shape[1], 0)
+        return torch.cat([logits, logits.new_full((len(x), missing), -1e6)], 1)
+
+
+def enough_classes(network, name):
+    return Padded(network, find("attack", name).min_classes)
+
+
 class Curved(nn.Module):
     """A smooth two-layer network whose rows are computed alike in a batch of any size."""
 
@@ -124,7 +141,7 @@ def test_a_fixed_radius_flips_those_whose_margin_in_the_dual_norm_is_below_it(na
     y = predicted(network, x)
     optimum = network.distances(x, y, P[norm])
     eps = optimum.median().item()
-    x_adv = make(name, norm, eps)(Classifier(network), x, y, rng=Rng(0))
+    x_adv = make(name, norm, eps)(Classifier(enough_classes(network, name)), x, y, rng=Rng(0))
     flipped = predicted(network, x_adv) != y
     # a walk of finite length ends within 2 % of the best point of a ball with a round border
     assert flipped[optimum < (1 - 1e-5 if norm == "linf" else 0.98) * eps].all()
@@ -180,7 +197,8 @@ def test_a_success_seen_anywhere_on_the_path_is_kept(name, norm):
     x, y, crossed = torch.full((1, 1, 1, 1), 0.5, dtype=torch.float64), torch.zeros(1, dtype=torch.int64), 0
     for centre in torch.linspace(0.512, 0.6, 12).tolist():
         strip = Strip(centre)
-        x_adv = small(name, norm, steps=9, relative_step_size=0.3)(Classifier(strip), x, y, rng=Rng(0))
+        model = Classifier(enough_classes(strip, name))
+        x_adv = small(name, norm, steps=9, relative_step_size=0.3)(model, x, y, rng=Rng(0))
         saw, crossed = strip.crossed, crossed + strip.crossed
         assert (predicted(strip, x_adv) != y).item() == saw
     assert crossed
@@ -229,7 +247,7 @@ def test_a_model_that_cannot_be_fooled_is_never_said_to_be(name, norm):
             return torch.tensor([1.0, 0.0, -1.0], dtype=x.dtype) + 0 * x.flatten(1).mean(1, keepdim=True)
 
     x, y = images(8), torch.zeros(8, dtype=torch.int64)
-    method, classifier = small(name, norm), Classifier(Constant())
+    method, classifier = small(name, norm), Classifier(enough_classes(Constant(), name))
     result = method.run(classifier, x, y, rng=Rng(0).for_batch(8))
     assert (result.step == -1).all() and result.x_adv.isfinite().all()
     if method.minimal_norm or "restarts" not in fields(name):  # a random start is a move of its own
@@ -286,7 +304,7 @@ def test_pixels_outside_the_box_are_refused(name, norm, offset):
 @every_attack
 @pytest.mark.parametrize(("channels", "classes"), [(1, 2), (3, 11)])
 def test_grey_and_colour_and_few_and_many_classes_are_attacked(name, norm, channels, classes):
-    network = Layers(channels, classes).eval()
+    network = Layers(channels, max(classes, find("attack", name).min_classes)).eval()
     x = images(8, (channels, 4, 4), dtype=torch.float32)
     y = predicted(network, x)
     x_adv = make(name, norm, eps=0.5, steps=30)(Classifier(network), x, y, rng=Rng(0))
