@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from reports._sections import Sections, Setting
+from reports.agreement import EXPLAINED, HEADS
 from reports.tables import CLEAN, MEAN, Comparison, title_of
 
 __all__ = ["markdown"]
@@ -22,6 +23,9 @@ def markdown(parts: Sections) -> str:
     blocks += _numbers("Median distance of the smallest perturbation", parts.distances)
     for table in parts.further:
         blocks += _numbers(title_of(table.metric), table)
+    if parts.agreements:
+        rows = [line.texts() for line in parts.agreements]
+        blocks += ["## Agreement with other libraries", EXPLAINED, _grid(HEADS, rows, left=4)]
     blocks += ["## How to read this", _bullets(parts.how_to_read)]
     blocks += _checks(parts)
     blocks += _settings("Parameters of the attacks", "attack", "threat", parts.attack_settings)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from reports._names import params_text, threat_text
+from reports.agreement import Agreement, agreements
 from reports.load import Entry, Loaded
 from reports.tables import MEAN, MISSING, Comparison, Number, comparison, metrics, threats
 
@@ -63,6 +64,8 @@ class Sections:
     distances: Comparison
     further: tuple[Comparison, ...]
     """Other metrics, one table each."""
+    agreements: tuple[Agreement, ...]
+    """Our attacks beside those of other libraries, where both were run."""
     advice: tuple[Advice, ...]
     attack_settings: tuple[Setting, ...]
     corruption_settings: tuple[Setting, ...]
@@ -87,6 +90,7 @@ def sections(loaded: Loaded) -> Sections:
         else table.only(()),
         distances=comparison(results, metric="median_distance"),
         further=tuple(piece for name in named for piece in _pieces(comparison(results, metric=name))),
+        agreements=tuple(agreements(entries)),
         advice=tuple(_advice(entries)),
         attack_settings=tuple(_settings(entries, "attack")),
         corruption_settings=tuple(s for s in _settings(entries, "corruption") if s.params != "none"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reports._sections import Sections, advice_for, counters, doubts
+from reports.agreement import EXPLAINED, HEADS
 from reports.figures import TITLES, inline
 from reports.load import Entry
 from reports.tables import CLEAN, MEAN, Column, Comparison, Line, title_of
@@ -37,6 +38,8 @@ def page(parts: Sections, entries: tuple[Entry, ...], drawn: Mapping[str, str]) 
         attacked=parts.attacks.columns != (CLEAN,),
         further=[(title_of(table.metric), tables(table)) for table in parts.further],
         records=[_record(entry) for entry in entries],
+        agreement_heads=HEADS,
+        agreement_explained=EXPLAINED,
         # a drawing comes with its own text escaped
         charts=[(name, TITLES[name], markupsafe.Markup(inline(text, name))) for name, text in drawn.items()],
     )

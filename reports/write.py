@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from reports._latex import latex
 from reports._markdown import markdown
 from reports._sections import sections
+from reports.agreement import Agreement, terminal
 from reports.figures import TITLES, figures, svg
 from reports.html import page
 from reports.load import load
 from robust_eval.store import write_text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 __all__ = ["Report", "write"]
 
@@ -27,6 +32,12 @@ class Report:
     """The long table, as in results.csv."""
     out: Path
     files: tuple[Path, ...]
+    agreements: tuple[Agreement, ...] = ()
+    """Our attacks beside those of other libraries, where both were run."""
+
+    def agreement(self) -> RenderableType | None:
+        """Return the table of those for a terminal, if there are any."""
+        return terminal(self.agreements) if self.agreements else None
 
 
 def write(folders: Sequence[Path], out: Path) -> Report:
@@ -48,4 +59,4 @@ def write(folders: Sequence[Path], out: Path) -> Report:
         write_text(out / name, text)
     for name in set(TITLES) - set(drawn):
         (out / "figures" / f"{name}.svg").unlink(missing_ok=True)  # of an earlier report with other records
-    return Report(loaded.results, out, tuple(out / name for name in texts))
+    return Report(loaded.results, out, tuple(out / name for name in texts), parts.agreements)

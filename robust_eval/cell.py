@@ -131,6 +131,8 @@ class Cell:
         what = "clean" if self.perturbation is None else labels["perturbation"]
         if labels["severity"] is not None:
             what += f" severity {labels['severity']}"
+        elif labels["eps"] is None and "norm" in labels["params"]:
+            what += f" {labels['norm']}"
         elif labels["eps"] is not None:
             what += (
                 f" {labels['norm']} {labels['eps'] * 255:.3g}/255"

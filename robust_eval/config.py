@@ -21,7 +21,8 @@ from pydantic import Field
 
 from robust_eval.data import Source, open_source
 from robust_eval.errors import ConfigError, near
-from robust_eval.method_tables import AttackPlan, MethodTables, Table, attempt, is_factory
+from robust_eval.budgets import budget
+from robust_eval.method_tables import AttackPlan, MethodTables, Table, attempt, is_factory, located
 from robust_eval.methods import Corruption, Defense
 from robust_eval.recipe import Recipe
 from robust_eval.registry import checked, explain, names
@@ -68,6 +69,8 @@ class Frame:
     seed: Annotated[int, Field(ge=0)] = 0
     draws: Annotated[int, Field(ge=1)] = 10
     """Fresh draws over which a randomised model is scored."""
+    budget: str | None = None
+    """A named set of attacks, before those of the ``[[attack]]`` tables."""
     imports: tuple[str, ...] = ()
     """Modules of the user's that register further methods."""
     folder: str | None = None
@@ -115,6 +118,9 @@ class Experiment:
                 table["checkpoint"] = _absolute(self.folder, table["checkpoint"])
             if is_factory(table.get("architecture")):
                 table["architecture"] = _absolute(self.folder, table["architecture"])
+        for table in tables.get("attack", ()):
+            if isinstance(table, dict):
+                table |= located(table, self.folder)
         for key in ("name", "pool"):
             if key in tables["data"]:
                 tables["data"][key] = _at(self.folder, tables["data"][key])
@@ -163,8 +169,10 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
         folder = Path(_absolute(folder, frame.folder))
     for module in frame.imports:
         attempt(lambda module=module: _import(module, folder), problems, where)
-    parser = MethodTables(where, problems)
-    attacks = [plan for i, table in enumerate(frame.attack) for plan in parser.attacks(table, i)]
+    parser = MethodTables(where, problems, folder)
+    named = [] if frame.budget is None else attempt(lambda: budget(str(frame.budget)), problems, where) or []
+    tried = [*named, *frame.attack]
+    attacks = [plan for i, table in enumerate(tried) for plan in parser.attacks(table, i - len(named))]
     corruptions = [c for i, t in enumerate(frame.corruption) for c in parser.methods("corruption", t, i)]
     defenses = [d for i, t in enumerate(frame.defense) for d in parser.methods("defense", t, i)]
     source = attempt(lambda: open_source(_at(folder, frame.data.name), size=frame.data.size), problems, where)

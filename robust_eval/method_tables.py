@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pydantic
@@ -17,11 +18,13 @@ from robust_eval.recipe import Recipe
 from robust_eval.registry import Kind, build, describe, explain, find
 from robust_eval.types import parse_number
 
-__all__ = ["AttackPlan", "MethodTables", "Table", "attempt", "is_factory"]
+__all__ = ["AttackPlan", "MethodTables", "Table", "attempt", "is_factory", "located"]
 
 Table = dict[str, Any]
 DEFAULT_RADIUS = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0}
 """Radii of the common benchmarks at 32 pixels, in units of the [0, 1] pixel range."""
+ANY_IMAGE = 1.0
+"""The linf radius that allows every image in [0, 1]: where an attack without a radius is scored."""
 
 
 class AttackPlan(NamedTuple):
@@ -29,7 +32,7 @@ class AttackPlan(NamedTuple):
 
     attack: Attack
     access: tuple[Access, ...]
-    """How it is aimed at defended models."""
+    """How it is aimed at defended models; not at all if empty."""
     score_at: tuple[float, ...]
     """Radii at which a minimal-norm attack is scored."""
 
@@ -37,9 +40,11 @@ class AttackPlan(NamedTuple):
 class MethodTables:
     """Builds methods from tables and collects what is wrong with them."""
 
-    def __init__(self, where: str, problems: list[str]) -> None:
+    def __init__(self, where: str, problems: list[str], folder: Path | None = None) -> None:
         self.where = where
         self.problems = problems
+        self.folder = folder or Path()
+        """Where relative paths in an attack's table start."""
 
     def methods(self, kind: Kind, table: str | Table, i: int) -> list[Any]:
         """Return the methods of a table: one, or one for each value of a list."""
@@ -63,19 +68,16 @@ class MethodTables:
         name, fields = _named(table)
         if not isinstance(name, str):
             return self.methods("attack", table, i)
-        access = fields.pop("access", ["transfer", "adaptive"])
-        words = access if isinstance(access, list) else [access]
-        if not words or any(word not in ("transfer", "adaptive") for word in words):
-            self.problems.append(
-                f"{self.where}: attack {name!r}: access: expected 'transfer' or 'adaptive' or both, got {access!r}"
-            )
-            words = []
+        words = self._access(name, fields.pop("access", ["transfer", "adaptive"]))
         cls = attempt(lambda: find("attack", name), self.problems, self.where)
         score_at: tuple[float, ...] = ()
         if cls is None:
             return []
+        fields |= located(fields, self.folder)
         if cls.minimal_norm:
-            given = fields.pop("eps", DEFAULT_RADIUS[cls.norms[0]])
+            unbounded = getattr(cls, "unbounded", False)
+            default = DEFAULT_RADIUS.get(str(fields.get("norm", cls.norms[0])), 0.0)
+            given = fields.pop("eps", ANY_IMAGE if unbounded else default)
             radii = given if isinstance(given, list) else [given]
             if not radii:
                 self.problems.append(
@@ -85,6 +87,7 @@ class MethodTables:
                 attempt(lambda value=value: _radius(value), self.problems, f"{self.where}: attack {name!r}")
                 for value in radii
             ]
+            found += [ANY_IMAGE] if unbounded else []
             score_at = tuple(sorted({radius for radius in found if radius is not None}))
         elif "norm" in fields and "eps" not in fields:
             # the field's own default is a radius of its default norm
@@ -92,7 +95,20 @@ class MethodTables:
         made = self.methods("attack", {"name": name, **fields}, i)
         for attack in made:
             attempt(lambda attack=attack: attack.threat, self.problems, f"{self.where}: attack {name!r}")
-        return [AttackPlan(attack, tuple(words), score_at) for attack in made]
+        return [AttackPlan(attack, words, score_at) for attack in made]
+
+    def _access(self, name: str, access: Any) -> tuple[Access, ...]:
+        """Return how an attack is aimed at defended models; ``none`` leaves them alone."""
+        words = access if isinstance(access, list) else [access]
+        if words == ["none"]:
+            return ()
+        if not words or any(word not in ("transfer", "adaptive") for word in words):
+            self.problems.append(
+                f"{self.where}: attack {name!r}: access: expected 'transfer' or 'adaptive' or both, or 'none' to leave "
+                f"defended models out, got {access!r}"
+            )
+            return ()
+        return tuple(words)
 
     def recipe(
         self, defaults: Table, table: Table, i: int, source: Source | None
@@ -144,6 +160,18 @@ def _named(table: str | Mapping[str, Any]) -> tuple[Any, Table]:
         return table, {}
     fields = dict(table)
     return fields.pop("name", None), fields
+
+
+def located(fields: Mapping[str, Any], folder: Path) -> Table:
+    """Return the fields that are paths, from anywhere: the weights of a surrogate, and the file of its factory."""
+    paths: Table = {}
+    if isinstance(surrogate := fields.get("surrogate"), str):
+        paths["surrogate"] = str((folder / Path(surrogate).expanduser()).absolute())
+    if "surrogate" in fields or "architecture" in fields:
+        architecture = fields.get("architecture")
+        if is_factory(architecture):
+            paths["architecture"] = str((folder / Path(str(architecture)).expanduser()).absolute())
+    return paths
 
 
 def _no_name(name: object) -> str:

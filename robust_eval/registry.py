@@ -32,6 +32,8 @@ __all__ = [
     "find",
     "names",
     "register",
+    "resolver",
+    "version",
 ]
 
 Kind = Literal["attack", "corruption", "defense", "regularizer", "architecture", "data"]
@@ -58,6 +60,15 @@ _WORDS = {
 }
 _METHODS: dict[tuple[str, str], type[Any]] = {}
 _ENTRIES: dict[type[Any], tuple[Kind, str, int]] = {}
+_RESOLVERS: dict[tuple[Kind, str], Callable[[str], Resolved]] = {}
+
+
+class Resolved(NamedTuple):
+    """A method made on demand: its own name behind the prefix, however it was asked for, and its dataclass."""
+
+    name: str
+    cls: type[Any]
+    version: int = 1
 
 
 class Description(NamedTuple):
@@ -92,6 +103,19 @@ def register(kind: Kind, name: str, *, version: int = 1) -> Callable[[type[T]], 
     return decorate
 
 
+def resolver(kind: Kind, prefix: str) -> Callable[[Callable[[str], Resolved]], Callable[[str], Resolved]]:
+    """Return a decorator for a function that makes the method ``prefix:NAME`` when it is first asked for.
+
+    Such methods are found, built and described like any other, and are no part of :func:`names`.
+    """
+
+    def decorate(make: Callable[[str], Resolved]) -> Callable[[str], Resolved]:
+        _RESOLVERS[kind, prefix] = make
+        return make
+
+    return decorate
+
+
 def checked(cls: type[T]) -> type[T]:
     """Return the frozen dataclass with every field checked on construction and unknown fields refused."""
     config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
@@ -108,16 +132,23 @@ def discover(package: ModuleType) -> None:
 
 
 def names(kind: Kind) -> list[str]:
-    """Return the registered names of a kind, sorted."""
+    """Return the registered names of a kind, sorted; without those behind a prefix, made on demand."""
     _load(kind)
-    return sorted(name for other, name in _METHODS if other == kind)
+    return sorted(name for other, name in _METHODS if other == kind and ":" not in name)
 
 
 def find(kind: Kind, name: str) -> type[Any]:
     """Return the class registered under a name; raises ``UnknownNameError`` with the nearest name."""
     _load(kind)
     if (kind, name) not in _METHODS:
-        raise UnknownNameError(kind, name, names(kind))
+        prefix, colon, rest = name.partition(":")
+        if not colon or (kind, prefix) not in _RESOLVERS:
+            behind = [f"{known}:NAME" for of, known in _RESOLVERS if of == kind] if colon else []
+            raise UnknownNameError(kind, name, [*names(kind), *behind])
+        own, cls, version = _RESOLVERS[kind, prefix](rest)
+        if (kind, f"{prefix}:{own}") not in _METHODS:
+            register(kind, f"{prefix}:{own}", version=version)(cls)
+        _METHODS[kind, name] = _METHODS[kind, f"{prefix}:{own}"]
     return _METHODS[kind, name]
 
 
@@ -131,9 +162,17 @@ def build(kind: Kind, name: str, params: Mapping[str, Any]) -> Any:
 
 
 def describe(method: object) -> Description:
-    """Return kind, name, parameters and version of a registered method: the inverse of ``build``."""
+    """Return kind, name, parameters and version of a registered method: the inverse of ``build``.
+
+    A field with ``metadata={"identity": False}``, such as a path whose content is known by its hash, is left out.
+    """
     kind, name, version = _ENTRIES[type(method)]
     return Description(kind, name, _plain(method), version)
+
+
+def version(method: type[Any]) -> int:
+    """Return the version of a registered class."""
+    return _ENTRIES[method][2]
 
 
 def card(kind: Kind, name: str) -> str:
@@ -207,8 +246,11 @@ def _load(kind: Kind) -> None:
 def _plain(value: Any) -> Any:
     """Reduce a field's value to what JSON holds, nested methods to their descriptions."""
     if type(value) in _ENTRIES:
-        fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return fields
+        return {
+            field.name: _plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if field.metadata.get("identity", True)
+        }
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value

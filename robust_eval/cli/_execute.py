@@ -7,14 +7,17 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from robust_eval.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from robust_eval.accelerate import Precision
+    from robust_eval.cell import Cell
     from robust_eval.config import Experiment
+    from robust_eval.cost import Estimate
     from robust_eval.record import Record
 
 __all__ = ["execute", "make_folder", "open_console", "run_folder"]
@@ -47,14 +50,31 @@ def make_folder(out: Path) -> None:
         raise ConfigError(f"--out {out}: cannot be made ({error.strerror}); give another folder") from None
 
 
+LONG = 30
+"""Seconds from which a run's cost is told before it starts."""
+
+
 def execute(
-    experiment: Experiment, out: Path, *, device: str, batch_size: int | None, dry_run: bool = False
+    experiment: Experiment,
+    out: Path,
+    *,
+    device: str,
+    batch_size: int | None,
+    precision: str = "auto",
+    compiled: bool = False,
+    dry_run: bool = False,
+    budget: str | None = None,
 ) -> int:
-    """Measure what has no record yet, write the report, print the table; return the exit code."""
+    """Measure what has no record yet, write the report, print the table; return the exit code.
+
+    The attacks of a ``budget`` are printed with their parameters first.
+    """
     import tomli_w
+    import torch
 
     import reports
     import trainers
+    from robust_eval.accelerate import pick_precision
     from robust_eval.cli._options import pick_device
     from robust_eval.cli._progress import Display
     from robust_eval.plan import plan
@@ -63,8 +83,15 @@ def execute(
 
     console = open_console()
     store = Store(run_folder(out))
-    device = pick_device(device)
+    device, wanted = pick_device(device), cast("Precision", precision)
+    pick_precision(wanted, torch.device(device))  # an unknown name is told before anything is measured
     cells = plan(experiment)
+    if budget is not None:
+        _say_budget(console, budget, experiment)
+    if (
+        expected := _cost([cell for cell in cells if not store.has(cell.key)], device, batch_size)
+    ) is not None:
+        _say_cost(console, expected)
     if dry_run:
         for cell in cells:
             state = "done" if store.has(cell.key) else "to do"
@@ -75,12 +102,21 @@ def execute(
     write_text(store.folder / "experiment.toml", tomli_w.dumps(experiment.tables()))
     with Display(console) as display:
         outcome = run(
-            cells, store, train=trainers.train, progress=display, device=device, batch_size=batch_size
+            cells,
+            store,
+            train=trainers.train,
+            progress=display,
+            device=device,
+            batch_size=batch_size,
+            precision=wanted,
+            compiled=compiled,
         )
     records = [store.read(cell.key) for cell in cells if store.has(cell.key)]
     if records:
         written = reports.write([store.folder], store.folder / "report")
         console.print(reports.terminal(written.results, width=console.width))
+        if (agreement := written.agreement()) is not None:
+            console.print(agreement)
         _warn(console, records)
         _say(console, f"report: {store.folder / 'report' / 'index.html'}")
     for error, count in Counter(failure.error for failure in outcome.failed).items():
@@ -88,6 +124,58 @@ def execute(
     if outcome.failed:
         _say(console, f"tracebacks: {store.folder / 'failed'}", style="red")
     return 1 if outcome.failed else 0
+
+
+def _say_budget(console: Console, budget: str, experiment: Experiment) -> None:
+    """Print each attack of the run with its radii and parameters."""
+    from robust_eval.budgets import settings
+
+    rows = settings(experiment.attacks)
+    names, threats = (max((len(row[i]) for row in rows), default=0) for i in (0, 1))
+    _say(console, f"attacks, by the budget {budget}:")
+    for row in rows:
+        _say(console, f"  {row.name:{names}}  {row.threat:{threats}}  {row.params}")
+
+
+def _cost(cells: list[Cell], device: str, batch_size: int | None) -> Estimate | None:
+    """Return what the cells cost; nothing where a model cannot be asked, which is told when it is measured."""
+    from robust_eval.cost import estimate, untrained
+    from robust_eval.workbench import Workbench
+
+    if not cells:
+        return None
+    try:
+        return estimate(cells, Workbench(untrained, device=device, batch_size=batch_size))
+    except Exception:
+        return None
+
+
+def _say_cost(console: Console, expected: Estimate) -> None:
+    """Print what a long run costs at most, attack by attack."""
+    if expected.seconds < LONG:
+        return
+    _say(
+        console,
+        f"cost at most, if every image resists (measured in {expected.spent:.1f} s; without training):",
+    )
+    names = max(len(line.name) for line in expected.lines)
+    for line in expected.lines:
+        cells = "1 cell" if line.cells == 1 else f"{line.cells} cells"
+        if line.passes is None:
+            _say(console, f"  {line.name:{names}}  {cells:>9}  not known")
+            continue
+        gradients, forwards = f"{line.passes.backwards:,}", f"{line.passes.forwards:,}"
+        counts = f"{gradients:>15} gradients {forwards:>15} forward passes"
+        _say(console, f"  {line.name:{names}}  {cells:>9}  {counts}  about {_duration(line.seconds)}")
+    unknown = "" if all(line.passes is not None for line in expected.lines) else " and what is not known"
+    _say(console, f"  in all about {_duration(expected.seconds)}{unknown}")
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 1 else "1 s at most"
 
 
 def _warn(console: Console, records: Iterable[Record]) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from robust_eval.cli._options import BatchSize, Device, Settings
+from robust_eval.cli._options import BatchSize, Compiled, Device, Precision, Settings
 
 __all__ = ["evaluate"]
 
-SIX = "fgsm,bim,mim,pgd,cw,deepfool"
+Tables = list[dict[str, Any]]
 
 
 def evaluate(
@@ -30,7 +31,27 @@ def evaluate(
     ] = None,
     data: Annotated[str, typer.Option(help="A named set, a .npz file or an image folder.")] = "",
     n: Annotated[int | None, typer.Option(min=1, help="How many test images. Default: all.")] = None,
-    attacks: Annotated[str, typer.Option(help="Names, comma-separated; all or none.")] = SIX,
+    attacks: Annotated[
+        str | None,
+        typer.Option(
+            help="Names, comma-separated; all or none. foolbox:CLASS, torchattacks:CLASS or pyautoattack:PART is an "
+            "attack of that library, transfer:NAME one on a surrogate. Added to those of --budget, if both are given."
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="quick (a look), default, or strong (ends in AutoAttack); prints its attacks with their parameters. "
+            "Default: default, unless --attacks is given."
+        ),
+    ] = None,
+    cross_check: Annotated[
+        bool,
+        typer.Option(
+            "--cross-check",
+            help="Run the versions of Foolbox, torchattacks and pyautoattack beside ours, and report agreement.",
+        ),
+    ] = False,
     eps: Annotated[
         list[str] | None,
         typer.Option(
@@ -66,6 +87,8 @@ def evaluate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and their keys.")] = False,
     device: Device = "auto",
     batch_size: BatchSize = None,
+    precision: Precision = "auto",
+    compiled: Compiled = False,
 ) -> int:
     """Measure your own checkpoint: clean, attacked, corrupted, plain or behind defenses."""
     import defenses as _defenses  # noqa: F401 - registers the methods
@@ -81,8 +104,10 @@ def evaluate(
             "evaluate: expected a checkpoint, or --arch path/to/file.py:factory that returns a trained model; "
             "got neither"
         )
-    chosen = split_names("attack", attacks)
-    radii = _radii(eps, chosen)
+    if attacks is None and budget is None:
+        budget = "default"
+    chosen = _chosen(budget, split_names("attack", attacks or ""))
+    radii = _radii(eps, [table["name"] for table in chosen])
     model: dict[str, Any] = {
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "architecture": arch,
@@ -98,30 +123,56 @@ def evaluate(
         "seed": seed,
         "data": {"name": data, "n": n, "pool": pool, "size": size},
         "model": [model],
-        "attack": [table for attack in chosen for table in _attack_tables(attack, radii)],
+        "attack": [part for table in chosen for part in _attack_tables(table, radii)],
         "corruption": [
             {"name": item, "severity": severity or 3} for item in split_names("corruption", corruptions)
         ],
         "defense": [{"name": item} for item in split_names("defense", defenses)],
     }
     apply_settings([*tables["attack"], *tables["corruption"], *tables["defense"]], fields)
+    tables["attack"] = [_anywhere(table) for table in tables["attack"]]
+    if cross_check:
+        tables["attack"] += _peer_tables(tables["attack"])
     experiment = parse(tables, where="evaluate", folder=Path.cwd())
     return execute(
         experiment,
         out or Path("runs") / tables["name"],
         device=device,
         batch_size=batch_size,
+        precision=precision,
+        compiled=compiled,
         dry_run=dry_run,
+        budget=budget,
     )
+
+
+def _chosen(budget: str | None, names: list[str]) -> Tables:
+    """Return the tables of the budget, then those of the named attacks that are not in it."""
+    from robust_eval.budgets import budget as tables_of
+
+    tables = [] if budget is None else tables_of(budget)
+    known = {table["name"] for table in tables}
+    return [*tables, *({"name": name} for name in names if name not in known)]
+
+
+def _class(name: str) -> Any:
+    """Return an attack's class, ``None`` for a name that is told with all other problems."""
+    from robust_eval.errors import ConfigError
+    from robust_eval.registry import find
+
+    try:
+        return find("attack", name)
+    except ConfigError:
+        return None
 
 
 def _radii(eps: list[str] | None, attacks: list[str]) -> dict[str, list[str]]:
     """Return the radii of each norm; raises ``ConfigError`` for one that is no radius or that no attack takes."""
     from robust_eval.errors import ConfigError
-    from robust_eval.registry import find, names
     from robust_eval.types import parse_number
 
-    taken = {norm for name in attacks if name in names("attack") for norm in _norms(find("attack", name))}
+    classes = [cls for cls in map(_class, attacks) if cls is not None]
+    taken = {norm for cls in classes for norm in _norms(cls)}
     problems = []
     by_norm: dict[str, list[str]] = {}
     for item in eps or ():
@@ -146,23 +197,61 @@ def _radii(eps: list[str] | None, attacks: list[str]) -> dict[str, list[str]]:
     return by_norm
 
 
-def _attack_tables(name: str, radii: dict[str, list[str]]) -> list[dict[str, Any]]:
+def _attack_tables(table: dict[str, Any], radii: dict[str, list[str]]) -> Tables:
     """Return an attack's tables, one for each norm among the radii that it knows."""
-    from robust_eval.registry import find, names
-
-    if name not in names("attack"):
-        return [{"name": name}]  # told with all other problems
-    cls = find("attack", name)
+    cls = _class(table["name"])
+    if cls is None:
+        return [table]
     known = {norm: radii[norm] for norm in _norms(cls) if norm in radii}
-    if cls.minimal_norm:
-        return [{"name": name, "eps": values} for values in known.values()] or [{"name": name}]
-    return [{"name": name, "norm": norm, "eps": values} for norm, values in known.items()] or [{"name": name}]
+    several = {norm: {"norm": norm} if _has_norm(cls) else {} for norm in known}
+    return [{**table, **several[norm], "eps": values} for norm, values in known.items()] or [table]
 
 
 def _norms(cls: Any) -> tuple[str, ...]:
-    """The norms of an attack's radii: one for an attack that looks for the smallest perturbation."""
+    """The norms of an attack's radii: the first, unless it can be asked for others."""
     norms: tuple[str, ...] = cls.norms
-    return norms[:1] if cls.minimal_norm else norms
+    return norms if _has_norm(cls) else norms[:1]
+
+
+def _has_norm(cls: Any) -> bool:
+    return "norm" in {field.name for field in dataclasses.fields(cls)}
+
+
+def _anywhere(table: dict[str, Any]) -> dict[str, Any]:
+    """Return an attack's table with its paths from anywhere: the run folder keeps a copy of it."""
+    from robust_eval.method_tables import located
+
+    return {**table, **located(table, Path.cwd())}
+
+
+def _peer_tables(tables: Tables) -> Tables:
+    """Return tables of the other libraries' versions of these attacks, at the same parameters and radii."""
+    from robust_eval.attacks.peers import LIBRARIES, counterparts, installed
+    from robust_eval.errors import ConfigError
+    from robust_eval.method_tables import MethodTables
+    from robust_eval.registry import describe
+
+    if not (present := installed()):
+        raise ConfigError(
+            f"--cross-check: expected {', '.join(LIBRARIES)} or one of them to be installed, got none; "
+            "pip install 'robust-eval[peers]'"
+        )
+    problems: list[str] = []
+    parser = MethodTables("evaluate", problems)
+    found: Tables = []
+    for plan in [plan for table in tables for plan in parser.attacks(table, 0)]:
+        for name, params in counterparts(describe(plan.attack).name, describe(plan.attack).params):
+            radii = {"eps": list(plan.score_at)} if plan.attack.minimal_norm else {}
+            table = {"name": name, **params, **radii, "access": "none"}
+            if name.partition(":")[0] in present and table not in found:
+                found.append(table)
+    if not found and not problems:  # which parse() tells
+        names = ", ".join(dict.fromkeys(table["name"] for table in tables)) or "no attack"
+        raise ConfigError(
+            f"--cross-check: expected an attack with a counterpart in {', '.join(present)}, such as pgd or cw, "
+            f"got {names}"
+        )
+    return found
 
 
 def _short(stem: str) -> str:

@@ -43,7 +43,20 @@ def list_methods(
             print(f"  {name}({', '.join(fields)})")
             if long:
                 print("\n".join(f"      {line}".rstrip() for line in card(each, name).splitlines()) + "\n")
+        if each == "attack":
+            print("\n".join(f"  {line}" for line in _behind_prefixes()))
     return 0
+
+
+def _behind_prefixes() -> list[str]:
+    """What else there is, made on demand: the attacks of the libraries that are installed, and of a surrogate."""
+    from robust_eval.attacks.peers import installed
+
+    lines = ["transfer:NAME (the points of the attack NAME on a surrogate of yours)"]
+    return [
+        *lines,
+        *(f"{library}:NAME (any of {library} {version})" for library, version in installed().items()),
+    ]
 
 
 def _default(field: object) -> str:

@@ -24,5 +24,7 @@ def report(
     console = open_console()
     written = reports.write(runs, folder)
     console.print(reports.terminal(written.results, width=console.width))
+    if (agreement := written.agreement()) is not None:
+        console.print(agreement)
     console.print(f"report: {folder / 'index.html'}", highlight=False, markup=False, soft_wrap=True)
     return 0

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from robust_eval.cli._options import BatchSize, Device
+from robust_eval.cli._options import BatchSize, Compiled, Device, Precision
 
 __all__ = ["run"]
 
@@ -28,6 +28,8 @@ def run(
     ] = False,
     device: Device = "auto",
     batch_size: BatchSize = None,
+    precision: Precision = "auto",
+    compiled: Compiled = False,
 ) -> int:
     """Train, attack, corrupt and report what an experiment says; what has a record already is not repeated."""
     import defenses  # noqa: F401 - registers the methods an experiment may name
@@ -42,4 +44,13 @@ def run(
         experiment = str(out / "experiment.toml")
     parsed = read(experiment or "quickstart")
     folder = out or Path("runs") / parsed.frame.name
-    return execute(parsed, folder, device=device, batch_size=batch_size, dry_run=dry_run)
+    return execute(
+        parsed,
+        folder,
+        device=device,
+        batch_size=batch_size,
+        precision=precision,
+        compiled=compiled,
+        dry_run=dry_run,
+        budget=parsed.frame.budget,
+    )

@@ -76,7 +76,7 @@ def one(lines):
         ([*EVALUATE, "--eps", "abc"], ["--eps", "8/255", "'abc'"]),
         ([*EVALUATE, "--attacks", "pgd", "--eps", "8"], ["linf radius in [0, 1]", "did you mean '8/255'?"]),
         ([*EVALUATE, "--eps", "l3:1"], ["--eps", "'l3:1'"]),
-        ([*EVALUATE, "--eps", "l1:1"], ["no attack of this run takes a radius in l1"]),
+        ([*EVALUATE, "--attacks", "pgd", "--eps", "l1:1"], ["no attack of this run takes a radius in l1"]),
         ([*EVALUATE, "--attacks", "cw", "--eps", "8/255"], ["no attack", "linf", "cw takes l2"]),
         ([*EVALUATE, "--attacks", "none", "--eps", "1"], ["no attack"]),
         ([*EVALUATE, "--mean", "0.5"], ["mean and std together", "no std"]),

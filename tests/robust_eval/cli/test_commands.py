@@ -82,7 +82,7 @@ def test_all_six_attacks_and_the_clean_cell_are_the_default(done):
     assert set(bounded["norm"]) == {"linf"} and float(bounded["eps"].iloc[0]) == pytest.approx(8 / 255)
     cw = found[found["perturbation"] == "cw"]
     assert set(cw["metric"]) == {"accuracy", "median_distance"} and "0.5" in set(cw["eps"].astype(str))
-    assert "7 cells" in out and "report: out/report/index.html" in out
+    assert "8 cells" in out and "report: out/report/index.html" in out
     assert Path("out/report/index.html").exists() and Path("out/report/table.md").exists()
 
 

@@ -1,0 +1,218 @@
+"""Attack another model and carry the points over: ``transfer:pgd`` is PGD on a surrogate of yours.
+
+A baseline: who may use the gradients of the model itself must do better than who may not, or the gradients are masked
+(Athalye, Carlini and Wagner 2018, arXiv 1802.00420, section 3.1: black-box attacks are better than white-box ones).
+
+Fields are ``surrogate``, the file of the other model's weights, ``architecture``, ``mean`` and ``std`` as for a model
+that is evaluated (none is needed where a card of ``robust-eval train`` lies beside it), and those of the attack behind
+the colon, which must stay within a radius: the nearest point that fools the surrogate says nothing about another model.
+The weights' sha256 is in a record's key, their path is not.
+
+The surrogate is climbed to the last step, whether or not it is fooled on the way, on every image that the attacked
+model gets right; the passes through it are counted as the attack's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from typing import Any, ClassVar, NamedTuple, get_type_hints
+
+from torch import nn
+
+from robust_eval.attacks._aim import Aim
+from robust_eval.classifier import Classifier
+from robust_eval.errors import CheckpointError, ConfigError, DataError
+from robust_eval.methods import Attack
+from robust_eval.models.checkpoint import (
+    channels_of,
+    classes_of,
+    file_sha256,
+    load_into,
+    read_card,
+    read_state,
+    state_sha256,
+)
+from robust_eval.models.factory import load_factory
+from robust_eval.normalized import Normalized
+from robust_eval.registry import Resolved, build, describe, find, resolver, version
+from robust_eval.rng import Rng
+from robust_eval.types import AttackResult, Images, Labels, Threat
+
+__all__ = ["Transfer"]
+
+
+class Transfer(Attack):
+    """What an attack on a surrogate does; :func:`_resolve` gives it the fields of the attack behind the colon."""
+
+    baseline: ClassVar[bool] = True
+    behind: ClassVar[str]
+    """The name of the attack on the surrogate."""
+
+    def __post_init__(self) -> None:
+        inner, given = self._inner, getattr(self, "identity", None)
+        identity = self._surrogate.identity
+        if given is not None and given != identity:
+            raise CheckpointError(
+                f"surrogate {getattr(self, 'surrogate', None)}: expected the model that was used then, got another "
+                "file, architecture or normalisation"
+            )
+        object.__setattr__(self, "identity", identity)
+        # what the attack made of its fields
+        for field in dataclasses.fields(inner):  # type: ignore[arg-type]
+            object.__setattr__(self, field.name, getattr(inner, field.name))
+
+    @property
+    def _inner(self) -> Attack:
+        names = (field.name for field in dataclasses.fields(find("attack", self.behind)))
+        made: Attack = build("attack", self.behind, {name: getattr(self, name) for name in names})
+        return made
+
+    @property
+    def _surrogate(self) -> _Surrogate:
+        names = ("surrogate", "architecture", "mean", "std")
+        path, architecture, mean, std = (getattr(self, name) for name in names)
+        if path is None and not _is_factory(architecture):
+            raise ConfigError(
+                f"attack 'transfer:{self.behind}': expected surrogate, the file of another model's weights "
+                f"(--set transfer:{self.behind}.surrogate=other.safetensors), got none"
+            )
+        sha256 = None if path is None else file_sha256(path)
+        return _loaded(path, sha256, json.dumps(architecture), mean, std)
+
+    @property
+    def threat(self) -> Threat:
+        """The ball of the attack on the surrogate."""
+        return self._inner.threat
+
+    def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
+        """Attack the surrogate on a batch [n,c,h,w] in [0, 1] that the model classifies correctly.
+
+        The step is 0 where the point also fools the model.
+        """
+        surrogate = Classifier(
+            self._surrogate.network.to(x.device),
+            batch_size=model.batch_size,
+            stop_when_fooled=False,
+            precision=model.precision,
+            accelerate=model.accelerate,
+        )
+        surrogate.ledger = model.ledger
+        with surrogate.frozen():
+            self._try_on(surrogate, x, y, rng.child("try"))
+            found = self._inner.run(surrogate, x, y, rng=rng.child("surrogate"))
+        reached = Aim(y, found.target).holds(model, found.x_adv, rng=rng.child("success"))
+        return AttackResult(found.x_adv, reached.long() - 1, found.target)
+
+    def _try_on(self, surrogate: Classifier, x: Images, y: Labels, rng: Rng) -> None:
+        if not len(x):
+            return
+        where, shape = f"transfer:{self.behind}: the surrogate", "x".join(map(str, x.shape[1:]))
+        try:
+            classes = surrogate.logits(x[:1], rng=rng.select(slice(1))).shape[1]
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CheckpointError(f"{where} cannot take images of {shape} ({reason})") from None
+        if int(y.max()) >= classes:
+            raise DataError(f"{where} has {classes} classes, and there is a label {int(y.max())}")
+
+
+class _Surrogate(NamedTuple):
+    """A network, and what decides its weights."""
+
+    network: nn.Module
+    identity: dict[str, Any]
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(
+    path: str | None,
+    sha256: str | None,
+    architecture_json: str,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+) -> _Surrogate:
+    """Load a surrogate once for its attack at several radii; the hash says whether the file is still the same."""
+    architecture = json.loads(architecture_json)
+    card = (read_card(path) if path is not None else None) or {}
+    recipe = card.get("recipe") if isinstance(card.get("recipe"), dict) else None
+    if recipe is not None and "architecture" in recipe:
+        if architecture is None:
+            architecture = {"name": recipe["architecture"]["name"], **recipe["architecture"]["params"]}
+        if mean is None and std is None:
+            mean, std = recipe.get("mean"), recipe.get("std")
+    if architecture is None:
+        raise ConfigError(
+            f"surrogate {path}: expected an architecture (a registered name or file.py:factory), got none; only "
+            "weights with a card beside them can do without"
+        )
+    described: dict[str, Any]
+    if _is_factory(architecture):
+        network = load_factory(architecture)
+        file, _, function = architecture.rpartition(":")
+        described = {"factory": file_sha256(file), "function": function}
+        if path is not None:
+            load_into(network, read_state(path), source=path)
+    else:
+        assert path is not None
+        fields = {"name": architecture} if isinstance(architecture, str) else dict(architecture)
+        method = build("architecture", fields.pop("name", ""), fields)
+        described = describe(method)._asdict()
+        state = read_state(path)
+        network = method.build(channels=channels_of(state) or 3, classes=classes_of(state, method) or 10)
+        load_into(network, state, source=path)
+    if (mean is None) != (std is None):
+        raise ConfigError(f"surrogate {path}: expected mean and std together, got mean={mean} and std={std}")
+    if mean is not None and std is not None:
+        network = Normalized(network, mean, std)
+    identity = {
+        "weights": sha256 or state_sha256(network),
+        "architecture": described,
+        "mean": None if mean is None else [float(value) for value in mean],
+        "std": None if std is None else [float(value) for value in std],
+    }
+    return _Surrogate(network.eval(), identity)
+
+
+def _is_factory(architecture: object) -> bool:
+    return isinstance(architecture, str) and ":" in architecture
+
+
+@resolver("attack", "transfer")
+@functools.cache
+def _resolve(name: str) -> Resolved:
+    """Return the dataclass of an attack on a surrogate: its own fields and the surrogate's."""
+    inner = find("attack", name)
+    if inner.minimal_norm or issubclass(inner, Transfer):
+        raise ConfigError(
+            f"attack 'transfer:{name}': expected an attack that stays within a radius, such as transfer:pgd, got "
+            f"{name}: the nearest point that fools a surrogate says nothing about another model"
+        )
+    hints = get_type_hints(inner, include_extras=True)
+    here = {"identity": False}
+    made = dataclasses.make_dataclass(
+        f"Transfer_{name.replace(':', '_').replace('-', '_')}",
+        [
+            ("surrogate", str | None, dataclasses.field(default=None, metadata=here)),
+            ("architecture", str | dict[str, Any] | None, dataclasses.field(default=None, metadata=here)),
+            ("mean", tuple[float, ...] | None, dataclasses.field(default=None, metadata=here)),
+            ("std", tuple[float, ...] | None, dataclasses.field(default=None, metadata=here)),
+            *(
+                (field.name, hints[field.name], dataclasses.field(default=field.default))
+                for field in dataclasses.fields(inner)
+            ),
+            ("identity", dict[str, Any] | None, dataclasses.field(default=None)),
+        ],
+        bases=(Transfer,),
+        namespace={
+            "behind": name,
+            "norms": inner.norms,
+            "gradients": inner.gradients,
+            "__doc__": f"``{name}`` on a surrogate, its points measured on the model that is evaluated.",
+        },
+        frozen=True,
+        kw_only=True,
+    )
+    made.__module__ = f"transfer:{name}"  # its card is its own docstring
+    return Resolved(name, made, version(inner))

@@ -1,0 +1,221 @@
+"""``evaluate --budget``, what a run costs, and attacks behind a prefix, from the command line to the report."""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from safetensors.torch import save_file
+
+import reports  # noqa: F401 - its modules are looked up by name
+from robust_eval.budgets import BUDGETS
+from robust_eval.registry import build
+from robust_eval.store import Store
+
+OWN = ("evaluate", "--arch", "net.py:make", "--data", "data.npz", "--out", "out")
+
+
+@pytest.fixture
+def done(cli, monkeypatch):
+    """Run a command that must succeed; return what it printed. Nothing is drawn, which takes most of the time."""
+    monkeypatch.setattr(sys.modules["reports.write"], "figures", lambda _: {})
+
+    def run(*arguments):
+        outcome = cli(*arguments)
+        assert outcome.code == 0, outcome
+        return outcome.out
+
+    return run
+
+
+@pytest.fixture
+def refused(cli):
+    """Run a command that must be refused with one line; return it."""
+
+    def run(*arguments):
+        outcome = cli(*arguments)
+        assert outcome.code == 2 and not outcome.out and not Path("out").exists(), outcome
+        (line,) = outcome.err.splitlines()
+        return line.removeprefix("error: ")
+
+    return run
+
+
+def attacks(folder="out"):
+    return [r.labels for r in Store(Path(folder)).records() if r.labels["family"] == "attack"]
+
+
+def listed(out):
+    """The perturbations of a dry run."""
+    return [line.rpartition("· ")[2].split(" ")[0] for line in out.splitlines() if "to do" in line]
+
+
+def test_a_budget_runs_its_attacks_and_prints_their_parameters_first(done):
+    out = done(*OWN, "--budget", "quick", "--eps", "linf:4/255", "--eps", "l2:1")
+    assert {labels["perturbation"] for labels in attacks()} == {table["name"] for table in BUDGETS["quick"]}
+    assert {labels["params"]["steps"] for labels in attacks() if labels["perturbation"] == "pgd"} == {10}
+    before = out[: out.index("[1/")].splitlines()
+    assert before[0] == "attacks, by the budget quick:"
+    said = [[part.strip() for part in line.split("  ") if part] for line in before[1:6]]
+    assert [line[:2] for line in said] == [
+        ["fgsm", "linf 4/255"],
+        ["fgsm", "l2 1"],
+        ["pgd", "linf 4/255"],
+        ["pgd", "l2 1"],
+        ["deepfool", "smallest l2, at 1"],
+    ]
+    assert said[2][2].startswith("steps=10, relative_step_size=0.25, restarts=1")
+
+
+def test_a_field_of_a_budget_can_be_set(done):
+    out = done(*OWN, "--budget", "quick", "--set", "pgd.restarts=3", "--set", "pgd.steps=4", "--dry-run")
+    assert "steps=4, relative_step_size=0.625, restarts=3" in out
+
+
+def test_named_attacks_are_added_to_a_budget_and_stand_alone_without(done):
+    both = done(*OWN, "--budget", "quick", "--attacks", "bim,pgd", "--dry-run")
+    assert listed(both) == ["clean", "fgsm", "pgd", "deepfool", "bim"]
+    assert "steps=10, relative_step_size=0.25" in both  # the budget's own
+    alone = done(*OWN, "--attacks", "bim", "--dry-run")
+    assert listed(alone) == ["clean", "bim"] and "budget" not in alone
+    assert listed(done(*OWN, "--budget", "quick", "--attacks", "none", "--dry-run")) == [
+        "clean", "fgsm", "pgd", "deepfool",
+    ]  # fmt: skip
+
+
+def test_without_either_the_budget_is_the_default(done):
+    out = done(*OWN, "--dry-run")
+    assert "attacks, by the budget default:" in out
+    assert listed(out) == ["clean", *(table["name"] for table in BUDGETS["default"])]
+    assert not Path("out").exists()
+
+
+def test_strong_gives_every_norm_to_the_attacks_that_know_it(done):
+    out = done(*OWN, "--budget", "strong", "--eps", "8/255", "--eps", "l1:3", "--dry-run").partition("cost")[
+        0
+    ]
+    by_name = {}
+    for line in out.splitlines():
+        if line.startswith("  "):
+            name, threat = [part.strip() for part in line.split("  ") if part][:2]
+            by_name.setdefault(name, []).append(threat)
+    assert by_name["noise"] == by_name["auto_attack"] == ["linf 8/255", "l1 3"]
+    assert by_name["fmn"] == ["smallest linf, at 8/255", "smallest l1, at 3"]
+    assert by_name["cw"] == ["smallest l2, at 0.5"]
+
+
+def test_an_unknown_budget_is_one_line(refused):
+    assert refused(*OWN, "--budget", "qick") == (
+        "unknown budget 'qick' (did you mean 'quick'?); known: default, quick, strong"
+    )
+
+
+# What it costs
+
+
+def test_a_long_run_says_what_it_costs_at_most_before_it_starts(done, monkeypatch):
+    assert "cost at most" not in done(*OWN, "--budget", "quick", "--dry-run")
+    monkeypatch.setattr("robust_eval.cli._execute.LONG", 0)
+    out = done(*OWN, "--budget", "quick", "--dry-run")
+    said = out[out.index("cost at most") : out.index("to do")].splitlines()
+    assert [line.split()[0] for line in said[1:-1]] == ["fgsm", "pgd", "deepfool", "scoring", "in"]
+    assert said[2].split()[1:5] == ["1", "cell", "120", "gradients"]  # 12 images, 10 steps
+    assert "about" in said[-2]
+    real = done(*OWN, "--budget", "quick")
+    assert real.index("cost at most") < real.index("[1/4]")
+    spent = sum(
+        json.loads(p.read_text())["provenance"]["backwards"] for p in Path("out/records").rglob("*.json")
+    )
+    assert 0 < spent <= 12 + 120 + 12 * 10 * 2
+    assert "cost at most" not in done(*OWN, "--budget", "quick", "--dry-run")  # every cell has its record
+
+
+def test_a_model_that_cannot_be_asked_fails_in_its_cells_and_not_before(cli):
+    outcome = cli(
+        "evaluate", "--arch", "net.py:Small", "--data", "data.npz", "--attacks", "fgsm", "--out", "out"
+    )
+    assert outcome.code == 1 and "failed: 2 cells: RuntimeError: too many images" in outcome.out
+
+
+# Attacks of other libraries, and of a surrogate
+
+
+def test_an_attack_of_a_library_is_a_cell_like_any_other(done):
+    pytest.importorskip("foolbox")
+    pytest.importorskip("torchattacks")
+    flags = (
+        "--attacks",
+        "foolbox:LinfPGD,torchattacks:Pixle,foolbox:DDNAttack",
+        "--eps",
+        "4/255",
+        "--eps",
+        "l2:1",
+    )
+    fields = ("--set", "foolbox:LinfPGD.steps=3", "--set", "torchattacks:Pixle.restarts=2")
+    done(*OWN, *flags, *fields)
+    found = {labels["perturbation"]: labels for labels in attacks()}
+    assert set(found) == {"foolbox:PGD", "torchattacks:Pixle", "foolbox:DDNAttack"}
+    assert found["foolbox:PGD"]["params"]["steps"] == 3 and found["foolbox:PGD"]["eps"] == 4 / 255
+    assert found["torchattacks:Pixle"]["params"]["library"].startswith("torchattacks ")
+    table = pd.read_csv("out/report/results.csv")
+    pixle = table[(table["perturbation"] == "torchattacks:Pixle") & (table["metric"] == "accuracy")]
+    assert sorted(pixle["eps"]) == [pytest.approx(4 / 255), 1.0]  # at the radius asked for, and at any
+    assert "foolbox:PGD" in Path("out/report/table.md").read_text()
+    assert "4 cells, 4 have a record" in done("run", "out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--attacks", "foolbox:LinfPDG"), ["did you mean 'LinfPGD'?"]),
+        (("--attacks", "fulbox:PGD"), ["unknown attack 'fulbox:PGD'", "foolbox:NAME"]),
+        (("--attacks", "foolbox:GenAttack"), ["cannot be used here"]),
+        (("--attacks", "foolbox:LinfPGD", "--set", "foolbox:LinfPGD.stesp=1"), ["did you mean 'steps'?"]),
+        (("--attacks", "foolbox:LinfPGD", "--eps", "l2:1"), ["no attack of this run takes a radius in l2"]),
+        (("--attacks", "foolbox:LinfPGD", "--eps", "8"), ["did you mean '8/255'?"]),
+        (("--attacks", "transfer:pgd"), ["expected surrogate"]),
+        (("--attacks", "transfer:pgd", "--set", "transfer:pgd.surrogate=gone.pt"), ["gone.pt: no such file"]),
+        (("--attacks", "transfer:cw"), ["stays within a radius"]),
+    ],
+)
+def test_a_mistake_behind_a_prefix_is_one_line(refused, arguments, words):
+    pytest.importorskip("foolbox")
+    line = refused(*OWN, *arguments)
+    assert not [word for word in words if word not in line], line
+
+
+def test_a_library_that_is_not_there_is_one_line(refused, monkeypatch):
+    from robust_eval.attacks import peers
+
+    monkeypatch.setattr(peers, "installed", dict)
+    peers._resolve.cache_clear()
+    line = refused(*OWN, "--attacks", "torchattacks:CW2")
+    assert "torchattacks is not installed; pip install 'robust-eval[peers]'" in line
+
+
+def test_a_surrogates_points_have_one_key_from_any_folder(done, work, monkeypatch):
+    network = build("architecture", "small_cnn", {"width": 2}).build(channels=1, classes=3)
+    save_file(network.state_dict(), "surrogate.safetensors")
+    flags = (
+        "--attacks",
+        "fgsm,transfer:fgsm",
+        "--set",
+        "transfer:fgsm.architecture={name='small_cnn', width=2}",
+    )
+    done(*OWN, *flags, "--set", "transfer:fgsm.surrogate=surrogate.safetensors", "--eps", "0.1")
+    (record,) = [r for r in Store(Path("out")).records() if r.labels["perturbation"] == "transfer:fgsm"]
+    assert record.spec["perturbation"]["params"]["identity"]["weights"] and record.labels["eps"] == 0.1
+    Path("below").mkdir()
+    monkeypatch.chdir(work / "below")
+    there = ("evaluate", "--arch", "../net.py:make", "--data", "../data.npz", "--out", "../out", *flags)
+    out = done(*there, "--set", "transfer:fgsm.surrogate=../surrogate.safetensors", "--eps", "0.1")
+    assert "3 cells, 3 have a record" in out
+    assert "3 cells, 3 have a record" in done("run", "../out")
+
+
+def test_the_list_names_what_is_behind_prefixes(done):
+    out = done("list", "attack")
+    assert "  transfer:NAME (" in out
+    pytest.importorskip("foolbox")
+    assert "  foolbox:NAME (any of foolbox " in out
