@@ -1,0 +1,124 @@
+"""DDN and FMN against Foolbox at equal steps, on two small networks trained for a few seconds on real digits.
+
+Both are measured alike: what an attack hands back is classified again, and its distance is that to the image.
+"""
+
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from robust_eval import Classifier, Rng, attack
+from robust_eval.classifier import frozen
+from robust_eval.data.digits import Digits
+
+N = 96
+STEPS = 100
+GRACE = 1.005
+"""What a median of 96 distances may exceed theirs by: half of the distance between neighbours in its middle."""
+P = {"linf": float("inf"), "l2": 2, "l1": 1}
+
+
+@pytest.fixture(scope="module", params=["plain", "adversarial"])
+def case(request):
+    """A network with test images it gets right and their labels, trained on clean images or on FGSM points."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(32 * 16, 10),
+    )
+    examples = Digits().train()
+    x, y = examples.pixels(), examples.labels
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    for _ in range(8):
+        for batch in torch.randperm(len(x)).split(64):
+            points = x[batch]
+            if request.param == "adversarial":
+                start = (points + 0.15 * (2 * torch.rand_like(points) - 1)).requires_grad_()
+                functional.cross_entropy(net(start), y[batch]).backward()
+                points = (start + 0.15 * start.grad.sign()).detach()
+                points = torch.minimum(torch.maximum(points, x[batch] - 0.15), x[batch] + 0.15).clamp(0, 1)
+            optimizer.zero_grad()
+            functional.cross_entropy(net(points), y[batch]).backward()
+            optimizer.step()
+    examples = Digits().test(None)
+    x, y = examples.pixels(), examples.labels
+    right = Classifier(net.eval())(x).argmax(1) == y
+    assert right.double().mean() > 0.9
+    return net, x[right][:N], y[right][:N]
+
+
+def distances(case, x_adv, norm):
+    """Distance of each example to its adversarial point, infinite where there is none."""
+    network, x, y = case
+    fooled = Classifier(network)(x_adv).argmax(1) != y
+    return (x_adv - x).flatten(1).norm(p=P[norm], dim=1).where(fooled, torch.inf)
+
+
+@cache
+def ours(case, name, made_small, **params):
+    network, x, y = case
+    result = attack(name, **params).run(Classifier(network), x, y, rng=Rng(0).for_batch(N))
+    return distances(case, result.x_adv, made_small)
+
+
+@cache
+def theirs(case, kind, norm):
+    foolbox = pytest.importorskip("foolbox")
+    network, x, y = case
+    torch.manual_seed(0)
+    with frozen(network):
+        model = foolbox.PyTorchModel(network, bounds=(0, 1))
+        method = getattr(foolbox.attacks, kind)(steps=STEPS)
+        return distances(case, method(model, x, y, epsilons=None)[1].detach(), norm)
+
+
+def test_ddn_finds_perturbations_no_larger_than_foolboxs(case):
+    our, their = ours(case, "ddn", "l2", steps=STEPS), theirs(case, "DDNAttack", "l2")
+    assert our.isfinite().sum() >= their.isfinite().sum()
+    assert our.median() <= GRACE * their.median()
+    assert our.mean() <= their.mean()
+
+
+def test_ddn_with_the_papers_loss_walks_as_foolboxs(case):
+    their = theirs(case, "DDNAttack", "l2")
+    our = ours(case, "ddn", "l2", steps=STEPS, loss="ce", line_search=0)
+    # the same walk but for the rounding of a gradient; a step that ends elsewhere by 1e-7 may decide otherwise
+    assert (our / their - 1).abs().median() < 0.002
+    assert torch.quantile(our / their, torch.tensor([0.05, 0.95])).tolist() == pytest.approx([1, 1], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind"), [("linf", "LInfFMNAttack"), ("l2", "L2FMNAttack"), ("l1", "L1FMNAttack")]
+)
+def test_fmn_finds_perturbations_no_larger_than_foolboxs(case, norm, kind):
+    our, their = ours(case, "fmn", norm, norm=norm, steps=STEPS), theirs(case, kind, norm)
+    assert our.isfinite().all()
+    assert our.median() <= GRACE * their.median()
+    found = their.isfinite()
+    assert our[found].mean() <= their[found].mean()
+
+
+def test_fmn_in_l2_finds_perturbations_about_as_large_as_ddn(case):
+    # Foolbox's L2 walk is never projected: DDN is the better reference
+    fmn, ddn = (
+        ours(case, name, "l2", steps=STEPS, **params)
+        for name, params in (("fmn", {"norm": "l2"}), ("ddn", {}))
+    )
+    assert (fmn.mean() / ddn.mean()).item() == pytest.approx(1, abs=0.02)
+    assert fmn.median() <= 1.01 * theirs(case, "DDNAttack", "l2").median()
+
+
+def test_fmn_with_the_papers_loss_is_as_strong_as_foolboxs_in_linf(case):
+    # the walk differs where a step meets the box, of which only the entries that can move count here
+    our = ours(case, "fmn", "linf", steps=STEPS, loss="margin", line_search=0)
+    their = theirs(case, "LInfFMNAttack", "linf")
+    assert our.median() <= GRACE * their.median()
+    assert ((our / their - 1).abs() < 0.01).double().mean() > 0.8
