@@ -23,8 +23,12 @@ def fields(name):
     return {field.name for field in dataclasses.fields(find("attack", name))}
 
 
+SHORT = {"auto_attack": {"steps": 20, "targets": 2, "queries": 100}}
+"""An ensemble is as strong as its strongest attack, which has its full length where it is tested alone."""
+
+
 def make(name, norm, eps=EPS, **params):
-    own = {"eps": eps, "norm": norm, **params}
+    own = {"eps": eps, "norm": norm, **SHORT.get(name, {}), **params}
     return attack(name, **{key: value for key, value in own.items() if key in fields(name)})
 
 
