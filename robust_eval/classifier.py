@@ -77,8 +77,8 @@ class Classifier:
     measured in pixels. ``batch_size`` bounds memory and changes results by rounding at most. A *stochastic*
     network draws anew at every call, from the ``rng`` given to that call.
 
-    Gradients come from a faster twin of the network (:mod:`.accelerate`) in ``precision``; ``accelerate=False`` asks the
-    network itself for everything, and ``compiled`` hands the twin to ``torch.compile``.
+    Gradients come from a faster twin of the network (:mod:`.accelerate`) in ``precision``; ``accelerate=False`` asks
+    the network itself for everything, and ``compiled`` hands the twin to ``torch.compile``.
 
     With ``stop_when_fooled=False`` an attack inside a ball takes every step and keeps its last point: what fools
     another model, by transfer, lies well beyond the first point that fools this one.

@@ -19,9 +19,9 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
+from robust_eval.budgets import budget
 from robust_eval.data import Source, open_source
 from robust_eval.errors import ConfigError, near
-from robust_eval.budgets import budget
 from robust_eval.method_tables import AttackPlan, MethodTables, Table, attempt, is_factory, located
 from robust_eval.methods import Corruption, Defense
 from robust_eval.recipe import Recipe

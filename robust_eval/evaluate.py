@@ -55,7 +55,9 @@ def evaluate(cell: Cell, bench: Workbench) -> Record:
         labels=cell.labels,
         summary=summarise(cell, rows),
         checks=tuple(verdicts),
-        provenance=_provenance(cell, bench, perturbed, rows, time.perf_counter() - started + perturbed.seconds_saved),
+        provenance=_provenance(
+            cell, bench, perturbed, rows, time.perf_counter() - started + perturbed.seconds_saved
+        ),
         rows=rows,
     )
 

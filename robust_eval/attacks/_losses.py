@@ -85,7 +85,11 @@ def targeted_dlr(logits: Logits, pairs: Pairs) -> Float[torch.Tensor, " n"]:
     return (target - label) / (scale + TINY)
 
 
-UNTARGETED: Mapping[LossName, Callable[..., torch.Tensor]] = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
+UNTARGETED: Mapping[LossName, Callable[..., torch.Tensor]] = {
+    "ce": cross_entropy,
+    "margin": margin,
+    "dlr": dlr,
+}
 TARGETED: Mapping[LossName, Callable[..., torch.Tensor]] = {
     "ce": targeted_cross_entropy,
     "margin": targeted_margin,

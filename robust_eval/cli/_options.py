@@ -41,7 +41,9 @@ Precision = Annotated[
 ]
 Compiled = Annotated[
     bool,
-    typer.Option("--compile", help="Hand networks to torch.compile before attacking them: long runs on a GPU."),
+    typer.Option(
+        "--compile", help="Hand networks to torch.compile before attacking them: long runs on a GPU."
+    ),
 ]
 Settings = Annotated[
     list[str] | None,

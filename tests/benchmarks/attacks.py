@@ -4,11 +4,11 @@ Run from the repository, with the ``peers`` extra installed and nothing else run
 
     python tests/benchmarks/attacks.py CHECKPOINT --arch resnet18 --data FILE.npz --robust ROBUST.safetensors
 
-CHECKPOINT is an undefended network, attacked at 2/255. ROBUST is a PreActResNet-18 of width 16, trained adversarially at
-8/255 with this project's own trainer; without ``--robust`` it is trained first, which takes about ten minutes, and
-kept beside the data's name in ``--cache``.
+CHECKPOINT is an undefended network, attacked at 2/255. ROBUST is a PreActResNet-18 of width 16, trained adversarially
+at 8/255 with this project's own trainer; without ``--robust`` it is trained first, which takes about ten minutes, and
+kept in ``--cache``.
 
-The libraries take turns, ``--rounds`` times; each figure is the median over the rounds. A row is one attack on one model.
+The libraries take turns, ``--rounds`` times; seconds are the median over the rounds. A row is one attack on a model.
 Robust accuracy is measured alike for all: the network's own fp32 prediction of what the attack hands back,
 clean-correct and survived, within the radius; minimal-norm attacks by their median distance. *Gradients* and *forwards*
 are images that went through the network. *Over bare* is our time over that of the gradients it spent, each taken as
@@ -18,6 +18,7 @@ one bare forward and backward pass of the whole batch in the same precision, wit
 from __future__ import annotations
 
 import argparse
+import contextlib
 import platform
 import statistics
 import subprocess
@@ -337,7 +338,7 @@ def _trained(arguments: argparse.Namespace) -> Path:
         command += ["--epochs", str(EPOCHS), "--out", str(folder)]
         for name, value in TRAINING.items():
             command += ["--set", f"{name}={value}"]
-        subprocess.run(command, check=True)  # noqa: S603 - our own program
+        subprocess.run(command, check=True)
     return next((folder / "checkpoints").glob("*.safetensors"))
 
 
@@ -351,10 +352,8 @@ def _memory(name: str) -> float | None:
 
 
 def _reset_peak() -> None:
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
 
 
 def _processor() -> str:
