@@ -1,6 +1,6 @@
 """Geometry of the L1 ball cut by the [0, 1] box: the nearest point inside, sparse directions, a random point.
 
-Paper: Croce and Hein 2021, arXiv 2103.01208, proposition 2.1: with ``u = x_adv − x`` and ``c`` the room each pixel has
+Paper: Croce and Hein 2021, arXiv 2103.01208, section 2: with ``u = x_adv − x`` and ``c`` the room each pixel has
 in the direction of ``u``, the nearest point is ``x + sign(u) clip(|u| − λ, 0, c)``, where ``λ ≥ 0`` is the least that
 brings the length down to ε. Clipping a point of the ball to the box instead leaves a part of ε unused.
 """

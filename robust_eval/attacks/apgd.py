@@ -6,19 +6,24 @@ and ``s`` the steepest direction. η starts at 2ε. At checkpoints it is halved,
 so far, where fewer than a share ρ of the steps since the last one raised the loss, or where neither the best loss nor
 η has moved since then. Checkpoints come after 22 % of the steps, then at distances that shrink by 3 % down to 6 %.
 
-For l1: Croce and Hein 2021, arXiv 2103.01208, algorithm 1: ``x_{k+1} = P(x_k + η s(∇f))`` with the exact projection
+For l1: Croce and Hein 2021, arXiv 2103.01208: ``x_{k+1} = P(x_k + η s(∇f))`` with the exact projection
 onto ball and box and ``s`` spread over the pixels with the largest slopes; how many follows, every 4 % of the steps,
 from how many the best point changes (a 1.5th of them). η starts at ε; it is divided by 1.5, down to ε/10, unless the
 best point has become sparser by 5 %, when η is ε again and the climb goes on from the best point. 30 % of the steps
-are taken in the ball of 3ε, 30 % in that of 2ε and the rest in that of ε (section 3.3).
+are taken in the ball of 3ε, 30 % in that of 2ε and the rest in that of ε.
 
-Defaults: 100 steps, 1 start, ρ = 0.75, 9 targets, as the authors' code (a392200). Deviations: an example leaves
-at the first point that fools the model, with the walks to its other targets; the likeliest target is walked to first
-and the others side by side, since few examples are left by then. A step before the first counts against the loss at
-the start (the code compares it with zero), the starts are those of PGD (uniform in the ball; the code's lie on its
-border), the loss of several draws is their mean (the code's is the last), and a point inside ε that is met in the wider
-l1 balls counts. An example that resists returns the point with the highest loss. Where the model does not stop early,
-that point of every start and target is judged by the probabilities averaged over 10 draws, and the best is kept.
+Defaults: 100 steps, 1 start, ρ = 0.75, 9 targets, as the authors' code (a392200). Deviations:
+
+- An example leaves at the first point that fools the model, with all its walks; the code takes every step. The
+  likeliest target is walked to first and the others side by side, since few examples are left by then.
+- The first step is compared with the loss at the start, as in the paper; the code compares it with zero, which matters
+  for DLR in the first window only. Starts are those of PGD, uniform in the ball; the code's lie on its border.
+- The loss of several draws is their mean; the code takes that of the last.
+- l1: a 1.5th is rounded down; rounded up, two pixels never become one. A point inside ε counts in the wider balls too.
+- An example that resists hands back the point with the highest loss; the code the clean image. Where the model does not
+  stop early (it is stochastic, or the points are meant for another) all walks are taken in full. Of each the point with
+  the largest margin is kept, since DLR may fall where the margin grows, and of these the one with the largest margin of
+  the probabilities averaged over 10 draws.
 
 On a linear model with two classes it flips exactly the examples whose margin in the dual norm is below ε (linf, to
 float32 rounding; l2 and l1 to 2 %).

@@ -1,6 +1,6 @@
 """Attack with an ensemble of parameter-free attacks, each on what the ones before it left (AutoAttack).
 
-Paper: Croce and Hein 2020, arXiv 2003.01690, section 6; for l1 Croce and Hein 2021, arXiv 2103.01208, section 5. An
+Paper: Croce and Hein 2020, arXiv 2003.01690; for l1 Croce and Hein 2021, arXiv 2103.01208. An
 example is robust if no attack of the ensemble fools the model.
 
 - ``standard``: :mod:`.apgd` on cross-entropy, then towards 9 targets, FAB towards 9 targets, Square with 5000 queries.

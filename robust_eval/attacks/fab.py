@@ -30,7 +30,7 @@ float32 rounding, 1e-6), and ``fab_minimal`` is within 1 % of the distance, as l
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, NamedTuple
 
@@ -56,8 +56,10 @@ Points = Float[Tensor, "n g d"]
 Chosen = Bool[Tensor, "n g"]
 Classes = Int[Tensor, "n g m"]
 """The classes whose planes each walk looks at."""
-MOST = 2**27
-"""Numbers in the gradients of all classes that are held at once."""
+ROUNDING = 8
+"""Units in the last place of the largest logit; a walk comes nearer to the boundary than that."""
+MOST = 2**25
+"""Pixels of all points, or of all gradients, that are worked on at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,7 @@ class _Boundary(Attack):
         # at full precision: the walk swings around the boundary, nearer to it than bf16 can tell
         logits = walks.ask(model.logits, walks.at, rng.child("moved"))
         walks.exact = logits.view(*walks.merit.shape, -1)
-        return misclassified(logits, walks.labels).view_as(walks.merit)
+        return _fooled(logits, walks.labels).view_as(walks.merit)
 
     def _pull_back(self, walks: _Walks, fooled: Chosen) -> None:
         back = walks.image + self.beta * (walks.at - walks.image)
@@ -121,10 +123,7 @@ class _InBall(_Boundary):
         for turn in range(self.restarts * len(waves)):
             restart, classes = turn // len(waves), waves[turn % len(waves)]
             left = (best.step < 0).nonzero()[:, 0] if model.stops_early else everyone
-            # where an example walks several ways at once, fewer examples fill a batch
-            size = max(1, max(model.batch_size, len(x)) // classes.shape[1])
-            for first in range(0, len(left), size):
-                part = left[first : first + size]
+            for part in _parts(left, model, x, walks=classes.shape[1]):
                 draws = rng.child("turn", turn).select(part)
                 walks = _Walks.begin(x[part], y[part], classes[part], logits[part])
                 if restart:
@@ -175,7 +174,7 @@ class _InBall(_Boundary):
         i, walk = (nearer & (away <= self.eta * self.eps)).nonzero(as_tuple=True)
         if len(i):
             points = self._within(walks.image[i, 0], walks.at[i, walk])
-            good = misclassified(model.logits(walks.images(points), rng=rng.select(i)), walks.y[i])
+            good = _fooled(model.logits(walks.images(points), rng=rng.select(i)), walks.y[i])
             i, walk = i[good], walk[good]
             walks.at[i, walk], inside[i, walk] = points[good], True
         return inside
@@ -250,6 +249,12 @@ class MinimalFAB(_Boundary):
 
     def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
         """Attack a batch [n,c,h,w] in [0, 1] that the model classifies correctly."""
+        x_adv, step = x.clone(), torch.full_like(y, -1)
+        for part in _parts(torch.arange(len(x), device=x.device), model, x, walks=1):
+            x_adv[part], step[part] = self._walk(model, x[part], y[part], rng.select(part))
+        return AttackResult(x_adv, step)
+
+    def _walk(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> tuple[Images, Int[Tensor, " n"]]:
         logits = model.logits(x, rng=rng.child("classes"))
         walks = _Walks.begin(x, y, _others(logits, y)[:, None], logits)
         step = torch.full_like(y, -1)
@@ -266,7 +271,7 @@ class MinimalFAB(_Boundary):
             walks.keep(nearer, -away, walks.at)
             step = torch.where(nearer[:, 0] & (step < 0), t, step)
             self._pull_back(walks, fooled)
-        return AttackResult(walks.images(walks.kept), step)
+        return walks.images(walks.kept), step
 
 
 @dataclass
@@ -365,6 +370,14 @@ class _Plane(NamedTuple):
     normal: Float[Tensor, "rows d"]
 
 
+def _parts(rows: Int[Tensor, " rows"], model: Classifier, x: Images, *, walks: int) -> Iterator[Tensor]:
+    """Yield the rows in parts: where each walks several ways at once, fewer of them fill a batch."""
+    together = max(model.batch_size, min(len(x), MOST // x.shape[1:].numel()))
+    size = max(1, together // walks)
+    for first in range(0, len(rows), size):
+        yield rows[first : first + size]
+
+
 def _nearest_plane(model: Classifier, walks: _Walks, norm: Norm, rng: Rng) -> _Plane:
     """Return the plane to which each walk has the shortest way."""
     x, y, classes, exact = (
@@ -406,6 +419,12 @@ def _nearest_of_all(
     nearest = ways.argmin(1)
     everyone = torch.arange(len(logits), device=logits.device)
     return _Plane(gaps[everyone, nearest], normals[everyone, nearest])
+
+
+def _fooled(logits: Logits, y: Labels) -> Mask:
+    """Return where the label is not predicted, by more than the rounding of another batch size could undo."""
+    rounding = ROUNDING * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
+    return misclassified(logits, y) & ~(margin(logits, y) < rounding)
 
 
 def _lead(logits: Logits, pairs: Int[Tensor, "n 2"]) -> Float[Tensor, " n"]:

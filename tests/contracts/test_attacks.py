@@ -23,8 +23,9 @@ def fields(name):
     return {field.name for field in dataclasses.fields(find("attack", name))}
 
 
-SHORT = {"auto_attack": {"steps": 20, "targets": 2, "queries": 100}}
-"""An ensemble is as strong as its strongest attack, which has its full length where it is tested alone."""
+SHORT = {"auto_attack": {"steps": 20, "targets": 2, "queries": 100}, "square": {"queries": 1500}}
+"""An ensemble is as strong as its strongest attack, which has its full length where it is tested alone; a random search
+needs no more on images this small."""
 
 
 def make(name, norm, eps=EPS, **params):
@@ -40,12 +41,25 @@ ALL = [(name, norm) for name in names("attack") for norm in find("attack", name)
 FIXED = [(name, norm) for name, norm in ALL if not find("attack", name).minimal_norm]
 MINIMAL = [(name, norm) for name, norm in ALL if find("attack", name).minimal_norm]
 
-STRONG = [(name, norm) for name, norm in FIXED if not find("attack", name).baseline]
+STRONG = [
+    (name, norm)
+    for name, norm in FIXED
+    # a random search finds the corner of a cube, but comes no nearer than that to one point of a sphere
+    if not find("attack", name).baseline and (find("attack", name).gradients or norm == "linf")
+]
 P = {"linf": float("inf"), "l2": 2, "l1": 1}
 DUAL = {float("inf"): 1, 2: 2, 1: float("inf")}
 
 every_attack = pytest.mark.parametrize(("name", "norm"), ALL)
 every_fixed_attack = pytest.mark.parametrize(("name", "norm"), FIXED)
+ONCE = [
+    (name, norm)
+    for i, (name, norms) in enumerate((n, find("attack", n).norms) for n in names("attack"))
+    for norm in norms[i % len(norms) :][:1]
+]
+"""Every attack in one of its norms, for laws of bookkeeping: those do not ask which ball it is."""
+
+each_attack_once = pytest.mark.parametrize(("name", "norm"), ONCE)
 every_strong_attack = pytest.mark.parametrize(("name", "norm"), STRONG)
 every_minimal_attack = pytest.mark.parametrize(("name", "norm"), MINIMAL)
 
@@ -162,7 +176,9 @@ def test_a_minimal_norm_is_within_5_percent_of_the_distance_to_the_nearest_hyper
     network, x = Linear(classes, (3, 4, 4), dtype), images(96, low=0.3, high=0.7, dtype=dtype)
     y = predicted(network, x)
     optimum = network.distances(x, y, P[norm])
-    typical = (optimum > 0.02) & (optimum < 0.3)  # within 0.3 no pixel has to leave the box
+    typical = (optimum > {"linf": 0.004, "l2": 0.02, "l1": 0.05}[norm]) & (
+        optimum < 0.3
+    )  # within 0.3 no pixel has to leave the box
     assert typical.sum() > 20
     x, y, optimum = x[typical], y[typical], optimum[typical]
     x_adv = make(name, norm)(Classifier(network), x, y, rng=Rng(0))
@@ -205,7 +221,8 @@ def test_a_success_seen_anywhere_on_the_path_is_kept(name, norm):
         x_adv = small(name, norm, steps=9, relative_step_size=0.3)(model, x, y, rng=Rng(0))
         saw, crossed = strip.crossed, crossed + strip.crossed
         assert (predicted(strip, x_adv) != y).item() == saw
-    assert crossed
+    # a first step of length 1 passes over every strip
+    assert crossed or find("attack", name).minimal_norm
 
 
 # Constraints
@@ -260,7 +277,7 @@ def test_a_model_that_cannot_be_fooled_is_never_said_to_be(name, norm):
         assert (classifier.ledger["zero_gradients"] > 0).all()
 
 
-@every_attack
+@each_attack_once
 def test_the_input_is_not_written(name, norm):
     x, network = images(16), Curved()
     y = predicted(network, x)
@@ -269,7 +286,7 @@ def test_the_input_is_not_written(name, norm):
     assert torch.equal(x, before[0]) and torch.equal(y, before[1])
 
 
-@every_attack
+@each_attack_once
 def test_the_result_shares_no_memory_with_the_input(name, norm):
     x = images(4)
     for y in (predicted(Curved(), x), predicted(Curved(), x) + 4):
@@ -277,7 +294,7 @@ def test_the_result_shares_no_memory_with_the_input(name, norm):
         assert result.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()
 
 
-@every_attack
+@each_attack_once
 def test_examples_already_misclassified_come_back_untouched(name, norm):
     x, network = images(24), Curved()
     right = predicted(network, x)
@@ -290,14 +307,14 @@ def test_examples_already_misclassified_come_back_untouched(name, norm):
     assert (classifier.ledger["backwards"][:24][wrong] == 0).all()
 
 
-@every_attack
+@each_attack_once
 def test_no_images_are_no_problem(name, norm):
     x = images(4)[:0]
     x_adv = small(name, norm)(Classifier(Curved()), x, torch.zeros(0, dtype=torch.int64), rng=Rng(0))
     assert x_adv.shape == x.shape
 
 
-@every_attack
+@each_attack_once
 @pytest.mark.parametrize("offset", [-0.5, 0.5, torch.nan])
 def test_pixels_outside_the_box_are_refused(name, norm, offset):
     x = images(4) + offset
@@ -305,20 +322,21 @@ def test_pixels_outside_the_box_are_refused(name, norm, offset):
         small(name, norm)(Classifier(Curved()), x, torch.zeros(4, dtype=torch.int64), rng=Rng(0))
 
 
-@every_attack
+@each_attack_once
 @pytest.mark.parametrize(("channels", "classes"), [(1, 2), (3, 11)])
 def test_grey_and_colour_and_few_and_many_classes_are_attacked(name, norm, channels, classes):
     network = Layers(channels, max(classes, find("attack", name).min_classes)).eval()
     x = images(8, (channels, 4, 4), dtype=torch.float32)
     y = predicted(network, x)
-    x_adv = make(name, norm, eps=0.5, steps=30)(Classifier(network), x, y, rng=Rng(0))
+    eps = {"linf": 0.5, "l2": 2.0, "l1": 8.0}[norm]
+    x_adv = make(name, norm, eps=eps, steps=30)(Classifier(network), x, y, rng=Rng(0))
     assert (predicted(network, x_adv) != y).any()
 
 
 # The same numbers, whatever the batch
 
 
-@every_attack
+@each_attack_once
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_the_batch_size_of_the_model_changes_no_bit(name, norm, batch_size):
     x, network = images(24), Curved()
@@ -329,7 +347,7 @@ def test_the_batch_size_of_the_model_changes_no_bit(name, norm, batch_size):
     assert torch.equal(*results)
 
 
-@every_attack
+@each_attack_once
 def test_order_and_company_of_an_example_change_no_bit(name, norm):
     x, network, method = images(24), Curved(), small(name, norm)
     y = predicted(network, x)
@@ -340,7 +358,7 @@ def test_order_and_company_of_an_example_change_no_bit(name, norm):
         assert torch.equal(part, whole[rows])
 
 
-@every_attack
+@each_attack_once
 def test_the_same_seed_gives_the_same_result_and_global_generators_do_not_matter(name, norm):
     x, network, method = images(12), Curved(), small(name, norm)
     y = predicted(network, x)
@@ -374,7 +392,7 @@ class Counting(nn.Module):
         self.backwards += len(gradient)
 
 
-@every_attack
+@each_attack_once
 def test_the_ledger_says_what_the_network_saw_row_by_row(name, norm):
     x, n = images(12), 12
     y, method = predicted(Curved(), x), small(name, norm)
@@ -383,14 +401,15 @@ def test_the_ledger_says_what_the_network_saw_row_by_row(name, norm):
     method(classifier, x, y, rng=Rng(0))
     ledger = classifier.ledger
     assert ledger["forwards"].sum() == together.forwards
-    assert ledger["backwards"].sum() == together.backwards > 0
+    assert ledger["backwards"].sum() == together.backwards
+    assert (together.backwards > 0) == find("attack", name).gradients
     for row in range(n):
         alone, ids = Counting(Curved()), torch.tensor([row])
         method(Classifier(alone), x[ids], y[ids], rng=Rng(0).rows(ids))
         assert (ledger["forwards"][row], ledger["backwards"][row]) == (alone.forwards, alone.backwards)
 
 
-@every_attack
+@each_attack_once
 def test_zero_gradients_are_counted_for_the_rows_that_met_them(name, norm):
     class Flat(Curved):
         def forward(self, x):
@@ -400,8 +419,13 @@ def test_zero_gradients_are_counted_for_the_rows_that_met_them(name, norm):
     x, network = images(16, low=0.3, high=0.7), Flat()
     y, classifier = predicted(network, x), Classifier(network)
     small(name, norm, eps=1e-4)(classifier, x, y, rng=Rng(0))
-    blind = classifier.ledger["zero_gradients"] > 0
-    assert blind.any() and torch.equal(blind, x.flatten(1).mean(1) < 0.5)
+    blind, dark = classifier.ledger["zero_gradients"] > 0, x.flatten(1).mean(1) < 0.5
+    if not find("attack", name).gradients:
+        assert not blind.any()
+    elif find("attack", name).minimal_norm:  # it may walk into the dark
+        assert blind[dark].all()
+    else:
+        assert dark.any() and torch.equal(blind, dark)
 
 
 # Models that misbehave
@@ -427,7 +451,7 @@ class NaN(nn.Module):
         return logits + zero
 
 
-@every_attack
+@each_attack_once
 @pytest.mark.parametrize("where", ["everywhere", "off the clean image", "one class", "gradient"])
 @pytest.mark.parametrize("label", [0, 3])
 def test_nan_neither_crashes_an_attack_nor_gets_into_an_image(name, norm, where, label):
@@ -439,7 +463,7 @@ def test_nan_neither_crashes_an_attack_nor_gets_into_an_image(name, norm, where,
     assert result.x_adv.isfinite().all()
 
 
-@every_attack
+@each_attack_once
 @pytest.mark.parametrize("hooked", [False, True], ids=["plain", "hooked"])
 def test_modes_weights_statistics_gradients_and_hooks_are_as_before(name, norm, hooked):
     network = Layers()
@@ -452,7 +476,7 @@ def test_modes_weights_statistics_gradients_and_hooks_are_as_before(name, norm, 
     assert same_state(state_of(network), before)
 
 
-@every_attack
+@each_attack_once
 @pytest.mark.parametrize("call", [1, 2, 4])
 def test_modes_weights_and_statistics_are_as_before_when_the_model_raises(name, norm, call):
     class Failing(Layers):
@@ -508,7 +532,7 @@ class Noisy(StochasticModule):
         return self.network(x + self.noise)
 
 
-@every_attack
+@each_attack_once
 def test_the_draws_of_a_stochastic_model_depend_on_the_row_only(name, norm):
     x, method = images(16), small(name, norm)
     y = predicted(Curved(), x)
@@ -520,7 +544,7 @@ def test_the_draws_of_a_stochastic_model_depend_on_the_row_only(name, norm):
         assert torch.equal(part, whole[rows])
 
 
-@every_attack
+@each_attack_once
 def test_an_attack_on_a_stochastic_model_sees_fresh_draws_at_each_step(name, norm):
     x, network = images(8), Noisy()
     small(name, norm)(Classifier(network), x, predicted(Curved(), x), rng=Rng(0))
@@ -528,7 +552,7 @@ def test_an_attack_on_a_stochastic_model_sees_fresh_draws_at_each_step(name, nor
     assert len(paths) == len(set(paths))
 
 
-@every_fixed_attack
+@pytest.mark.parametrize(("name", "norm"), [pair for pair in ONCE if pair in FIXED])
 def test_an_attack_on_a_stochastic_model_does_not_stop_early(name, norm):
     def steps_of(network):
         x = images(8)

@@ -67,8 +67,8 @@ def theirs(network, digits):
     return run
 
 
-def ours(network, digits, name, seed=0, **params):
-    classifier = Classifier(network)
+def ours(network, digits, name, seed=0, precision="auto", **params):
+    classifier = Classifier(network, precision=precision)
     with classifier.frozen():
         return attack(name, **params).run(classifier, *digits, rng=Rng(seed).for_batch(len(digits[0])))
 
@@ -87,32 +87,30 @@ def fooled(network, digits, x_adv, norm, eps=None):
 
 
 @NORMS
-@pytest.mark.parametrize("steps", [10, 40])
-def test_the_nearest_points_are_as_near_as_theirs(network, digits, theirs, norm, steps):
-    our = ours(network, digits, "fab_minimal", norm=norm, steps=steps).x_adv
+def test_the_walk_is_theirs_and_in_a_lower_precision_ends_as_near(network, digits, theirs, norm):
     # the radius says which points it hands back, and so must not stop any
-    their = theirs("fab", norm, n_iter=steps, eps=1e3)
-    found = fooled(network, digits, our, norm)
-    assert (found >= fooled(network, digits, their, norm)).all()
-    our, their = distance(digits, our, norm), distance(digits, their, norm)
-    assert our.median() < 1.01 * their.median()
-    # in l1 a walk turns with the order of the largest slopes
-    assert ((our / their)[found] < 1.02).double().mean() > (0.85 if norm == "l1" else 0.95)
+    their = distance(digits, theirs("fab", norm, n_iter=20, eps=1e3), norm)
+    for precision in ("fp32", "auto"):
+        result = ours(network, digits, "fab_minimal", precision=precision, norm=norm, steps=20)
+        assert fooled(network, digits, result.x_adv, norm).all()
+        our = distance(digits, result.x_adv, norm)
+        assert our.median() < 1.01 * their.median()
+        if precision == "fp32":
+            # rounding may turn a walk to another class
+            assert ((our / their - 1).abs() < 1e-4).double().mean() > 0.9
 
 
 @NORMS
 @pytest.mark.parametrize("targeted", [False, True])
-@pytest.mark.parametrize("at", [0.2, 0.6])
-def test_as_many_are_fooled_at_a_radius_as_by_theirs(network, digits, theirs, norm, targeted, at):
-    radii = {"linf": (0.06, 0.12), "l2": (0.35, 0.6), "l1": (0.8, 1.5)}[norm]
-    eps = radii[at > 0.5]
+def test_as_many_are_fooled_at_a_radius_as_by_theirs(network, digits, theirs, norm, targeted):
+    eps = {"linf": 0.1, "l2": 0.5, "l1": 1.3}[norm]
     result = ours(network, digits, "fab_t" if targeted else "fab", norm=norm, eps=eps, steps=20)
     our = fooled(network, digits, result.x_adv, norm, eps)
     their = fooled(network, digits, theirs("fab", norm, n_iter=20, eps=eps, targeted=targeted), norm, eps)
     assert torch.equal(our, result.step >= 0)
-    assert 5 < their.sum() < N - 5
+    assert 0.2 * N < their.sum() < 0.8 * N
     assert our.sum() >= their.sum() - 1
-    # and nearly the same ones: all that differ lie next to the border
+    # nearly the same ones: all that differ lie next to the border
     assert (our != their).sum() <= 5
 
 
@@ -149,22 +147,22 @@ def test_steps_onto_a_plane_are_as_short_as_their_projections_and_faster(norm, s
 
 @NORMS
 def test_square_leaves_as_many_as_theirs(network, digits, theirs, norm):
-    """Over three seeds each. With as many queries the shares may differ by what chance gives (Fisher's exact test at
+    """Over two seeds each. With as many queries the shares may differ by what chance gives (Fisher's exact test at
     one in a thousand), one-sided: ours has squares of its own for each example and reaches every pixel.
     """
-    eps, queries = {"linf": 0.1, "l2": 0.6, "l1": 1.7}[norm], 150
+    eps, queries = {"linf": 0.1, "l2": 0.6, "l1": 1.7}[norm], 100
     our = [
-        ours(network, digits, "square", seed, norm=norm, eps=eps, queries=queries).x_adv for seed in range(3)
+        ours(network, digits, "square", seed, norm=norm, eps=eps, queries=queries).x_adv for seed in range(2)
     ]
     their = [
         theirs("square", norm, eps=eps, n_queries=queries - 1, seed=seed, resc_schedule=False)
-        for seed in range(3)
+        for seed in range(2)
     ]
     left = [
         sum(int((~fooled(network, digits, x_adv, norm, eps)).sum()) for x_adv in points)
         for points in (our, their)
     ]
-    total = 3 * N
+    total = 2 * N
     assert 0.05 * total < left[1] < 0.95 * total
     table = [[left[0], total - left[0]], [left[1], total - left[1]]]
     assert stats.fisher_exact(table, alternative="greater").pvalue > 1e-3

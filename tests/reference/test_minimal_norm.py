@@ -14,10 +14,11 @@ from robust_eval import Classifier, Rng, attack
 from robust_eval.classifier import frozen
 from robust_eval.data.digits import Digits
 
-N = 96
+N = 192
 STEPS = 100
 GRACE = 1.005
-"""What a median of 96 distances may exceed theirs by: half of the distance between neighbours in its middle."""
+"""What a median of 192 distances may exceed theirs by: as much as neighbours in its middle are apart."""
+plain_only = pytest.mark.parametrize("case", ["plain"], indirect=True)
 P = {"linf": float("inf"), "l2": 2, "l1": 1}
 
 
@@ -87,6 +88,7 @@ def test_ddn_finds_perturbations_no_larger_than_foolboxs(case):
     assert our.mean() <= their.mean()
 
 
+@plain_only
 def test_ddn_with_the_papers_loss_walks_as_foolboxs(case):
     their = theirs(case, "DDNAttack", "l2")
     our = ours(case, "ddn", "l2", steps=STEPS, loss="ce", line_search=0)
@@ -106,6 +108,7 @@ def test_fmn_finds_perturbations_no_larger_than_foolboxs(case, norm, kind):
     assert our[found].mean() <= their[found].mean()
 
 
+@plain_only
 def test_fmn_in_l2_finds_perturbations_about_as_large_as_ddn(case):
     # Foolbox's L2 walk is never projected: DDN is the better reference
     fmn, ddn = (
@@ -116,6 +119,7 @@ def test_fmn_in_l2_finds_perturbations_about_as_large_as_ddn(case):
     assert fmn.median() <= 1.01 * theirs(case, "DDNAttack", "l2").median()
 
 
+@plain_only
 def test_fmn_with_the_papers_loss_is_as_strong_as_foolboxs_in_linf(case):
     # the walk differs where a step meets the box, of which only the entries that can move count here
     our = ours(case, "fmn", "linf", steps=STEPS, loss="margin", line_search=0)

@@ -151,7 +151,7 @@ def test_who_else_walks_in_a_batch_changes_no_bit(images, predicted):
     assert (results[0].step > 10).any()
 
 
-def test_gradients_of_many_classes_are_looked_at_in_parts(monkeypatch, curved, images, predicted):
+def test_many_pixels_and_classes_are_worked_on_in_parts(monkeypatch, curved, images, predicted):
     network, x = curved(), images(24)
     y = predicted(network, x)
     whole = run("fab_minimal", network, x, y, steps=5)
@@ -201,7 +201,7 @@ class Coarse(Classifier):
 
 @NORMS
 def test_a_walk_does_not_come_to_rest_where_coarse_logits_see_the_boundary(norm, curved, images, predicted):
-    network, x = curved(), images(48)
+    network, x = curved(), images(24)
     y = predicted(network, x)
     fine = run("fab_minimal", network, x, y, norm=norm, steps=20)
     coarse = run("fab_minimal", network, x, y, norm=norm, steps=20, model=Coarse)
@@ -209,14 +209,12 @@ def test_a_walk_does_not_come_to_rest_where_coarse_logits_see_the_boundary(norm,
     ratio = moved(x, coarse.x_adv, norm) / moved(x, fine.x_adv, norm)
     assert ratio.median() < 1.005
     eps = moved(x, fine.x_adv, norm).median().item()
-    for name in ("fab", "fab_t"):
-        results = [
-            run(name, network, x, y, norm=norm, eps=eps, steps=30, model=kind)
-            for kind in (Classifier, Coarse)
-        ]
-        found = [(result.step >= 0).sum().item() for result in results]
-        assert abs(found[0] - found[1]) <= 2
-        assert torch.equal(predicted(network, results[1].x_adv) != y, results[1].step >= 0)
+    results = [
+        run("fab_t", network, x, y, norm=norm, eps=eps, steps=20, model=kind) for kind in (Classifier, Coarse)
+    ]
+    found = [(result.step >= 0).sum().item() for result in results]
+    assert abs(found[0] - found[1]) <= 2
+    assert torch.equal(predicted(network, results[1].x_adv) != y, results[1].step >= 0)
 
 
 # Points meant for another model, and models that draw
@@ -261,9 +259,9 @@ class Shaky(StochasticModule):
 def test_a_stochastic_model_is_fooled_in_most_draws_and_not_just_on_its_boundary(name):
     x = torch.full((16, 1, 2, 2), 0.55, dtype=torch.float64)
     y = torch.zeros(16, dtype=torch.int64)
-    result = run(name, Shaky(), x, y, eps=0.2, steps=10)
+    result = run(name, Shaky(), x, y, eps=0.2, steps=5)
     torch.testing.assert_close(result.x_adv, x - 0.2, rtol=0, atol=1e-6)
     assert (result.step >= 0).all()
     # 0.02 is beyond the boundary of the average, not of most draws
-    nearest = run("fab_minimal", Shaky(), x, y, steps=30)
+    nearest = run("fab_minimal", Shaky(), x, y, steps=15)
     assert ((nearest.step < 0) | (moved(x, nearest.x_adv, "linf") > 0.02)).all()
