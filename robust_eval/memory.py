@@ -32,7 +32,7 @@ def images_that_fit(network: nn.Module, x: Images) -> int | None:
 
 
 def bytes_per_image(network: nn.Module, x: Images) -> int | None:
-    """Return the bytes per image that a forward pass of ``x`` [n,c,h,w] keeps for its backward pass, without weights."""
+    """Return the bytes per image that a forward pass of ``x`` [n,c,h,w] keeps for its backward pass, weights aside."""
     own = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
     kept: dict[int, int] = {}
 

@@ -43,8 +43,7 @@ __all__ = ["DDN", "Closest", "Objective", "cosine", "heading", "objective"]
 Objective = Literal["annealed", "ce", "margin"]
 """What is climbed: the cross-entropy's direction, the margin, or the first sharpened into the second."""
 SHARPNESS = (8.0, 800.0)
-"""Of the annealed loss at the first and the last step, over the distance from the largest logit to the lower quartile."""
-
+"""Of the annealed loss at the first and the last step, on the scale of :func:`objective`."""
 WORTH_ASKING = 0.998
 """Share of the best distance that a point must undercut for a pass of the full network to be spent on it."""
 

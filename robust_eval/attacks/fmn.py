@@ -3,9 +3,10 @@
 Paper: Pintor et al. 2021, arXiv 2102.12827, algorithm 1. From ``δ = 0``: ``δ ← Π_ε(δ + α ∇L / ‖∇L‖₂)``, then clipped
 to the box. Until the model is first fooled ``ε = ‖δ‖_p + |L| / ‖∇L‖_q``, the distance of the linearised boundary (``q``
 dual to ``p``); from then on ``ε ← (1 + γ) ε`` where it is not fooled and ``min((1 − γ) ε, shortest δ so far)`` where
-it is. α falls from 1 to 0.01 and γ from 0.05 to 0.001 along a cosine.
+it is. Both α and γ fall along a cosine.
 
-Defaults: those, and 100 steps as in Foolbox 3.3.4 (10 in the authors' code and adversarial-library). Deviations:
+Defaults: α from 1 to 0.01 and γ from 0.05 to 0.001 as the authors' code, 100 steps as Foolbox 3.3.4 (10 in the
+authors' code and adversarial-library; the paper chooses α for each data set). Deviations:
 entries of the gradient that push a pixel out of the box are dropped, since most of a step, and of the estimated
 distance, would be clipped away on images with black and white in them (digits: the paper's L2 walk fools 29 % of them,
 this one all); the estimate is lengthened by γ, since on a linear model it ends on the boundary and never crosses it;

@@ -14,10 +14,12 @@ from robust_eval import Classifier, Rng, attack
 from robust_eval.classifier import frozen
 from robust_eval.data.digits import Digits
 
-N = 192
+N = 128
 STEPS = 100
-GRACE = 1.005
-"""What a median of 192 distances may exceed theirs by: as much as neighbours in its middle are apart."""
+GRACE = 1.01
+"""What a median of 128 distances may exceed theirs by: as much as neighbours in its middle are apart. The mean, which
+does not hang on single examples, may not.
+"""
 plain_only = pytest.mark.parametrize("case", ["plain"], indirect=True)
 P = {"linf": float("inf"), "l2": 2, "l1": 1}
 

