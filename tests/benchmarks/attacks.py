@@ -256,7 +256,8 @@ def _rows(arguments: argparse.Namespace) -> list[Row]:
     def aa(eps: float) -> Runner:
         def run(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
             adversary = pyautoattack.AutoAttack(network, norm="Linf", eps=eps, version="standard", seed=0)
-            return adversary.run_standard_evaluation(x, y, batch_size=len(x))  # type: ignore[no-any-return]
+            x_adv: Tensor = adversary.run_standard_evaluation(x, y, batch_size=len(x))[0]
+            return x_adv
 
         return Runner("pyautoattack", run)
 
