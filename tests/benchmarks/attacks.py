@@ -96,13 +96,10 @@ class Counted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.forwards += len(x)
-        if x.requires_grad:
-            x.register_hook(self._count) if not x.is_leaf else None
-            out: Tensor = self.network(x)
-            if out.requires_grad:
-                out.register_hook(self._count)
-            return out
-        return self.network(x)  # type: ignore[no-any-return]
+        out: Tensor = self.network(x)
+        if out.requires_grad:
+            out.register_hook(self._count)
+        return out
 
     def _count(self, gradient: Tensor) -> None:
         self.gradients += len(gradient)
@@ -111,7 +108,7 @@ class Counted(nn.Module):
 def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
-    examples = open_source(arguments.data).test(max(arguments.n, 1))
+    examples = open_source(arguments.data).test(arguments.n)
     networks = {"undefended": _network(arguments.checkpoint, arguments.arch, examples)}
     rows = [row for row in _rows(arguments) if not arguments.rows or row.name in arguments.rows.split(",")]
     if any(row.model == "robust" for row in rows):
@@ -191,7 +188,7 @@ def _measured(runner: Runner, network: nn.Module, x: Tensor, y: Tensor) -> Cost:
     counted = Counted(network)
     _reset_peak()
     before = _memory("VmRSS")
-    with frozen(network) if runner.library == "ours" else _nothing(), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
         started = time.perf_counter()
@@ -208,12 +205,6 @@ def _measured(runner: Runner, network: nn.Module, x: Tensor, y: Tensor) -> Cost:
     return Cost(
         x_adv, seconds, gradients, forwards, None if peak is None or before is None else peak - before
     )
-
-
-class _nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 def _bare(network: nn.Module, x: Tensor, y: Tensor) -> float:
