@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, cast, get_args
 from weakref import WeakKeyDictionary
@@ -27,12 +27,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from robust_eval.errors import ConfigError
 from robust_eval.types import Images, Logits, StochasticModule
 
-__all__ = ["Network", "Precision", "Twins", "pick_precision", "twins"]
+__all__ = ["Precision", "Twins", "pick_precision", "twins"]
 
 log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16"]
-Network = Callable[[Images], Logits]
 EXACT = 1e-4
 """By how much the twin's logits may differ from the network's, relative to the largest of them: rounding of float32."""
 CLOSE = 0.1

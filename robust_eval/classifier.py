@@ -246,7 +246,7 @@ class Classifier:
             part = slice(start, start + self._part_size)
             try:
                 answers.append(ask(part, rng.select(part) if rng is not None else None))
-            except (torch.OutOfMemoryError, RuntimeError) as error:
+            except RuntimeError as error:
                 if not _out_of_memory(error) or self._part_size == 1:
                     raise
                 self.batch_size = max(1, self.batch_size // 2)

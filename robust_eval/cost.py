@@ -1,8 +1,8 @@
-"""What a run will cost, before it starts: passes through the networks by the attacks' fields, and seconds.
+"""What a run will cost, before it starts: passes through the networks, as its attacks say, and seconds.
 
 Passes are an upper bound: that of an image which resists to the end. Who is fooled early, or misclassified to begin
-with, costs less. An attack may say itself what it costs, by a method ``cost(classes)`` that returns :class:`Passes`;
-ours are known here. For a stochastic model, whose success is judged over several draws, the bound is a rough one.
+with, costs less. An attack says what it costs by its method ``cost(classes)``. For a stochastic model, whose success is
+judged over several draws, the bound is a rough one.
 
 Seconds are those passes at the speed of the first images of the run on this machine: batches that grow until one takes
 a twentieth of a second, after one that is not counted, each the faster of two. That takes about half a second for each
@@ -12,43 +12,28 @@ architecture and defense. Training is not counted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from robust_eval.attacks._losses import cross_entropy
+from robust_eval.attacks._peer import Peer
 from robust_eval.cell import Cell, ModelSource, content_key
 from robust_eval.classifier import Classifier
 from robust_eval.errors import RobustEvalError
 from robust_eval.methods import Attack
 from robust_eval.model_source import OwnModel, RecipeModel
+from robust_eval.passes import Passes
 from robust_eval.registry import describe
 from robust_eval.rng import Rng, seeded
 from robust_eval.workbench import Loaded, Workbench
 
-__all__ = ["Estimate", "Line", "Passes", "Speed", "estimate", "passes", "untrained"]
+__all__ = ["Estimate", "Line", "Speed", "estimate", "untrained"]
 
 LONG_ENOUGH = 0.05
 """Seconds a batch must take to be a measurement."""
 FIRST, GROWTH = 4, 4
 SCORING = "scoring"
 """The line of the passes that measure what an attack, a corruption or nothing has made of the images."""
-FEW = 4
-"""Forward passes outside the walk: at its ends, for the candidates, to confirm."""
-
-
-class Passes(NamedTuple):
-    """Passes through the network for one image, at most."""
-
-    forwards: int
-    backwards: int
-
-    def times(self, count: int) -> Passes:
-        """Return the passes of so many walks."""
-        return Passes(self.forwards * count, self.backwards * count)
-
-    def and_(self, other: Passes) -> Passes:
-        """Return the passes of both."""
-        return Passes(self.forwards + other.forwards, self.backwards + other.backwards)
 
 
 class Speed(NamedTuple):
@@ -69,7 +54,7 @@ class Line(NamedTuple):
     name: str
     cells: int
     passes: Passes | None
-    """For all images together; ``None`` where the attack's fields do not tell."""
+    """For all images together; ``None`` where the attack does not tell."""
     seconds: float
 
 
@@ -84,124 +69,6 @@ class Estimate(NamedTuple):
     def seconds(self) -> float:
         """The sum of what is known."""
         return sum((line.seconds for line in self.lines), 0.0)
-
-
-def passes(attack: Attack, classes: int) -> Passes | None:
-    """Return the passes an image costs at most, ``None`` where nothing is known of the attack."""
-    if hasattr(attack, "cost"):
-        own: Passes = attack.cost(classes)
-        return own
-    name, params = describe(attack).name, describe(attack).params
-    prefix, colon, rest = name.partition(":")
-    if prefix == "transfer":
-        # the walk is on the surrogate, and does not stop early
-        rule = _RULES.get(rest)
-        return None if rule is None else rule(params, classes).and_(Passes(FEW, 0))
-    if colon:
-        return _of_a_peer(attack, params, classes)
-    rule = _RULES.get(name)
-    return None if rule is None else rule(params, classes)
-
-
-def _walk(steps: int, *, columns: int = 1, forwards: int = 1) -> Passes:
-    """A gradient in so many columns at each step, and forward passes beside it: one confirms what is proposed."""
-    return Passes(steps * (1 + forwards) + FEW, steps * columns)
-
-
-def _ascent(p: dict[str, Any], classes: int) -> Passes:
-    return _walk(p.get("steps", 1)).times(p.get("restarts") or 1)
-
-
-def _cw(p: dict[str, Any], classes: int) -> Passes:
-    return _walk(p["steps"]).times(p["binary_search_steps"]).and_(Passes(p["line_search"] + FEW, 0))
-
-
-def _deepfool(p: dict[str, Any], classes: int) -> Passes:
-    columns = min(p["candidates"], classes) - 1
-    return _walk(p["steps"], columns=columns).and_(Passes(p["line_search"] + FEW, 0))
-
-
-def _smallest(p: dict[str, Any], classes: int) -> Passes:
-    return _walk(p["steps"]).and_(Passes(p["line_search"] + FEW, 0))
-
-
-def _apgd(p: dict[str, Any], classes: int) -> Passes:
-    targets = min(p.get("targets", 1), classes - 1)
-    return _walk(p["steps"] + 3).times((p["restarts"] or 1) * targets).and_(Passes(FEW, 0))
-
-
-def _fab(p: dict[str, Any], classes: int) -> Passes:
-    return _walk(p["steps"], columns=classes - 1, forwards=3).times(p.get("restarts") or 1)
-
-
-def _fab_t(p: dict[str, Any], classes: int) -> Passes:
-    targets = min(p["targets"], classes - 1)
-    return _walk(p["steps"], forwards=3).times(targets * (p["restarts"] or 1))
-
-
-def _noise(p: dict[str, Any], classes: int) -> Passes:
-    return Passes(p["draws"] + FEW, 0)
-
-
-def _square(p: dict[str, Any], classes: int) -> Passes:
-    return Passes(p["queries"] + FEW, 0).times(p.get("restarts") or 1)
-
-
-def _auto_attack(p: dict[str, Any], classes: int) -> Passes:
-    version, one = p["version"], p | {"restarts": 1}
-    ce = _apgd({**p, "targets": 1}, classes)
-    if version == "rand":
-        return ce.times(2 * p["draws"])
-    few = {**one, "targets": min(p["targets"], 5)} if version == "standard" and p["norm"] == "l1" else one
-    found = ce.and_(_apgd(few, classes)).and_(_fab_t(one, classes)).and_(_square(one, classes))
-    return found if version == "standard" else found.and_(ce).and_(_fab(p, classes))
-
-
-_RULES: dict[str, Callable[[dict[str, Any], int], Passes]] = {
-    **dict.fromkeys(("fgsm", "bim", "mim", "pgd"), _ascent),
-    **dict.fromkeys(("apgd_ce", "apgd_dlr", "apgd_t"), _apgd),
-    **dict.fromkeys(("fab", "fab_minimal"), _fab),
-    **dict.fromkeys(("ddn", "fmn"), _smallest),
-    "fab_t": _fab_t,
-    "cw": _cw,
-    "deepfool": _deepfool,
-    "noise": _noise,
-    "square": _square,
-    "auto_attack": _auto_attack,
-}
-
-
-_SMALLEST = (
-    "CarliniWagnerAttack",
-    "DeepFoolAttack",
-    "DDNAttack",
-    "FMNAttack",
-    "EADAttack",
-    "NewtonFoolAttack",
-)
-"""Endings of Foolbox's attacks that look for the smallest perturbation along gradients."""
-
-
-def _of_a_peer(attack: Attack, p: dict[str, Any], classes: int) -> Passes | None:
-    """The libraries' attacks that follow a gradient are counted like ours; of the others nothing is known."""
-    name = describe(attack).name.partition(":")[2]
-    restarts = p.get("restarts", p.get("n_restarts", 1))
-    steps = p.get("steps", p.get("max_iterations", p.get("num_iter_set", 1)))
-    if name in ("standard", "plus"):
-        several = 5 if name == "plus" or p["norm"] == "l1" else 1
-        return _auto_attack({**p, "version": name, "targets": 9, "restarts": several}, classes)
-    if name in ("fab", "FAB"):
-        return _fab({**p, "restarts": restarts}, classes)
-    if name in ("square", "Square"):
-        return Passes(p.get("queries", p.get("n_queries", 0)) + 2 * FEW, 0).times(restarts)
-    known = name.endswith(_SMALLEST) or name in ("CW", "DeepFool", "EADL1", "EADEN")
-    if not attack.gradients or name == "AutoAttack" or (attack.minimal_norm and not known):
-        return None
-    walks = restarts * (p["binary_search_steps"] if "initial_const" in p else 1)
-    for repeats in ("eot_iter", "N", "m", "targets", "noise_batch_size"):
-        walks *= p[repeats] + 1 if repeats in p else 1
-    # a forward pass for each class's gradient
-    return _walk(steps * (classes if "DeepFool" in name else 1)).times(walks)
 
 
 def estimate(cells: Sequence[Cell], bench: Workbench) -> Estimate:
@@ -229,9 +96,9 @@ def estimate(cells: Sequence[Cell], bench: Workbench) -> Estimate:
                 _add(lines, name, Passes(0, 0), 0.0)
                 continue
             shared.add(spec)
-        of_peer = name.startswith(("foolbox:", "torchattacks:", "pyautoattack:"))
+        of_peer = isinstance(cell.perturbation, Peer)
         speed, classes = _speed(speeds, cell, bench, defended=cell.access == "adaptive", fast=not of_peer)
-        one = passes(cell.perturbation, classes)
+        one = cell.perturbation.cost(classes)
         whole = None if one is None else one.times(n)
         _add(lines, name, whole, 0.0 if whole is None else speed.seconds(whole))
     ordered = sorted(lines.values(), key=lambda line: line.name == SCORING)

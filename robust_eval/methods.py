@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from robust_eval.classifier import Classifier, misclassified
 from robust_eval.data import Examples
 from robust_eval.errors import DataError
+from robust_eval.passes import Passes
 from robust_eval.rng import Rng
 from robust_eval.types import AttackResult, Images, Labels, Norm, Severity, StochasticModule, Threat
 
@@ -42,6 +43,10 @@ class Attack(ABC):
     @abstractmethod
     def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
         """Attack a batch that the model classifies correctly; ``rng`` carries one row per example."""
+
+    def cost(self, classes: int) -> Passes | None:
+        """Return the passes an image costs at most, one that resists to the end; ``None`` if nobody knows."""
+        return None
 
     def __call__(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> Images:
         """Return ``x_adv`` for a batch of images in [0, 1] [n,c,h,w] with labels [n].

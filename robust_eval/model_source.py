@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from robust_eval.cell import content_key
 from robust_eval.classifier import frozen
 from robust_eval.data import Examples
 from robust_eval.errors import CheckpointError, ConfigError, DataError
+from robust_eval.method_tables import is_factory
 from robust_eval.models.checkpoint import (
     channels_of,
     classes_of,
@@ -30,7 +31,7 @@ from robust_eval.registry import build, describe
 from robust_eval.rng import Rng
 from robust_eval.types import StochasticModule
 
-__all__ = ["OwnModel", "RecipeModel", "own_model"]
+__all__ = ["LoadedNetwork", "OwnModel", "RecipeModel", "load_network", "own_model", "recipe_on_card"]
 
 
 @dataclass(frozen=True)
@@ -100,20 +101,79 @@ def own_model(
     examples: Examples,
 ) -> OwnModel:
     """Load a model of the user's and try it on an image; raises ``RobustEvalError`` when anything does not fit."""
-    recipe = _recipe_of(checkpoint)
-    if mean is None and std is None:
-        mean, std = recipe.get("mean"), recipe.get("std")
-    if architecture is None and recipe:
-        architecture = {"name": recipe["architecture"]["name"], **recipe["architecture"]["params"]}
-    if architecture is None:
+    recipe = recipe_on_card(checkpoint, "architecture", "regularizer", "seed")
+    if architecture is None and not recipe:
         raise ConfigError(
             "model: expected an architecture (--arch NAME or --arch file.py:factory), got none; "
             "only a checkpoint with a card beside it can do without"
         )
-    channels = examples.shape[0]
-    if isinstance(architecture, str) and ":" in architecture:
-        network, arch = load_factory(architecture), architecture.rsplit(":", 1)[1]
-        described: Any = {"factory": file_sha256(architecture.rsplit(":", 1)[0]), "function": arch}
+    made = load_network(checkpoint, architecture, mean, std, recipe=recipe, examples=examples)
+    network, arch = made.network, made.arch
+    _try_on(network, examples, arch)  # first, since lazy layers have no weights before
+    weights = file_sha256(checkpoint) if checkpoint is not None else state_sha256(network)
+    return OwnModel(
+        name=name or (recipe["regularizer"]["name"] if recipe else checkpoint.stem if checkpoint else arch),
+        network=network,
+        arch=arch,
+        identity=made.identity(weights),
+        weights_sha256=weights,
+        regularizer=recipe["regularizer"]["name"] if recipe else "unknown",
+        train_seed=recipe["seed"] if recipe else None,
+    )
+
+
+class LoadedNetwork(NamedTuple):
+    """A network with weights and normalisation, and what it was made of."""
+
+    network: nn.Module
+    arch: str
+    """The name of its architecture, or of the function that made it."""
+    architecture: dict[str, Any]
+    """The description of the architecture, or the factory's function and the hash of its file."""
+    mean: list[float] | None
+    std: list[float] | None
+
+    def identity(self, weights_sha256: str) -> dict[str, Any]:
+        """Return what decides the outputs."""
+        return {
+            "weights": weights_sha256,
+            "architecture": self.architecture,
+            "mean": self.mean,
+            "std": self.std,
+        }
+
+
+def recipe_on_card(checkpoint: Path | str | None, *needed: str) -> dict[str, Any]:
+    """Return the recipe on the checkpoint's card; nothing where it has none, or has a file of another kind."""
+    card = (read_card(checkpoint) if checkpoint is not None else None) or {}
+    recipe = card.get("recipe")
+    return recipe if isinstance(recipe, dict) and set(needed) <= set(recipe) else {}
+
+
+def load_network(
+    checkpoint: Path | str | None,
+    architecture: str | dict[str, Any] | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    *,
+    recipe: dict[str, Any],
+    examples: Examples | None = None,
+    where: str = "",
+) -> LoadedNetwork:
+    """Return a network from its weights and architecture; what is left out is as ``recipe`` says.
+
+    ``examples`` are what it will be asked, if that is known; channels and classes come from them where the weights do
+    not tell. Raises ``RobustEvalError`` when anything does not fit; ``where`` begins what is said of the normalisation.
+    """
+    if mean is None and std is None:
+        mean, std = recipe.get("mean"), recipe.get("std")
+    if architecture is None:
+        architecture = {"name": recipe["architecture"]["name"], **recipe["architecture"]["params"]}
+    described: dict[str, Any]
+    if isinstance(architecture, str) and is_factory(architecture):
+        file, _, arch = architecture.rpartition(":")
+        network = load_factory(architecture)
+        described = {"factory": file_sha256(file), "function": arch}
         if checkpoint is not None:
             load_into(network, read_state(checkpoint), source=checkpoint)
     else:
@@ -126,40 +186,22 @@ def own_model(
                 f"model: expected a checkpoint for {arch}, got none; give the path of its weights"
             )
         state = read_state(checkpoint)
+        channels, classes = (3, 10) if examples is None else (examples.shape[0], examples.classes)
         network = method.build(
-            channels=channels_of(state) or channels, classes=classes_of(state, method) or examples.classes
+            channels=channels_of(state) or channels, classes=classes_of(state, method) or classes
         )
         load_into(network, state, source=checkpoint)
     if mean is not None and std is not None:
         for option, numbers in (("mean", mean), ("std", std)):
-            if len(numbers) != channels:
+            if examples is not None and len(numbers) != examples.shape[0]:
                 raise ConfigError(
-                    f"{option}: expected {channels} numbers, one per channel, got {list(numbers)}"
+                    f"{option}: expected {examples.shape[0]} numbers, one per channel, got {list(numbers)}"
                 )
         network = Normalized(network, mean, std)
     elif mean is not None or std is not None:
         given, absent = ("mean", "std") if std is None else ("std", "mean")
-        raise ConfigError(f"{given}: expected mean and std together, got no {absent}; give both")
-    _try_on(network, examples, arch)  # first, since lazy layers have no weights before
-    weights = file_sha256(checkpoint) if checkpoint is not None else state_sha256(network)
-    return OwnModel(
-        name=name or (recipe["regularizer"]["name"] if recipe else checkpoint.stem if checkpoint else arch),
-        network=network,
-        arch=arch,
-        identity={"weights": weights, "architecture": described, "mean": _floats(mean), "std": _floats(std)},
-        weights_sha256=weights,
-        regularizer=recipe["regularizer"]["name"] if recipe else "unknown",
-        train_seed=recipe["seed"] if recipe else None,
-    )
-
-
-def _recipe_of(checkpoint: Path | None) -> dict[str, Any]:
-    """Return the recipe on the checkpoint's card; nothing where it has none, or has a file of another kind."""
-    card = (read_card(checkpoint) if checkpoint is not None else None) or {}
-    recipe = card.get("recipe")
-    if isinstance(recipe, dict) and {"architecture", "regularizer", "seed"} <= set(recipe):
-        return recipe
-    return {}
+        raise ConfigError(f"{where}{given}: expected mean and std together, got no {absent}; give both")
+    return LoadedNetwork(network, arch, described, _floats(mean), _floats(std))
 
 
 def _try_on(network: nn.Module, examples: Examples, arch: str) -> None:

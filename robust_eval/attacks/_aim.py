@@ -5,16 +5,24 @@ from __future__ import annotations
 from typing import Annotated, Literal, NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from robust_eval.attacks._losses import margin
 from robust_eval.classifier import Classifier, misclassified
 from robust_eval.errors import ConfigError
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Logits, Mask
 
-__all__ = ["JUDGING_DRAWS", "Aim", "Target", "choose_aim"]
+__all__ = [
+    "JUDGING_DRAWS",
+    "Aim",
+    "Target",
+    "choose_aim",
+    "mean_log_probability",
+    "mean_probability_margin",
+]
 
 Target = Literal["next", "least_likely", "random"] | Annotated[int, Field(ge=0)]
 """The class an attack pushes to: the one after the label, the least likely one on the clean image, one drawn at random
@@ -64,12 +72,24 @@ class Aim(NamedTuple):
         """Return where the aim is reached at ``x`` at full precision, by probabilities averaged over several fresh
         draws if the model is stochastic.
         """
-        if not model.stochastic:
-            return self.reached(model.logits(x, rng=rng))
-        draws = [
-            model.logits(x, rng=rng.child("judge", draw)).log_softmax(1) for draw in range(JUDGING_DRAWS)
-        ]
-        return self.reached(torch.stack(draws).logsumexp(0))
+        return self.reached(mean_log_probability(model, x, rng=rng.child("judge")))
+
+
+def mean_log_probability(model: Classifier, x: Images, *, rng: Rng, draws: int = JUDGING_DRAWS) -> Logits:
+    """Return logits at full precision; for a stochastic model the log of its probability averaged over so many fresh
+    draws, up to a constant.
+    """
+    if not model.stochastic:
+        return model.logits(x, rng=rng)
+    each = [model.logits(x, rng=rng.child(draw)).log_softmax(1) for draw in range(draws)]
+    return torch.stack(each).logsumexp(0)
+
+
+def mean_probability_margin(model: Classifier, x: Images, y: Labels, *, rng: Rng) -> Float[Tensor, " n"]:
+    """Return the margin by which another class beats the label at ``x``, judged as by :meth:`Aim.holds`."""
+    value = margin(mean_log_probability(model, x, rng=rng.child("draw")), y)
+    # an output with NaN predicts nothing
+    return torch.where(value.isnan(), torch.inf, value)
 
 
 def choose_aim(model: Classifier, x: Images, y: Labels, target: Target | None, *, rng: Rng) -> Aim:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from torch import Tensor
 
-from robust_eval.attacks._peer import Call, Goal, Theirs, field_of
+from robust_eval.attacks._peer import BLACK_BOX, Call, Goal, Theirs, field_of
 from robust_eval.errors import ConfigError, UnknownNameError
+from robust_eval.passes import Passes, walk
 from robust_eval.types import Norm
 
 __all__ = ["find", "known"]
@@ -22,6 +24,15 @@ REFUSED = {
 }
 OURS = ("model", "tensorboard", "distance", "constraint")
 """Parameters that are chosen here, or write files."""
+FOLLOW_GRADIENTS = (
+    "CarliniWagnerAttack",
+    "DeepFoolAttack",
+    "DDNAttack",
+    "FMNAttack",
+    "EADAttack",
+    "NewtonFoolAttack",
+)
+"""Endings of those that look for the smallest perturbation along gradients."""
 
 
 def known() -> dict[str, type[Any]]:
@@ -58,7 +69,8 @@ def find(name: str, library: str) -> Theirs:
         field = field_of(parameter.name, hint, default)
         fields += [field] if field is not None else []
     theirs = _Made(cls)
-    return Theirs(library, f"foolbox:{own}", goal, norms, tuple(fields), theirs.make, theirs.run)
+    cost = functools.partial(_cost, own, goal)
+    return Theirs(library, f"foolbox:{own}", goal, norms, tuple(fields), theirs.make, theirs.run, cost)
 
 
 def _goal(cls: type[Any]) -> tuple[Goal, tuple[Norm, ...]]:
@@ -76,6 +88,14 @@ def _goal(cls: type[Any]) -> tuple[Goal, tuple[Norm, ...]]:
     if norm is None:  # counts changed pixels, or turns the image
         return "unbounded", ("linf",)
     return ("fixed" if issubclass(cls, FixedEpsilonAttack) else "minimal"), (norm,)
+
+
+def _cost(name: str, goal: Goal, params: Mapping[str, Any], norm: Norm, classes: int) -> Passes | None:
+    if name in BLACK_BOX or (goal != "fixed" and not name.endswith(FOLLOW_GRADIENTS)):
+        return None
+    searches = params["binary_search_steps"] if "initial_const" in params else 1
+    # DeepFool: a forward pass for each class's gradient
+    return walk(params.get("steps", 1) * (classes if "DeepFool" in name else 1)).times(searches)
 
 
 def _norms() -> dict[Any, Norm]:

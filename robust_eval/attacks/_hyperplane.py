@@ -17,24 +17,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from robust_eval.attacks._projections import dual_length, length
 from robust_eval.types import Norm
 
-__all__ = ["dual_length", "length", "step_onto_plane"]
+__all__ = ["step_onto_plane"]
 
 FEW = 128
 """Slopes looked for at first in l1, where a step seldom needs more pixels."""
-
-
-def length(step: Float[Tensor, "*batch d"], norm: Norm) -> Float[Tensor, "*batch"]:
-    """Return the length of each step."""
-    if norm == "linf":
-        return step.abs().amax(-1)
-    return step.abs().sum(-1) if norm == "l1" else step.norm(dim=-1)
-
-
-def dual_length(normal: Float[Tensor, "*batch d"], norm: Norm) -> Float[Tensor, "*batch"]:
-    """Return what a step of unit length in ``norm`` can bring at most along each normal."""
-    return length(normal, "l1" if norm == "linf" else "linf" if norm == "l1" else "l2")
 
 
 def step_onto_plane(

@@ -30,6 +30,7 @@ from robust_eval.classifier import Classifier
 from robust_eval.errors import ConfigError, RobustEvalError
 from robust_eval.method_tables import DEFAULT_RADIUS
 from robust_eval.methods import Attack
+from robust_eval.passes import Passes
 from robust_eval.rng import Rng, seeded
 from robust_eval.types import (
     AttackResult,
@@ -80,6 +81,8 @@ class Theirs:
     """Raises for parameters that it refuses."""
     attack: Callable[[Mapping[str, Any], Call], Tensor]
     """Returns what it makes of a batch."""
+    cost: Callable[[Mapping[str, Any], Norm, int], Passes | None]
+    """Returns the passes of one call for so many classes; ``None`` where nothing is known."""
 
 
 class Peer(Attack):
@@ -153,6 +156,11 @@ class Peer(Attack):
                 len(x),
             )
         return AttackResult(x_adv, step)
+
+    def cost(self, classes: int) -> Passes | None:
+        """Return the passes of an attack that follows a gradient, counted like ours; of others nothing is known."""
+        once = self.theirs.cost(self._params, self.threat.norm, classes)
+        return None if once is None else once.times(getattr(self, "restarts", 1))
 
     def _failed(self, error: Exception) -> RobustEvalError:
         return RobustEvalError(f"{self.theirs.name}: failed inside {self.theirs.library}: {_reason(error)}")

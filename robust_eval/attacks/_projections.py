@@ -1,14 +1,27 @@
-"""Geometry of the balls: the steepest direction, the nearest point inside, a random point inside."""
+"""Geometry of the balls: lengths, the steepest direction, the nearest point inside, a random point inside."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Norm
 
-__all__ = ["project", "random_start", "steepest", "unit_l2"]
+__all__ = ["dual_length", "heading", "length", "project", "random_start", "steepest", "unit_l2"]
+
+
+def length(step: Float[Tensor, "*batch d"], norm: Norm) -> Float[Tensor, "*batch"]:
+    """Return the length of each step."""
+    if norm == "linf":
+        return step.abs().amax(-1)
+    return step.abs().sum(-1) if norm == "l1" else step.norm(dim=-1)
+
+
+def dual_length(normal: Float[Tensor, "*batch d"], norm: Norm) -> Float[Tensor, "*batch"]:
+    """Return what a step of unit length in ``norm`` can bring at most along each normal."""
+    return length(normal, "l1" if norm == "linf" else "linf" if norm == "l1" else "l2")
 
 
 def steepest(gradient: Images, norm: Norm) -> Images:
@@ -23,8 +36,17 @@ def unit_l2(x: Images) -> Images:
     """
     largest = _per_example(x.abs().flatten(1).amax(1))
     scaled = torch.where(largest > 0, x / largest, torch.zeros_like(x))
-    length = _per_example(scaled.flatten(1).norm(dim=1))
-    return torch.where(length > 0, scaled / length, torch.zeros_like(x))
+    away = _per_example(length(scaled.flatten(1), "l2"))
+    return torch.where(away > 0, scaled / away, torch.zeros_like(x))
+
+
+def heading(gradient: Images, rng: Rng) -> Images:
+    """Return the gradient at unit L2 norm; a random direction where it is zero, as nothing else leaves a plateau."""
+    blind = (gradient.flatten(1).abs().amax(1) == 0).nonzero()[:, 0]
+    if len(blind):
+        draws = rng.child("plateau").select(blind).normal(*gradient.shape[1:], device=gradient.device)
+        gradient = gradient.index_put((blind,), draws.to(gradient.dtype))
+    return unit_l2(gradient)
 
 
 def project(x_adv: Images, x: Images, norm: Norm, eps: float) -> Images:
@@ -36,8 +58,8 @@ def project(x_adv: Images, x: Images, norm: Norm, eps: float) -> Images:
     if norm == "linf":
         return torch.minimum(torch.maximum(x_adv, x - eps), x + eps).clamp(0, 1)
     delta = x_adv - x
-    length = _per_example(delta.flatten(1).norm(dim=1))
-    return (x + delta * (eps / length.clamp(min=1e-12)).clamp(max=1)).clamp(0, 1)
+    away = _per_example(length(delta.flatten(1), "l2"))
+    return (x + delta * (eps / away.clamp(min=1e-12)).clamp(max=1)).clamp(0, 1)
 
 
 def random_start(x: Images, norm: Norm, eps: float, rng: Rng) -> Images:

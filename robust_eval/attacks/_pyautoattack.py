@@ -17,6 +17,8 @@ from torch import Tensor
 from robust_eval.attacks._fields import Steps
 from robust_eval.attacks._peer import Call, Theirs
 from robust_eval.errors import UnknownNameError
+from robust_eval.passes import FEW, Passes, walk
+from robust_eval.registry import build
 from robust_eval.types import Norm
 
 __all__ = ["ENSEMBLES", "find", "known"]
@@ -50,7 +52,14 @@ def find(name: str, library: str) -> Theirs:
         fields.append(("n_restarts", Steps, 1))
     made = _Made(name, parts)
     return Theirs(
-        library, f"pyautoattack:{name}", "fixed", tuple(NORMS), tuple(fields), lambda *_: None, made.run
+        library,
+        f"pyautoattack:{name}",
+        "fixed",
+        tuple(NORMS),
+        tuple(fields),
+        lambda *_: None,
+        made.run,
+        made.cost,
     )
 
 
@@ -72,6 +81,19 @@ class _Made:
             with torch.no_grad():
                 left = left[call.network(x_adv[left]).argmax(1) == call.y[left]]
         return x_adv
+
+    def cost(self, params: Mapping[str, Any], norm: Norm, classes: int) -> Passes | None:
+        """Return the passes of an ensemble, which are those of ours, or of a part."""
+        if self.name in ENSEMBLES:
+            same = build("attack", "auto_attack", {"version": self.name, "norm": norm, **params})
+            passes: Passes | None = same.cost(classes)
+            return passes
+        restarts = params["n_restarts"]
+        if self.name == "square":
+            return Passes(params["queries"] + 2 * FEW, 0).times(restarts)
+        if self.name == "fab":
+            return walk(params["steps"], columns=classes - 1, forwards=3).times(restarts)
+        return walk(params["steps"]).times(restarts * (params.get("targets", 0) + 1))
 
     def _part(self, part: str, params: Mapping[str, Any], call: Call) -> Any:
         """Return the function that runs a part, with the parameters of its ensemble."""

@@ -6,6 +6,7 @@ The package annotates no types and keeps its distances in prose, so both are rea
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import re
 from collections.abc import Mapping
@@ -13,8 +14,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from robust_eval.attacks._peer import Call, Goal, Theirs, field_of
+from robust_eval.attacks._peer import BLACK_BOX, Call, Goal, Theirs, field_of
 from robust_eval.errors import ConfigError, UnknownNameError
+from robust_eval.passes import FEW, Passes, walk
 from robust_eval.types import Norm
 
 __all__ = ["find", "known"]
@@ -27,6 +29,10 @@ OURS = ("model", "eps", "max_epsilon", "norm", "seed", "verbose", "n_classes")
 """Parameters that are chosen here: the radius, the seed of the cell, the classes of the model."""
 REAL = ("c", "kappa", "scale", "lam")
 """Real numbers whose default happens to be whole."""
+FOLLOW_GRADIENTS = ("CW", "DeepFool", "EADL1", "EADEN")
+"""Those that look for the smallest perturbation along gradients."""
+REPEATS = ("eot_iter", "N", "m", "noise_batch_size")
+"""Parameters that say how many gradients are averaged at a step."""
 NORMS: dict[str, Norm] = {"Linf": "linf", "L2": "l2", "L1": "l1"}
 
 
@@ -64,7 +70,8 @@ def find(name: str, library: str) -> Theirs:
         field = field_of(parameter.name, kind, default)
         fields += [field] if field is not None else []
     made = _Made(cls)
-    return Theirs(library, f"torchattacks:{name}", goal, norms, tuple(fields), made.check, made.run)
+    cost = functools.partial(_cost, name, goal)
+    return Theirs(library, f"torchattacks:{name}", goal, norms, tuple(fields), made.check, made.run, cost)
 
 
 def _goal(cls: type[Any], parameters: Mapping[str, Any]) -> tuple[Goal, tuple[Norm, ...]]:
@@ -76,6 +83,22 @@ def _goal(cls: type[Any], parameters: Mapping[str, Any]) -> tuple[Goal, tuple[No
     if norms:
         return "minimal", tuple(norms[:1])
     return "unbounded", ("linf",)  # counts changed pixels, or has no measure at all
+
+
+def _cost(name: str, goal: Goal, params: Mapping[str, Any], norm: Norm, classes: int) -> Passes | None:
+    restarts = params.get("n_restarts", 1)
+    if name == "Square":
+        return Passes(params["n_queries"] + 2 * FEW, 0).times(restarts)
+    if name == "FAB":
+        return walk(params["steps"], columns=classes - 1, forwards=3).times(restarts)
+    if name in BLACK_BOX or name == "AutoAttack" or (goal != "fixed" and name not in FOLLOW_GRADIENTS):
+        return None
+    steps = params.get("steps", params.get("max_iterations", params.get("num_iter_set", 1)))
+    walks = restarts * (params["binary_search_steps"] if "initial_const" in params else 1)
+    for repeats in REPEATS:
+        walks *= params[repeats] + 1 if repeats in params else 1
+    # DeepFool: a forward pass for each class's gradient
+    return walk(steps * (classes if name == "DeepFool" else 1)).times(walks)
 
 
 @dataclasses.dataclass(frozen=True)

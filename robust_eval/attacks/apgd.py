@@ -31,8 +31,6 @@ float32 rounding; l2 and l1 to 2 %).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, NamedTuple
 
@@ -41,22 +39,19 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from robust_eval.attacks._aim import JUDGING_DRAWS, Aim
+from robust_eval.attacks._aim import mean_log_probability
+from robust_eval.attacks._climb import Found, Rules, Task, climb
 from robust_eval.attacks._fields import Steps
-from robust_eval.attacks._l1 import project_l1, random_start_l1, sparse_direction
-from robust_eval.attacks._losses import LossName, cross_entropy, dlr, loss_for, margin, require_classes
-from robust_eval.attacks._projections import project, random_start, steepest
+from robust_eval.attacks._losses import LossName, cross_entropy, dlr, loss_for, require_classes
 from robust_eval.classifier import Classifier, Loss
 from robust_eval.errors import ConfigError
 from robust_eval.methods import Attack
+from robust_eval.passes import FEW, Passes, walk
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Images, Labels, Logits, Mask, Norm, Pixels, Threat
+from robust_eval.types import AttackResult, Images, Labels, Logits, Norm, Pixels, Threat
 
-__all__ = ["APGD", "DLRAPGD", "CrossEntropyAPGD", "TargetedAPGD", "mean_probability_margin"]
-
-MOMENTUM = 0.75
-"""Share α of the new step in a move; the rest repeats the move before."""
+__all__ = ["APGD", "DLRAPGD", "CrossEntropyAPGD", "TargetedAPGD"]
 
 
 class Plan(NamedTuple):
@@ -97,7 +92,8 @@ class APGD(Attack):
     def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
         """Attack a batch [n,c,h,w] in [0, 1] that the model classifies correctly."""
         plan = self._plan(model, x, y, rng.child("plan"))
-        kept = _Found.none(x, y)
+        rules = Rules(self.norm, self.eps, self.steps, self.rho, self.draws)
+        kept = Found.none(x, y)
         rounds = [(restart, group) for restart in range(self.restarts) for group in plan.rounds]
         for number, (restart, group) in enumerate(rounds):
             # who resists; where nobody leaves early, everyone
@@ -106,8 +102,8 @@ class APGD(Attack):
             # no more rows at once than a single walk of everyone has, nor fewer than fill the model's batch
             size = max(1, max(len(x), model.batch_size) // width)
             for part in torch.split(rows, size) if len(rows) else ():
-                task = _Task(
-                    self,
+                task = Task(
+                    rules,
                     model,
                     plan.loss,
                     x[part],
@@ -115,13 +111,21 @@ class APGD(Attack):
                     None if plan.targets is None else plan.targets[part, group],
                     rng.child("restart", restart, "from", group.start).select(part),
                 )
-                found = _walk(task)
+                found = climb(task)
                 found.step[found.step >= 0] += number * (self.steps + 1)
                 kept.take(part, found)
         return AttackResult(kept.x_adv, kept.step)
 
+    def cost(self, classes: int) -> Passes:
+        """Return the passes of an image that resists; the last point in each radius, three in l1, is asked too."""
+        return walk(self.steps + 3).times(self.restarts * self._walks(classes)).and_(Passes(FEW, 0))
+
     def _plan(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Plan:
         raise NotImplementedError
+
+    def _walks(self, classes: int) -> int:
+        """To how many classes a start is followed."""
+        return 1
 
 
 @register("attack", "apgd_ce")
@@ -162,349 +166,17 @@ class TargetedAPGD(APGD):
     targets: Steps = 9
     """How many of the likeliest other classes are walked to."""
     loss: LossName = "dlr"
-    """What is climbed: the targeted ratio ``dlr``; ``margin`` or ``ce`` of the target for models with two or three
-    classes."""
+    """What is climbed: the targeted ratio ``dlr``; for models with two or three classes ``margin``, the target's logit
+    minus the best other one, or ``ce``, its log-probability."""
 
     def _plan(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Plan:
-        logits = _log_probability(model, x, rng, self.draws)
+        logits = mean_log_probability(model, x, rng=rng.child("draw"), draws=self.draws)
         require_classes(self.loss, logits.shape[1], targeted=True)
-        count = min(self.targets, logits.shape[1] - 1)
+        count = self._walks(logits.shape[1])
         others = logits.scatter(1, y[:, None], -torch.inf).topk(count, dim=1).indices
         # few are left after the likeliest target: the others share the model's batches
         rounds = (slice(0, 1), slice(1, count)) if count > 1 else (slice(0, 1),)
         return Plan(loss_for(self.loss, targeted=True), others, rounds)
 
-
-def mean_probability_margin(model: Classifier, x: Images, y: Labels, *, rng: Rng) -> Float[Tensor, " n"]:
-    """Return the margin by which another class beats the label at ``x``, at full precision.
-
-    Of a stochastic model's probabilities averaged over several draws, as :meth:`Aim.holds` judges it.
-    """
-    value = margin(_log_probability(model, x, rng, JUDGING_DRAWS), y)
-    # an output with NaN predicts nothing
-    return torch.where(value.isnan(), torch.inf, value)
-
-
-def _log_probability(model: Classifier, x: Images, rng: Rng, draws: int) -> Logits:
-    """Return logits; for a stochastic model the log of its mean probability, up to a constant."""
-    if not model.stochastic:
-        return model.logits(x, rng=rng)
-    each = [model.logits(x, rng=rng.child("draw", draw)).log_softmax(1) for draw in range(draws)]
-    return torch.stack(each).logsumexp(0)
-
-
-class _Task(NamedTuple):
-    """One walk of some examples, to one class or to several side by side."""
-
-    method: APGD
-    model: Classifier
-    loss: Loss
-    x: Images
-    y: Labels
-    targets: Int[Tensor, "n targets"] | None
-    rng: Rng
-
-    @property
-    def walks(self) -> int:
-        """How many walks an example makes side by side."""
-        return 1 if self.targets is None else self.targets.shape[1]
-
-
-class _Found(NamedTuple):
-    """The point to hand back for each example, the step at which it fooled the model, and how good it is."""
-
-    x_adv: Images
-    step: Int[Tensor, " n"]
-    merit: Float[Tensor, " n"]
-
-    @classmethod
-    def none(cls, x: Images, y: Labels) -> _Found:
-        return cls(x.clone(), torch.full_like(y, -1), x.new_full((len(x),), -torch.inf))
-
-    def take(self, rows: Int[Tensor, " m"], found: _Found) -> None:
-        """Write what was found for some rows where it is better than what there is."""
-        better = found.merit > self.merit[rows]
-        for mine, new in zip(self, found, strict=True):
-            mine[rows[better]] = new[better]
-
-
-class _State(NamedTuple):
-    """Where the walks stand: a row for each example and class that is still walked to."""
-
-    owner: Int[Tensor, " n"]
-    """Whose walk it is: a position among the examples of the task."""
-    x: Images
-    asked: Int[Tensor, "n ..."]
-    """What the loss looks up: the label, or label and target."""
-    x_adv: Images
-    previous: Images
-    gradient: Images
-    value: Float[Tensor, " n"]
-    margin: Float[Tensor, " n"]
-    """How far another class is ahead of the label, where nobody leaves early."""
-    best: Images
-    best_gradient: Images
-    best_value: Float[Tensor, " n"]
-    size: Float[Tensor, "n 1 1 1"]
-    """Step size η."""
-    rises: Int[Tensor, " n"]
-    """Steps since the last checkpoint that raised the loss."""
-    halved: Mask
-    """Whether η was halved at the last checkpoint."""
-    best_then: Float[Tensor, " n"]
-    """The best loss at the last checkpoint."""
-    changed: Int[Tensor, " n"]
-    """Pixels in which the best point differed from the image at the last checkpoint."""
-
-    @classmethod
-    def at(cls, point: Images, size: float, x: Images, owner: Tensor, asked: Tensor) -> _State:
-        """Stand at the start of a climb, with steps of this size."""
-        lowest = point.new_full((len(point),), -torch.inf)
-        return cls(
-            owner=owner,
-            x=x,
-            asked=asked,
-            x_adv=point,
-            previous=point,
-            gradient=point,
-            value=-lowest,
-            margin=lowest,
-            best=point,
-            best_gradient=point,
-            best_value=lowest,
-            size=point.new_full((len(point), 1, 1, 1), size),
-            rises=torch.zeros_like(owner),
-            halved=torch.ones_like(owner, dtype=torch.bool),
-            best_then=lowest,
-            changed=_changed(point, x),
-        )
-
-    def select(self, which: Mask) -> _State:
-        return _State(*(part[which] for part in self))
-
-
-def _walk(task: _Task) -> _Found:
-    """Walk once from a random start towards each class of the task; an example leaves with all its walks."""
-    method, x = task.method, task.x
-    found = _Found.none(x, task.y)
-    # one class after the other: an example's first row is that of its likeliest
-    owner = torch.arange(len(x), device=x.device).repeat(task.walks)
-    asked = task.y if task.targets is None else torch.stack([task.y[owner], task.targets.T.flatten()], 1)
-    phases = _phases(method.eps, method.norm, method.steps)
-    widest = phases[0][0]
-    starts = [_start(x, method.norm, widest, task.rng.child("start", walk)) for walk in range(task.walks)]
-    state = _State.at(torch.cat(starts), _first_size(method.norm, widest), x[owner], owner, asked)
-    taken = 0
-    for radius, steps in phases:
-        if taken:
-            point, size = project_l1(state.best, state.x, radius), _first_size(method.norm, radius)
-            state = _State.at(point, size, state.x, state.owner, state.asked)
-        state = _climb(task, state, found, radius, steps, taken)
-        taken += steps
-        if not len(state.owner):
-            return found
-    return _resisting(task, state, found)
-
-
-def _phases(eps: float, norm: Norm, steps: int) -> list[tuple[float, int]]:
-    """Radius and steps of each part of a walk; where steps are too few there is only the ball itself."""
-    wide = math.ceil(0.3 * steps)
-    if norm != "l1" or steps <= 2 * wide:
-        return [(eps, steps)]
-    return [(3 * eps, wide), (2 * eps, wide), (eps, steps - 2 * wide)]
-
-
-def _start(x: Images, norm: Norm, radius: float, rng: Rng) -> Images:
-    return random_start_l1(x, radius, rng) if norm == "l1" else random_start(x, norm, radius, rng)
-
-
-def _first_size(norm: Norm, radius: float) -> float:
-    return radius if norm == "l1" else 2 * radius
-
-
-def _climb(task: _Task, state: _State, found: _Found, radius: float, steps: int, taken: int) -> _State:
-    """Take ``steps`` steps in the ball of ``radius``; write whom they fool into ``found`` and go on without them."""
-    method, last = task.method, steps
-    window = max(int((0.04 if method.norm == "l1" else 0.22) * steps), 1)
-    shortest, shrinking = max(int(0.06 * steps), 1), max(int(0.03 * steps), 1)
-    checkpoint = window
-    for t in range(steps + 1):
-        rng = task.rng.child("climb", taken, "step", t).select(state.owner)
-        logits, state = _asked(task, state, rng, gradient=t < last)
-        if task.model.stops_early:
-            fooled = _fooled(task, state, logits, radius, rng, exact=t == last)
-            state = _without(state, fooled, found, taken + t)
-            if not len(state.owner):
-                break
-        elif radius == method.eps:
-            _keep_largest_margin(state, found)
-        state = _noted(state)
-        if t == last:
-            break
-        if t == checkpoint and method.norm == "l1":
-            state = _sparsity_adapted(state, radius)
-            checkpoint += window
-        elif t == checkpoint:
-            state = _size_adapted(state, method.rho * window)
-            window = max(window - shrinking, shortest)
-            checkpoint += window
-        x_adv = _moved(state, method.norm, radius, first=t == 0)
-        state = state._replace(x_adv=x_adv, previous=state.x_adv)
-    return state
-
-
-def _asked(task: _Task, state: _State, rng: Rng, *, gradient: bool) -> tuple[Logits, _State]:
-    """Return the logits of one draw, and the state with the loss and its gradient summed over the draws."""
-    model, value, slope = task.model, torch.zeros_like(state.value), None
-    ahead = torch.zeros_like(value)
-    for draw in range(task.method.draws if model.stochastic else 1):
-        stream = rng.child("draw", draw)
-        if gradient:
-            logits, new = model.input_gradient(state.x_adv, state.asked, task.loss, rng=stream)
-            slope = new if slope is None else slope.add_(new)
-        else:
-            logits = model.logits(state.x_adv, rng=stream)
-        value = value + task.loss(logits, state.asked)
-        if not model.stops_early:
-            ahead = ahead + margin(logits, task.y[state.owner])
-    value = torch.where(value.isnan(), -torch.inf, value).to(state.value.dtype)
-    ahead = torch.where(ahead.isnan(), torch.inf, ahead).to(value.dtype)
-    rises = state.rises + (value > state.value)
-    slope = state.gradient if slope is None else slope
-    return logits, state._replace(value=value, margin=ahead, gradient=slope, rises=rises)
-
-
-def _fooled(task: _Task, state: _State, logits: Logits, radius: float, rng: Rng, *, exact: bool) -> Mask:
-    """Return where a point inside the ball fools the model; logits that are not ``exact`` only propose."""
-    aim = Aim(task.y[state.owner])
-    fooled = aim.reached(logits)
-    if radius > task.method.eps:
-        fooled &= (state.x_adv - state.x).flatten(1).abs().sum(1) <= task.method.eps
-    if task.model.proposes and not exact:
-        rows = fooled.nonzero()[:, 0]
-        if len(rows):
-            fooled[rows] = aim.select(rows).holds(task.model, state.x_adv[rows], rng=rng.select(rows))
-    return fooled
-
-
-def _without(state: _State, fooled: Mask, found: _Found, step: int) -> _State:
-    """Write down whom these points fool, the walk to the likeliest class first, and drop all walks of theirs."""
-    rows = fooled.nonzero()[:, 0]
-    if not len(rows):
-        return state
-    none = len(fooled)
-    first = torch.full_like(found.step, none).scatter_reduce(0, state.owner[rows], rows, "amin")
-    done = first < none
-    found.x_adv[done] = state.x_adv[first[done]]
-    found.step[done] = step
-    found.merit[done] = torch.inf
-    return state.select(~done[state.owner])
-
-
-def _keep_largest_margin(state: _State, found: _Found) -> None:
-    """Keep, of all points of an example, the one at which another class is furthest ahead.
-
-    Not that of the highest loss: DLR, which scales the margin, may fall where the margin grows.
-    """
-    ahead, rows = _best_walk(state.margin, len(found.step))
-    better = ahead > found.merit
-    found.x_adv[better] = state.x_adv[rows[better]]
-    found.merit[better] = ahead[better]
-
-
-def _best_walk(merit: Float[Tensor, " n"], examples: int) -> tuple[Float[Tensor, " m"], Int[Tensor, " m"]]:
-    """Return the highest merit of each example's walks, and its row."""
-    # an example leaves with all its walks: those who are left have one in each row of this table
-    highest, walk = merit.view(-1 if examples else 1, examples).max(0)
-    return highest, walk * examples + torch.arange(examples, device=merit.device)
-
-
-def _noted(state: _State) -> _State:
-    """Keep the point if its loss is the highest so far."""
-    higher = state.value > state.best_value
-    here = higher.view(-1, 1, 1, 1)
-    return state._replace(
-        best=torch.where(here, state.x_adv, state.best),
-        best_gradient=torch.where(here, state.gradient, state.best_gradient),
-        best_value=torch.where(higher, state.value, state.best_value),
-    )
-
-
-def _size_adapted(state: _State, enough: float) -> _State:
-    """Halve the steps of the walks that do not climb any more, and send those back to their best point."""
-    few = state.rises <= enough
-    halve = few | (~state.halved & (state.best_value <= state.best_then))
-    state = _back_to_best(state, halve)
-    return state._replace(
-        size=torch.where(halve.view(-1, 1, 1, 1), state.size / 2, state.size),
-        rises=torch.zeros_like(state.rises),
-        halved=halve,
-        best_then=state.best_value,
-    )
-
-
-def _sparsity_adapted(state: _State, radius: float) -> _State:
-    """Spread the steps over as many pixels as the best point needs; start anew from it where it got sparser."""
-    changed = _changed(state.best, state.x)
-    sparser = changed < 0.95 * state.changed
-    state = _back_to_best(state, sparser)
-    shorter = (state.size / 1.5).clamp(min=radius / 10)
-    size = torch.where(sparser.view(-1, 1, 1, 1), torch.full_like(shorter, radius), shorter)
-    return state._replace(size=size, changed=changed)
-
-
-def _back_to_best(state: _State, which: Mask) -> _State:
-    here = which.view(-1, 1, 1, 1)
-    return state._replace(
-        x_adv=torch.where(here, state.best, state.x_adv),
-        gradient=torch.where(here, state.best_gradient, state.gradient),
-    )
-
-
-def _changed(point: Images, x: Images) -> Int[Tensor, " n"]:
-    return (point != x).flatten(1).sum(1)
-
-
-def _moved(state: _State, norm: Norm, radius: float, *, first: bool) -> Images:
-    """Return the next point of each walk."""
-    if norm == "l1":
-        # rounded down: two pixels, rounded up, would never become one
-        pixels = (state.changed / 1.5).long().clamp(min=1)
-        step = sparse_direction(state.gradient, pixels).mul_(state.size)
-        return project_l1(step.add_(state.x_adv), state.x, radius)
-    inside = _projection(state.x, norm, radius)
-    step = steepest(state.gradient, norm).mul_(state.size)
-    moved = inside(step.add_(state.x_adv))
-    if first:
-        return moved
-    repeated = (state.x_adv - state.previous).mul_(1 - MOMENTUM)
-    return inside(torch.lerp(state.x_adv, moved, MOMENTUM).add_(repeated))
-
-
-def _projection(x: Images, norm: Norm, radius: float) -> Callable[[Images], Images]:
-    """Return what brings points back into ball and box; it may write on them."""
-    if norm != "linf":
-        return lambda point: project(point, x, norm, radius)
-    # as project does it, but the bounds are made once for two points
-    low, high = (x - radius).clamp_(min=0), (x + radius).clamp_(max=1)
-    return lambda point: point.clamp_(low, high)
-
-
-def _resisting(task: _Task, state: _State, found: _Found) -> _Found:
-    """Write down the best point of each example that is left, of all the classes it was walked to."""
-    model, steps = task.model, task.method.steps
-    if not model.stops_early:
-        found.merit.copy_(mean_probability_margin(model, found.x_adv, task.y, rng=task.rng.child("judge")))
-        found.step.copy_(torch.where(found.merit > 0, steps, -1))
-        return found
-    if model.proposes:
-        # the highest loss was found in low precision: full precision may call that point fooled
-        rng = task.rng.child("best").select(state.owner)
-        state = state._replace(x_adv=state.best)
-        logits = model.logits(state.best, rng=rng)
-        state = _without(state, _fooled(task, state, logits, task.method.eps, rng, exact=True), found, steps)
-    value, rows = _best_walk(state.best_value, len(state.owner) // task.walks)
-    owner = state.owner[rows]
-    found.x_adv[owner] = state.best[rows]
-    found.merit[owner] = value
-    return found
+    def _walks(self, classes: int) -> int:
+        return min(self.targets, classes - 1)

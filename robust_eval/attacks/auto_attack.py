@@ -25,13 +25,15 @@ from typing import ClassVar, Literal, NamedTuple
 
 import torch
 
+from robust_eval.attacks._aim import mean_probability_margin
 from robust_eval.attacks._fields import Steps
-from robust_eval.attacks.apgd import DLRAPGD, CrossEntropyAPGD, TargetedAPGD, mean_probability_margin
+from robust_eval.attacks.apgd import DLRAPGD, CrossEntropyAPGD, TargetedAPGD
 from robust_eval.attacks.fab import FAB, TargetedFAB
 from robust_eval.attacks.square import Square
 from robust_eval.classifier import Classifier
 from robust_eval.errors import ConfigError
 from robust_eval.methods import Attack
+from robust_eval.passes import Passes
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import AttackResult, Images, Labels, Norm, Pixels, Threat
@@ -113,6 +115,15 @@ class AutoAttack(Attack):
             step[rows[better]] = torch.where(fooled, result.step + before, -1)[better]
             before += length
         return AttackResult(x_adv, step)
+
+    def cost(self, classes: int) -> Passes:
+        """Return the passes of an image that resists every attack; in ``rand`` each is made with so many draws."""
+        total = Passes(0, 0)
+        for member in self._members():
+            one = member.attack.cost(classes)
+            assert one is not None
+            total = total.and_(one)
+        return total.times(self.draws if self.version == "rand" else 1)
 
     def _members(self) -> list[_Member]:
         """The attacks of this version, the cheap ones first."""

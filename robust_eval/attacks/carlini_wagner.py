@@ -34,6 +34,7 @@ from robust_eval.attacks._losses import loss_for
 from robust_eval.attacks._segment import gap, nearest_on_segment
 from robust_eval.classifier import Classifier
 from robust_eval.methods import Attack
+from robust_eval.passes import FEW, Passes, walk
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import AttackResult, Images, Labels, Norm, Threat
@@ -41,9 +42,11 @@ from robust_eval.types import AttackResult, Images, Labels, Norm, Threat
 __all__ = ["CarliniWagner"]
 
 BETA_1, BETA_2, ADAM_EPS = 0.9, 0.999, 1e-8
+WORTH = 0.01
+"""What is gained must be this share of the objective, or of the distance, to be worth more steps."""
 
 
-@register("attack", "cw", version=2)
+@register("attack", "cw", version=3)
 @dataclass(frozen=True, kw_only=True)
 class CarliniWagner(Attack):
     """Carlini and Wagner's L2 attack."""
@@ -60,9 +63,9 @@ class CarliniWagner(Attack):
     initial_const: Positive = 1e-3
     """The first ``c``."""
     abort_early: bool = True
-    """Whether an example leaves a search when a tenth of the steps lowered neither its objective nor the lowest so far
-    by 0.01 %."""
-
+    """Whether an example leaves a search when a tenth of the steps, or ten, lowered neither its objective nor the
+    lowest so far by 1 %, and the whole attack when a smaller ``c`` that worked brought it 1 % at most, or ``c`` is known
+    up to a factor of two. A stochastic model is searched longer: 0.01 %, and all searches."""
     line_search: Annotated[int, Field(ge=0)] = 4
     """Forward passes spent at the end on a nearer point between the image and the best one."""
     target: Target | None = None
@@ -79,10 +82,29 @@ class CarliniWagner(Attack):
         const = torch.full((len(x),), self.initial_const, device=x.device, dtype=x.dtype)
         low, high = torch.zeros_like(const), torch.full_like(const, torch.inf)
         best = _Best(x.clone(), torch.full_like(const, torch.inf), torch.full_like(y, -1))
+        rows = torch.arange(len(x), device=x.device)
         for search in range(self.binary_search_steps):
-            found = self._search(model, x, aim, const, best, search * self.steps, rng.child("search", search))
-            high, low = torch.where(found, const, high), torch.where(found, low, const)
+            before = best.distance[rows]
+            found = self._search(
+                model,
+                x[rows],
+                aim.select(rows),
+                const[rows],
+                best,
+                rows,
+                search * self.steps,
+                rng.child("search", search).select(rows),
+            )
+            high[rows] = torch.where(found, const[rows], high[rows])
+            low[rows] = torch.where(found, low[rows], const[rows])
             const = torch.where(high.isinf(), const * 10, (low + high) / 2)
+            if self.abort_early and not model.stochastic:
+                # a smaller c that worked brought nothing, or one that did not has little room left above it
+                gained = best.distance[rows] < (1 - WORTH) * before
+                wide = (low < high / 2)[rows]
+                rows = rows[gained | (~found & wide)]
+                if not len(rows):
+                    break
         found = best.step >= 0
         if self.line_search and not model.stochastic and found.any():
             best.x_adv[found] = nearest_on_segment(
@@ -96,6 +118,10 @@ class CarliniWagner(Attack):
             )
         return AttackResult(best.x_adv, best.step, aim.target)
 
+    def cost(self, classes: int) -> Passes:
+        """Return the passes an image costs at most, one that resists to the end."""
+        return walk(self.steps).times(self.binary_search_steps).and_(Passes(self.line_search + FEW, 0))
+
     def _search(
         self,
         model: Classifier,
@@ -103,10 +129,11 @@ class CarliniWagner(Attack):
         aim: Aim,
         const: Float[Tensor, " n"],
         best: _Best,
+        rows: Int[Tensor, " n"],
         steps_before: int,
         rng: Rng,
     ) -> Tensor:
-        """Run Adam for one ``c`` per example; improve ``best`` and return for whom it was large enough."""
+        """Run Adam for one ``c`` per example; improve their ``rows`` of ``best``, return where it was large enough."""
         margin = loss_for("margin", targeted=aim.target is not None)
         found = torch.zeros_like(aim.y, dtype=torch.bool)
         # those still in the game, packed: tanh never reaches ±1, so the images are pulled in by 5e-7
@@ -115,6 +142,8 @@ class CarliniWagner(Attack):
         lowest = torch.full_like(const, torch.inf)
         before = torch.stack([lowest, lowest])
         tenth = max(self.steps // 10, 1)
+        # the objective of a stochastic model goes up and down by itself: it leaves only what stands still
+        patience, worth = (tenth, 1e-4) if model.stochastic else (max(tenth, 10), WORTH)
         for t in range(1, self.steps + 1):
             if t % tenth == 1 % tenth:
                 # only the last tenth says whether c was large enough: Adam's first step has one length for every c
@@ -133,11 +162,11 @@ class CarliniWagner(Attack):
                 # one draw among hundreds may be lucky, and low precision errs: a point that would be kept is asked
                 # again, in low precision only if it is nearer by more than a late step of the descent is worth
                 nearer_by = 1 - 2e-3 if model.proposes else 1.0
-                nearer = (fooled & (distance < nearer_by * best.distance[active])).nonzero()[:, 0]
+                nearer = (fooled & (distance < nearer_by * best.distance[rows[active]])).nonzero()[:, 0]
                 fooled = torch.zeros_like(fooled)
                 if len(nearer):
                     fooled[nearer] = self._holds(model, x_t[nearer], aim.select(nearer), draws.select(nearer))
-            best.update(active, fooled, x_t, distance, steps_before + t - 1)
+            best.update(rows[active], fooled, x_t, distance, steps_before + t - 1)
 
             # the hinge is flat where the margin is large enough: only the distance pulls there
             pushing = (wins_by < self.confidence) | (wins_by <= 0)
@@ -154,10 +183,10 @@ class CarliniWagner(Attack):
             w = w.addcdiv(first, root, value=-self.lr / (1 - BETA_1**t))
 
             lowest = torch.minimum(lowest, objective)
-            if self.abort_early and t % tenth == 0:
+            if self.abort_early and t % patience == 0:
                 # both: the objective alone swings around a minimum, and its lowest stands still after an overshoot
                 now = torch.stack([objective, lowest])
-                improving = (now <= 0.9999 * before).any(0)
+                improving = (now <= (1 - worth) * before).any(0)
                 before = now[:, improving]
                 if not improving.all():
                     active, x, w, const = active[improving], x[improving], w[improving], const[improving]

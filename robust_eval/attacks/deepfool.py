@@ -30,6 +30,7 @@ from robust_eval.attacks._projections import unit_l2
 from robust_eval.attacks._segment import gap, nearest_on_segment
 from robust_eval.classifier import Classifier
 from robust_eval.methods import Attack
+from robust_eval.passes import FEW, Passes, walk
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import AttackResult, Images, Labels, Logits, Norm, Threat
@@ -37,7 +38,7 @@ from robust_eval.types import AttackResult, Images, Labels, Logits, Norm, Threat
 __all__ = ["DeepFool"]
 
 
-@register("attack", "deepfool", version=2)
+@register("attack", "deepfool", version=3)
 @dataclass(frozen=True, kw_only=True)
 class DeepFool(Attack):
     """DeepFool for the L2 norm."""
@@ -52,7 +53,7 @@ class DeepFool(Attack):
     """How many of the likeliest classes the first step looks at, the label among them."""
     later_candidates: Annotated[int, Field(ge=2)] = 3
     """How many of them later steps look at, the label among them: those that the last gradients put nearest."""
-    line_search: Annotated[int, Field(ge=0)] = 4
+    line_search: Annotated[int, Field(ge=0)] = 2
     """Forward passes spent on a nearer point between the image and the point found."""
     target: Target | None = None
     """The class to be predicted, the only candidate; ``None`` is content with any wrong one."""
@@ -113,6 +114,11 @@ class DeepFool(Attack):
                 gap_adv=gap_adv[found],
             )
         return AttackResult(x_adv, step, everyone.target)
+
+    def cost(self, classes: int) -> Passes:
+        """Return the passes an image costs at most, one that resists to the end."""
+        columns = min(self.candidates, classes) - 1
+        return walk(self.steps, columns=columns).and_(Passes(self.line_search + FEW, 0))
 
     def _candidates(self, logits: Logits, aim: Aim) -> Int[Tensor, "n m"]:
         """The target, or the likeliest other classes."""

@@ -30,36 +30,36 @@ float32 rounding, 1e-6), and ``fab_minimal`` is within 1 % of the distance, as l
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, NamedTuple
+from functools import partial
+from typing import Annotated, ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from robust_eval.attacks._aim import JUDGING_DRAWS, Aim
+from robust_eval.attacks._aim import Aim, mean_log_probability
+from robust_eval.attacks._boundary_walk import (
+    Chosen,
+    Outcome,
+    Walks,
+    clearly_fooled,
+    in_parts,
+    nearest_plane,
+    other_classes,
+)
 from robust_eval.attacks._fields import Steps
-from robust_eval.attacks._hyperplane import dual_length, length, step_onto_plane
-from robust_eval.attacks._losses import margin
-from robust_eval.classifier import Classifier, misclassified
+from robust_eval.attacks._hyperplane import step_onto_plane
+from robust_eval.attacks._projections import length
+from robust_eval.classifier import Classifier
 from robust_eval.methods import Attack
+from robust_eval.passes import Passes, walk
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Images, Labels, Logits, Mask, Norm, Pixels, Threat
+from robust_eval.types import AttackResult, Images, Labels, Norm, Pixels, Threat
 
 __all__ = ["FAB", "MinimalFAB", "TargetedFAB"]
-
-Points = Float[Tensor, "n g d"]
-"""Flattened images: ``g`` walks of each of ``n`` examples."""
-Chosen = Bool[Tensor, "n g"]
-Classes = Int[Tensor, "n g m"]
-"""The classes whose planes each walk looks at."""
-ROUNDING = 8
-"""Units in the last place of the largest logit; a walk comes nearer to the boundary than that."""
-MOST = 2**25
-"""Pixels of all points, or of all gradients, that are worked on at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +77,10 @@ class _Boundary(Attack):
     beta: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """What is left of the way from the image after a point that fools the model."""
 
-    def _step(self, model: Classifier, walks: _Walks, rng: Rng) -> Chosen:
+    def _step(self, model: Classifier, walks: Walks, rng: Rng) -> Chosen:
         """Take each walk a step on and return where it fools the model."""
         image, at = walks.image.expand_as(walks.at).flatten(0, 1), walks.at.flatten(0, 1)
-        gap, normal = _nearest_plane(model, walks, self.norm, walks.streams(rng))
+        gap, normal = nearest_plane(model, walks, self.norm, walks.streams(rng))
         gaps = torch.stack([gap, gap + ((at - image) * normal).sum(1)])
         ends = torch.stack([at, image])
         moves = step_onto_plane(ends, normal, gaps, self.norm)
@@ -92,9 +92,9 @@ class _Boundary(Attack):
         # at full precision: the walk swings around the boundary, nearer to it than bf16 can tell
         logits = walks.ask(model.logits, walks.at, rng.child("moved"))
         walks.exact = logits.view(*walks.merit.shape, -1)
-        return _fooled(logits, walks.labels).view_as(walks.merit)
+        return clearly_fooled(logits, walks.labels).view_as(walks.merit)
 
-    def _pull_back(self, walks: _Walks, fooled: Chosen) -> None:
+    def _pull_back(self, walks: Walks, fooled: Chosen) -> None:
         back = walks.image + self.beta * (walks.at - walks.image)
         walks.at = torch.where(fooled[..., None], back, walks.at)
         walks.exact = torch.where(fooled[..., None], torch.nan, walks.exact)
@@ -116,16 +116,16 @@ class _InBall(_Boundary):
 
     def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
         """Attack a batch [n,c,h,w] in [0, 1] that the model classifies correctly."""
-        best = _Outcome.nothing(x)
+        best = Outcome.nothing(x)
         logits = model.logits(x, rng=rng.child("classes"))
-        waves = self._waves(_others(logits, y))
+        waves = self._waves(other_classes(logits, y))
         everyone = torch.arange(len(x), device=x.device)
         for turn in range(self.restarts * len(waves)):
             restart, classes = turn // len(waves), waves[turn % len(waves)]
             left = (best.step < 0).nonzero()[:, 0] if model.stops_early else everyone
-            for part in _parts(left, model, x, walks=classes.shape[1]):
+            for part in in_parts(left, model, x, walks=classes.shape[1]):
                 draws = rng.child("turn", turn).select(part)
-                walks = _Walks.begin(x[part], y[part], classes[part], logits[part])
+                walks = Walks.begin(x[part], y[part], classes[part], logits[part])
                 if restart:
                     walks.start_at(self._random_start(x[part], draws.child("start")))
                 best.improve(part, self._walk(model, walks, draws), steps_before=turn * (self.steps + 1))
@@ -144,9 +144,9 @@ class _InBall(_Boundary):
         push = push * (self.eps / 2 / length(push, self.norm).clamp(min=1e-12))[:, None]
         return (x + push.view_as(x)).clamp(0, 1)
 
-    def _walk(self, model: Classifier, walks: _Walks, rng: Rng) -> _Outcome:
+    def _walk(self, model: Classifier, walks: Walks, rng: Rng) -> Outcome:
         """Walk until each example is fooled or out of steps; the walks of an example end together."""
-        outcome = _Outcome.nothing(walks.images(walks.image))
+        outcome = Outcome.nothing(walks.images(walks.image))
         for t in range(self.steps):
             draws = rng.child("step", t).select(walks.rows)
             fooled = self._step(model, walks, draws)
@@ -165,7 +165,7 @@ class _InBall(_Boundary):
         self._judge(model, walks, outcome, rng.child("last").select(walks.rows))
         return outcome
 
-    def _inside(self, model: Classifier, walks: _Walks, fooled: Chosen, rng: Rng) -> Chosen:
+    def _inside(self, model: Classifier, walks: Walks, fooled: Chosen, rng: Rng) -> Chosen:
         """Return which walks are at a point of the ball that fools the model; one just outside is moved into it."""
         away = length(walks.at - walks.image, self.norm)
         inside = fooled & (away <= self.eps)
@@ -174,12 +174,12 @@ class _InBall(_Boundary):
         i, walk = (nearer & (away <= self.eta * self.eps)).nonzero(as_tuple=True)
         if len(i):
             points = self._within(walks.image[i, 0], walks.at[i, walk])
-            good = _fooled(model.logits(walks.images(points), rng=rng.select(i)), walks.y[i])
+            good = clearly_fooled(model.logits(walks.images(points), rng=rng.select(i)), walks.y[i])
             i, walk = i[good], walk[good]
             walks.at[i, walk], inside[i, walk] = points[good], True
         return inside
 
-    def _keep_on_border(self, model: Classifier, walks: _Walks, rng: Rng) -> None:
+    def _keep_on_border(self, model: Classifier, walks: Walks, rng: Rng) -> None:
         """Keep the point of the border, in the direction of where each walk is, if it has the highest margin."""
         push = walks.at - walks.image
         push = push * (self.eps / length(push, self.norm).clamp(min=1e-12)).clamp(min=1)[..., None]
@@ -187,16 +187,11 @@ class _InBall(_Boundary):
         loss = walks.losses(model.proposal, points, rng)
         walks.keep(loss > walks.merit, loss, points)
 
-    def _judge(self, model: Classifier, walks: _Walks, outcome: _Outcome, rng: Rng) -> None:
+    def _judge(self, model: Classifier, walks: Walks, outcome: Outcome, rng: Rng) -> None:
         """Write down the best of the points that an example's walks have kept, moved into the ball."""
         points = torch.where(walks.merit.isfinite()[..., None], walks.kept, walks.at)
         points = self._within(walks.image, points)
-
-        def averaged(x: Images, *, rng: Rng) -> Logits:
-            draws = [model.logits(x, rng=rng.child(i)).log_softmax(1) for i in range(JUDGING_DRAWS)]
-            return torch.stack(draws).logsumexp(0)
-
-        loss, best = walks.losses(averaged if model.stochastic else model.logits, points, rng).max(1)
+        loss, best = walks.losses(partial(mean_log_probability, model), points, rng).max(1)
         points = walks.images(points[torch.arange(len(best), device=best.device), best])
         outcome.write(walks.rows, points, torch.where(loss > 0, self.steps, -1), loss)
 
@@ -217,6 +212,10 @@ class _InBall(_Boundary):
 class FAB(_InBall):
     """Fast adaptive boundary attack inside a ball: each step is towards the nearest of all other classes."""
 
+    def cost(self, classes: int) -> Passes:
+        """Return the passes of an image that resists every walk: a gradient for each other class at each step."""
+        return walk(self.steps, columns=classes - 1, forwards=3).times(self.restarts)
+
     def _waves(self, others: Int[Tensor, "n m"]) -> list[Int[Tensor, "n _ _"]]:
         return [others[:, None]]
 
@@ -228,6 +227,10 @@ class TargetedFAB(_InBall):
 
     targets: Steps = 9
     """How many of the likeliest other classes are walked to."""
+
+    def cost(self, classes: int) -> Passes:
+        """Return the passes of an image that resists the walks to every target: one gradient at each step."""
+        return walk(self.steps, forwards=3).times(min(self.targets, classes - 1) * self.restarts)
 
     def _waves(self, others: Int[Tensor, "n m"]) -> list[Int[Tensor, "n _ _"]]:
         # the first fools most of those that can be fooled: only who resists pays for the others
@@ -250,13 +253,17 @@ class MinimalFAB(_Boundary):
     def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
         """Attack a batch [n,c,h,w] in [0, 1] that the model classifies correctly."""
         x_adv, step = x.clone(), torch.full_like(y, -1)
-        for part in _parts(torch.arange(len(x), device=x.device), model, x, walks=1):
+        for part in in_parts(torch.arange(len(x), device=x.device), model, x, walks=1):
             x_adv[part], step[part] = self._walk(model, x[part], y[part], rng.select(part))
         return AttackResult(x_adv, step)
 
+    def cost(self, classes: int) -> Passes:
+        """Return the passes of an image: a gradient for each other class at each step."""
+        return walk(self.steps, columns=classes - 1, forwards=3)
+
     def _walk(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> tuple[Images, Int[Tensor, " n"]]:
         logits = model.logits(x, rng=rng.child("classes"))
-        walks = _Walks.begin(x, y, _others(logits, y)[:, None], logits)
+        walks = Walks.begin(x, y, other_classes(logits, y)[:, None], logits)
         step = torch.full_like(y, -1)
         for t in range(self.steps):
             draws = rng.child("step", t)
@@ -272,167 +279,3 @@ class MinimalFAB(_Boundary):
             step = torch.where(nearer[:, 0] & (step < 0), t, step)
             self._pull_back(walks, fooled)
         return walks.images(walks.kept), step
-
-
-@dataclass
-class _Walks:
-    """Walks on their way: ``g`` of each of ``n`` examples, and the point that each keeps for the end."""
-
-    shape: torch.Size
-    rows: Int[Tensor, " n"]
-    """Which examples of the batch these are."""
-    image: Float[Tensor, "n 1 d"]
-    y: Labels
-    classes: Classes
-    at: Points
-    exact: Float[Tensor, "n g c"]
-    """The logits there at full precision, NaN where they are not known."""
-    kept: Points
-    merit: Float[Tensor, "n g"]
-
-    @staticmethod
-    def begin(x: Images, y: Labels, classes: Classes, logits: Logits) -> _Walks:
-        """Return walks that are all at the image, and keep it; the logits are those there."""
-        rows, image, g = torch.arange(len(x), device=x.device), x.flatten(1)[:, None], classes.shape[1]
-        at, exact = image.repeat(1, g, 1), logits[:, None].repeat(1, g, 1)
-        return _Walks(
-            x.shape[1:], rows, image, y, classes, at, exact, at, at.new_full(at.shape[:2], -torch.inf)
-        )
-
-    def start_at(self, x: Images) -> None:
-        """Move the walks of each example to another point."""
-        self.at = x.flatten(1)[:, None].expand_as(self.at)
-        self.exact = torch.full_like(self.exact, torch.nan)
-
-    def select(self, which: Mask) -> _Walks:
-        """Return the walks of some of the examples."""
-        tensors = (self.rows, self.image, self.y, self.classes, self.at, self.exact, self.kept, self.merit)
-        return _Walks(self.shape, *(tensor[which] for tensor in tensors))
-
-    def keep(self, better: Chosen, merit: Float[Tensor, "n g"], points: Points) -> None:
-        """Keep these points instead, with what makes them better, where they are."""
-        self.merit[better], self.kept[better] = merit[better], points[better]
-
-    def images(self, points: Float[Tensor, "*rows d"]) -> Images:
-        """Return flattened points in the shape of images, all in a row."""
-        return points.reshape(-1, *self.shape)
-
-    def streams(self, rng: Rng) -> Rng:
-        """Return the stream of each walk, given those of the examples; an example's walks share theirs."""
-        assert rng.index is not None
-        return rng.rows(rng.index.repeat_interleave(self.at.shape[1]))
-
-    @property
-    def labels(self) -> Labels:
-        """The label of each walk."""
-        return self.y.repeat_interleave(self.at.shape[1])
-
-    def ask(self, model: Callable[..., Logits], points: Points, rng: Rng) -> Float[Tensor, "rows _"]:
-        """Return the logits at these points, in a row."""
-        return model(self.images(points), rng=self.streams(rng))
-
-    def losses(self, model: Callable[..., Logits], points: Points, rng: Rng) -> Float[Tensor, "n g"]:
-        """Return the margins at these points: infinite where the model's answer is not a number."""
-        logits = self.ask(model, points, rng)
-        loss = torch.where(logits.amax(1).isfinite(), margin(logits, self.labels), torch.inf)
-        return loss.to(points.dtype).view_as(self.merit)
-
-
-@dataclass
-class _Outcome:
-    """What will be handed back, with the loss by which it was chosen."""
-
-    x_adv: Images
-    step: Int[Tensor, " n"]
-    loss: Float[Tensor, " n"]
-
-    @staticmethod
-    def nothing(x: Images) -> _Outcome:
-        """Return the images themselves, chosen by nothing."""
-        return _Outcome(x.clone(), x.new_full((len(x),), -1).long(), x.new_full((len(x),), -torch.inf))
-
-    def write(self, rows: Tensor, x_adv: Images, step: Tensor | int, loss: Tensor | float) -> None:
-        """Write down what was found for some of the examples."""
-        self.x_adv[rows], self.step[rows], self.loss[rows] = x_adv, step, loss
-
-    def improve(self, rows: Int[Tensor, " n"], other: _Outcome, *, steps_before: int) -> None:
-        """Take over what has the higher loss."""
-        better = other.loss > self.loss[rows]
-        step = torch.where(other.step >= 0, other.step + steps_before, -1)
-        self.write(rows[better], other.x_adv[better], step[better], other.loss[better])
-
-
-class _Plane(NamedTuple):
-    """Where two logits are equal, as far as the gradient at a point can tell."""
-
-    gap: Float[Tensor, " rows"]
-    """What is missing along the normal."""
-    normal: Float[Tensor, "rows d"]
-
-
-def _parts(rows: Int[Tensor, " rows"], model: Classifier, x: Images, *, walks: int) -> Iterator[Tensor]:
-    """Yield the rows in parts: where each walks several ways at once, fewer of them fill a batch."""
-    together = max(model.batch_size, min(len(x), MOST // x.shape[1:].numel()))
-    size = max(1, together // walks)
-    for first in range(0, len(rows), size):
-        yield rows[first : first + size]
-
-
-def _nearest_plane(model: Classifier, walks: _Walks, norm: Norm, rng: Rng) -> _Plane:
-    """Return the plane to which each walk has the shortest way."""
-    x, y, classes, exact = (
-        walks.images(walks.at),
-        walks.labels,
-        walks.classes.flatten(0, 1),
-        walks.exact.flatten(0, 1),
-    )
-    if classes.shape[1] == 1:
-        pairs = torch.stack([y, classes[:, 0]], 1)
-        logits, gradient = model.input_gradient(x, pairs, _lead, rng=rng)
-        plane = _Plane(-_lead(_best_known(model, logits, exact), pairs), gradient.flatten(1))
-    else:
-        size = max(1, min(model.batch_size, MOST // (classes.shape[1] * walks.shape.numel())))
-        parts = []
-        for first in range(0, len(x), size):
-            part = slice(first, first + size)
-            logits, gradients = model.jacobian(x[part], classes[part], minus=y[part], rng=rng.select(part))
-            logits = _best_known(model, logits, exact[part])
-            parts.append(_nearest_of_all(logits, gradients.flatten(2), y[part], classes[part], norm))
-        plane = _Plane(*map(torch.cat, zip(*parts, strict=True)))
-    # a model that answers with NaN has no plane: the walk stays where it is
-    known = plane.gap.isfinite()
-    gap = torch.where(known, plane.gap, 0).to(x.dtype)
-    return _Plane(gap, torch.where(known[:, None], plane.normal, 0))
-
-
-def _best_known(model: Classifier, logits: Logits, exact: Logits) -> Logits:
-    """Return the exact logits where they are known, if those beside the gradient are not exact themselves."""
-    return torch.where(exact.isnan(), logits, exact) if model.proposes else logits
-
-
-def _nearest_of_all(
-    logits: Logits, normals: Float[Tensor, "n m d"], y: Labels, classes: Int[Tensor, "n m"], norm: Norm
-) -> _Plane:
-    gaps = logits.gather(1, y[:, None]) - logits.gather(1, classes)
-    # a class whose gradient equals the label's is out of reach, not at distance 0 / 0
-    ways = (gaps.abs() / dual_length(normals, norm)).nan_to_num(nan=torch.inf, posinf=torch.inf)
-    nearest = ways.argmin(1)
-    everyone = torch.arange(len(logits), device=logits.device)
-    return _Plane(gaps[everyone, nearest], normals[everyone, nearest])
-
-
-def _fooled(logits: Logits, y: Labels) -> Mask:
-    """Return where the label is not predicted, by more than the rounding of another batch size could undo."""
-    rounding = ROUNDING * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
-    return misclassified(logits, y) & ~(margin(logits, y) < rounding)
-
-
-def _lead(logits: Logits, pairs: Int[Tensor, "n 2"]) -> Float[Tensor, " n"]:
-    """How far the target is before the label."""
-    label, target = logits.gather(1, pairs).unbind(1)
-    return target - label
-
-
-def _others(logits: Logits, y: Labels) -> Int[Tensor, "n m"]:
-    """Return the classes that are not the label, the likeliest first."""
-    return logits.scatter(1, y[:, None], -torch.inf).topk(logits.shape[1] - 1, dim=1).indices

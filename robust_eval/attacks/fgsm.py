@@ -17,6 +17,7 @@ from robust_eval.attacks._ascent import ascend
 from robust_eval.attacks._losses import LossName
 from robust_eval.classifier import Classifier
 from robust_eval.methods import Attack
+from robust_eval.passes import Passes, walk
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import AttackResult, Images, Labels, Pixels, Threat
@@ -55,3 +56,7 @@ class FGSM(Attack):
             loss=self.loss,
             rng=rng,
         )
+
+    def cost(self, classes: int) -> Passes:
+        """Return the passes an image costs at most, one that resists to the end."""
+        return walk(1)

@@ -10,9 +10,9 @@ authors' code and adversarial-library; the paper chooses α for each data set). 
 entries of the gradient that push a pixel out of the box are dropped, since most of a step, and of the estimated
 distance, would be clipped away on images with black and white in them (digits: the paper's L2 walk fools 29 % of them,
 this one all); the estimate is lengthened by γ, since on a linear model it ends on the boundary and never crosses it;
-the loss is the cross-entropy sharpened into the margin (:func:`~robust_eval.attacks.ddn.objective`; ``loss="margin"``
-is the paper's); and at the end a nearer point on the segment to the image is looked for (``line_search`` 0 gives the
-paper's). No example leaves early, as in DDN. Foolbox 3.3.4 does not project in L2: it divides the norm by itself.
+the loss is the cross-entropy sharpened into the margin (:mod:`._schedule`; ``loss="margin"`` is the paper's);
+and at the end a nearer point on the segment to the image is looked for (``line_search`` 0 gives the paper's). No
+example leaves early, as in DDN. Foolbox 3.3.4 does not project in L2: it divides the norm by itself.
 
 On a linear model the distance is within 1 % of the closed form, in each norm, as long as the box is not met.
 """
@@ -28,24 +28,25 @@ from pydantic import Field
 from torch import Tensor
 
 from robust_eval.attacks._aim import Target, choose_aim
+from robust_eval.attacks._closest import Closest
 from robust_eval.attacks._fields import Positive, Steps
+from robust_eval.attacks._projections import dual_length, heading, length
+from robust_eval.attacks._schedule import Objective, cosine, objective
 from robust_eval.attacks._segment import gap
-from robust_eval.attacks.ddn import Closest, Objective, cosine, heading, objective
 from robust_eval.classifier import Classifier
 from robust_eval.methods import Attack
+from robust_eval.passes import FEW, Passes, walk
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import AttackResult, Images, Labels, Norm, Threat
 
 __all__ = ["FMN"]
 
-P: dict[Norm, float] = {"linf": torch.inf, "l2": 2, "l1": 1}
-DUAL: dict[Norm, float] = {"linf": 1, "l2": 2, "l1": torch.inf}
 ROUNDS = 40
 """Newton steps of a projection at most; half a dozen are the rule."""
 
 
-@register("attack", "fmn")
+@register("attack", "fmn", version=2)
 @dataclass(frozen=True, kw_only=True)
 class FMN(Attack):
     """Fast minimum-norm attack."""
@@ -76,26 +77,30 @@ class FMN(Attack):
         """Attack a batch [n,c,h,w] in [0, 1] that the model classifies correctly."""
         aim = choose_aim(model, x, y, self.target, rng=rng)
         closest = Closest.none(x, aim)
-        furthest = torch.maximum(x, 1 - x).flatten(1).norm(p=P[self.norm], dim=1)
-        eps, length, point = torch.full_like(furthest, torch.inf), torch.zeros_like(furthest), x
+        furthest = length(torch.maximum(x, 1 - x).flatten(1), self.norm)
+        eps, away, point = torch.full_like(furthest, torch.inf), torch.zeros_like(furthest), x
         for t in range(self.steps):
             draws, done = rng.child("step", t), t / self.steps
             loss = objective(self.loss, done)
             logits, gradient = model.input_gradient(point, aim.labels, loss, rng=draws)
-            fooled = closest.offer(model, point, length, logits, t, rng=draws)
+            fooled = closest.offer(model, point, away, logits, t, rng=draws)
             gradient = _into_the_box(gradient, point)
             # NaN, from a model that is not finite, is no estimate
-            ahead = gap(aim, logits).abs() / gradient.flatten(1).norm(p=DUAL[self.norm], dim=1)
+            ahead = gap(aim, logits).abs() / dual_length(gradient.flatten(1), self.norm)
             ahead = torch.where(ahead.isfinite(), ahead, torch.inf)
             gamma = cosine(self.gamma, 0.001, done)
-            unfooled = (1 + gamma) * torch.where(closest.near.isinf(), length + ahead, eps)
+            unfooled = (1 + gamma) * torch.where(closest.near.isinf(), away + ahead, eps)
             eps = torch.where(fooled, ((1 - gamma) * eps).minimum(closest.near), unfooled).minimum(furthest)
             step = heading(gradient, draws).mul_(cosine(self.step_size, self.step_size / 100, done))
             point = _shrunk(step.add_(point).sub_(x), eps, self.norm).add_(x).clamp_(0, 1)
-            length = (point - x).flatten(1).norm(p=P[self.norm], dim=1)
+            away = length((point - x).flatten(1), self.norm)
         last = rng.child("last")
-        closest.offer(model, point, length, model.proposal(point, rng=last), self.steps, rng=last)
+        closest.offer(model, point, away, model.proposal(point, rng=last), self.steps, rng=last)
         return closest.result(model, self.line_search, rng=rng)
+
+    def cost(self, classes: int) -> Passes:
+        """Return the passes of an image: every one takes every step."""
+        return walk(self.steps).and_(Passes(self.line_search + FEW, 0))
 
 
 def _into_the_box(gradient: Images, point: Images) -> Images:
@@ -110,8 +115,8 @@ def _shrunk(delta: Images, eps: Float[Tensor, " n"], norm: Norm) -> Images:
     if norm == "linf":
         return torch.minimum(torch.maximum(delta, -radius), radius)
     if norm == "l2":
-        length = delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        return delta.mul_((radius / length.clamp(min=1e-12)).clamp(max=1))
+        away = length(delta.flatten(1), norm).view(-1, 1, 1, 1)
+        return delta.mul_((radius / away.clamp(min=1e-12)).clamp(max=1))
     # all entries lose the same θ, and those smaller than it become zero. What is left is convex in θ: from 0, Newton's
     # method climbs to the root without overshooting, in fewer passes than a sort would cost
     sizes, radius = delta.flatten(1).abs(), eps[:, None]

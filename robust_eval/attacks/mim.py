@@ -4,7 +4,8 @@ Paper: Dong et al. 2018, arXiv 1710.06081, equations 6 and 7:
 ``g_{t+1} = μ g_t + ∇ₓJ(x_t, y) / ‖∇ₓJ(x_t, y)‖₁`` and ``x_{t+1} = clip_{x,ε}(x_t + α sign(g_{t+1}))``.
 
 Defaults: μ = 1, 10 steps of ``ε / 10``, as in the paper. Foolbox 3.3.4 takes the sign before accumulating, which
-is another method. A zero gradient adds nothing here; dividing 0 by 0 would freeze the example for good.
+is another method. As in BIM the first point that fools the model is kept, and the far end of some of the steps is judged
+as well (``look_ahead=False`` walks as the paper does). A zero gradient adds nothing here; dividing 0 by 0 would freeze the example for good.
 
 Reaches the closed-form optimum on a linear model with two classes (tolerance: float32 rounding, 1e-6).
 """
@@ -17,11 +18,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from robust_eval.attacks._aim import Target, choose_aim
-from robust_eval.attacks._ascent import ascend
+from robust_eval.attacks._ascent import ascend, ascent_cost
 from robust_eval.attacks._fields import Fraction, Steps
 from robust_eval.attacks._losses import LossName
 from robust_eval.classifier import Classifier
 from robust_eval.methods import Attack
+from robust_eval.passes import Passes
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import AttackResult, Images, Labels, Pixels, Threat
@@ -29,7 +31,7 @@ from robust_eval.types import AttackResult, Images, Labels, Pixels, Threat
 __all__ = ["MIM"]
 
 
-@register("attack", "mim", version=2)
+@register("attack", "mim", version=3)
 @dataclass(frozen=True, kw_only=True)
 class MIM(Attack):
     """Momentum iterative method."""
@@ -46,6 +48,8 @@ class MIM(Attack):
     """What is ascended: cross-entropy ``ce``, ``margin`` of logits, or ``dlr``."""
     target: Target | None = None
     """The class to be predicted; ``None`` is content with any wrong one."""
+    look_ahead: bool = True
+    """Whether the far end of the direction of the 1st, 2nd, 4th, 8th … step is judged as well, by a forward pass."""
 
     @property
     def threat(self) -> Threat:
@@ -72,4 +76,9 @@ class MIM(Attack):
             loss=self.loss,
             rng=rng,
             accumulate=accumulate,
+            look_ahead=self.look_ahead,
         )
+
+    def cost(self, classes: int) -> Passes:
+        """Return the passes an image costs at most, one that resists to the end."""
+        return ascent_cost(self.steps, look_ahead=self.look_ahead)

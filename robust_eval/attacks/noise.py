@@ -26,6 +26,7 @@ from robust_eval.attacks._losses import margin
 from robust_eval.attacks._projections import random_start, unit_l2
 from robust_eval.classifier import Classifier
 from robust_eval.methods import Attack
+from robust_eval.passes import FEW, Passes
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import AttackResult, Images, Labels, Norm, Pixels, Threat
@@ -83,6 +84,10 @@ class Noise(Attack):
         x_adv[active] = torch.where(gained.view(-1, 1, 1, 1), best, clean)
         step[active] = torch.where(gained & aim.reached(logits), first, -1)
         return AttackResult(x_adv, step)
+
+    def cost(self, classes: int) -> Passes:
+        """Return the passes an image costs at most, one that resists to the end."""
+        return Passes(self.draws + FEW, 0)
 
     def _moved(self, x: Images, rng: Rng) -> Images:
         """Return a random point of each example's ball, moved into [0, 1]."""

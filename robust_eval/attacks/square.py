@@ -32,12 +32,13 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from robust_eval.attacks._aim import JUDGING_DRAWS, Aim
+from robust_eval.attacks._aim import Aim, mean_log_probability
 from robust_eval.attacks._fields import Steps
 from robust_eval.attacks._l1 import project_l1
 from robust_eval.attacks._losses import margin
 from robust_eval.classifier import Classifier
 from robust_eval.methods import Attack
+from robust_eval.passes import FEW, Passes
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import AttackResult, Images, Labels, Logits, Mask, Norm, Pixels, Threat
@@ -95,6 +96,10 @@ class Square(Attack):
             step[left] = torch.where(found.step >= 0, found.step + restart * self.queries, -1)
         return AttackResult(x_adv, step)
 
+    def cost(self, classes: int) -> Passes:
+        """Return the passes of an image that resists every query of every restart."""
+        return Passes(self.queries + FEW, 0).times(self.restarts)
+
     def _search(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> _Found:
         """Search from one start until each example is fooled or out of queries."""
         found = _Found(x.clone(), torch.full_like(y, -1), x.new_full((len(x),), torch.inf))
@@ -131,7 +136,7 @@ class Square(Attack):
                     return found
         found.x_adv[active], found.loss[active] = squares.best, loss
         if model.proposes or not model.stops_early:
-            logits = _averaged(model, squares.best, rng.child("last"))
+            logits = mean_log_probability(model, squares.best, rng=rng.child("last"))
             found.loss[active] = _loss(logits, y).to(loss.dtype)
             found.step[active] = torch.where(Aim(y).reached(logits), self.queries, -1)
         return found
@@ -338,11 +343,3 @@ def _hill(height: int, width: int, norm: Norm) -> Float[Tensor, "height width"]:
 def _loss(logits: Logits, y: Labels) -> Float[Tensor, " n"]:
     """Return the margin, infinite where the answer is not a number: nothing is predicted there."""
     return torch.where(logits.amax(1).isfinite(), margin(logits, y), torch.inf)
-
-
-def _averaged(model: Classifier, x: Images, rng: Rng) -> Logits:
-    """Return logits at full precision, of probabilities averaged over several draws if the model is stochastic."""
-    if not model.stochastic:
-        return model.logits(x, rng=rng)
-    draws = [model.logits(x, rng=rng.child(draw)).log_softmax(1) for draw in range(JUDGING_DRAWS)]
-    return torch.stack(draws).logsumexp(0)

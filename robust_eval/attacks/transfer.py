@@ -24,19 +24,12 @@ from torch import nn
 from robust_eval.attacks._aim import Aim
 from robust_eval.classifier import Classifier
 from robust_eval.errors import CheckpointError, ConfigError, DataError
+from robust_eval.method_tables import is_factory
 from robust_eval.methods import Attack
-from robust_eval.models.checkpoint import (
-    channels_of,
-    classes_of,
-    file_sha256,
-    load_into,
-    read_card,
-    read_state,
-    state_sha256,
-)
-from robust_eval.models.factory import load_factory
-from robust_eval.normalized import Normalized
-from robust_eval.registry import Resolved, build, describe, find, resolver, version
+from robust_eval.model_source import load_network, recipe_on_card
+from robust_eval.models.checkpoint import file_sha256, state_sha256
+from robust_eval.passes import FEW, Passes
+from robust_eval.registry import Resolved, build, find, resolver, version
 from robust_eval.rng import Rng
 from robust_eval.types import AttackResult, Images, Labels, Threat
 
@@ -73,7 +66,7 @@ class Transfer(Attack):
     def _surrogate(self) -> _Surrogate:
         names = ("surrogate", "architecture", "mean", "std")
         path, architecture, mean, std = (getattr(self, name) for name in names)
-        if path is None and not _is_factory(architecture):
+        if path is None and not is_factory(architecture):
             raise ConfigError(
                 f"attack 'transfer:{self.behind}': expected surrogate, the file of another model's weights "
                 f"(--set transfer:{self.behind}.surrogate=other.safetensors), got none"
@@ -105,6 +98,11 @@ class Transfer(Attack):
         reached = Aim(y, found.target).holds(model, found.x_adv, rng=rng.child("success"))
         return AttackResult(found.x_adv, reached.long() - 1, found.target)
 
+    def cost(self, classes: int) -> Passes | None:
+        """Return the passes an image costs at most: those through the surrogate, and the few that measure here."""
+        there = self._inner.cost(classes)
+        return None if there is None else there.and_(Passes(FEW, 0))
+
     def _try_on(self, surrogate: Classifier, x: Images, y: Labels, rng: Rng) -> None:
         if not len(x):
             return
@@ -134,49 +132,14 @@ def _loaded(
     std: tuple[float, ...] | None,
 ) -> _Surrogate:
     """Load a surrogate once for its attack at several radii; the hash says whether the file is still the same."""
-    architecture = json.loads(architecture_json)
-    card = (read_card(path) if path is not None else None) or {}
-    recipe = card.get("recipe") if isinstance(card.get("recipe"), dict) else None
-    if recipe is not None and "architecture" in recipe:
-        if architecture is None:
-            architecture = {"name": recipe["architecture"]["name"], **recipe["architecture"]["params"]}
-        if mean is None and std is None:
-            mean, std = recipe.get("mean"), recipe.get("std")
-    if architecture is None:
+    architecture, recipe = json.loads(architecture_json), recipe_on_card(path, "architecture")
+    if architecture is None and not recipe:
         raise ConfigError(
             f"surrogate {path}: expected an architecture (a registered name or file.py:factory), got none; only "
             "weights with a card beside them can do without"
         )
-    described: dict[str, Any]
-    if _is_factory(architecture):
-        network = load_factory(architecture)
-        file, _, function = architecture.rpartition(":")
-        described = {"factory": file_sha256(file), "function": function}
-        if path is not None:
-            load_into(network, read_state(path), source=path)
-    else:
-        assert path is not None
-        fields = {"name": architecture} if isinstance(architecture, str) else dict(architecture)
-        method = build("architecture", fields.pop("name", ""), fields)
-        described = describe(method)._asdict()
-        state = read_state(path)
-        network = method.build(channels=channels_of(state) or 3, classes=classes_of(state, method) or 10)
-        load_into(network, state, source=path)
-    if (mean is None) != (std is None):
-        raise ConfigError(f"surrogate {path}: expected mean and std together, got mean={mean} and std={std}")
-    if mean is not None and std is not None:
-        network = Normalized(network, mean, std)
-    identity = {
-        "weights": sha256 or state_sha256(network),
-        "architecture": described,
-        "mean": None if mean is None else [float(value) for value in mean],
-        "std": None if std is None else [float(value) for value in std],
-    }
-    return _Surrogate(network.eval(), identity)
-
-
-def _is_factory(architecture: object) -> bool:
-    return isinstance(architecture, str) and ":" in architecture
+    made = load_network(path, architecture, mean, std, recipe=recipe, where=f"surrogate {path}: ")
+    return _Surrogate(made.network.eval(), made.identity(sha256 or state_sha256(made.network)))
 
 
 @resolver("attack", "transfer")

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from robust_eval.accelerate import Precision
     from robust_eval.cell import Cell
     from robust_eval.config import Experiment
-    from robust_eval.cost import Estimate
     from robust_eval.record import Record
 
 __all__ = ["execute", "make_folder", "open_console", "run_folder"]
@@ -88,10 +87,8 @@ def execute(
     cells = plan(experiment)
     if budget is not None:
         _say_budget(console, budget, experiment)
-    if (
-        expected := _cost([cell for cell in cells if not store.has(cell.key)], device, batch_size)
-    ) is not None:
-        _say_cost(console, expected)
+    if missing := [cell for cell in cells if not store.has(cell.key)]:
+        _say_cost(console, missing, device=device, batch_size=batch_size, precision=wanted)
     if dry_run:
         for cell in cells:
             state = "done" if store.has(cell.key) else "to do"
@@ -137,21 +134,24 @@ def _say_budget(console: Console, budget: str, experiment: Experiment) -> None:
         _say(console, f"  {row.name:{names}}  {row.threat:{threats}}  {row.params}")
 
 
-def _cost(cells: list[Cell], device: str, batch_size: int | None) -> Estimate | None:
-    """Return what the cells cost; nothing where a model cannot be asked, which is told when it is measured."""
+def _say_cost(
+    console: Console, missing: list[Cell], *, device: str, batch_size: int | None, precision: Precision
+) -> None:
+    """Print what a long run costs at most, attack by attack; why it is not known, where a model cannot be asked.
+
+    Networks are not compiled for it, which takes longer than an estimate may.
+    """
     from robust_eval.cost import estimate, untrained
     from robust_eval.workbench import Workbench
 
-    if not cells:
-        return None
     try:
-        return estimate(cells, Workbench(untrained, device=device, batch_size=batch_size))
-    except Exception:
-        return None
-
-
-def _say_cost(console: Console, expected: Estimate) -> None:
-    """Print what a long run costs at most, attack by attack."""
+        expected = estimate(
+            missing, Workbench(untrained, device=device, batch_size=batch_size, precision=precision)
+        )
+    except Exception as error:
+        reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+        _say(console, f"cost not estimated: {reason}")
+        return
     if expected.seconds < LONG:
         return
     _say(

@@ -5,14 +5,12 @@ import time
 import pytest
 import torch
 from scipy import stats
-from torch import nn
-from torch.nn import functional
 
 from robust_eval import Classifier, Rng, attack
 from robust_eval.attacks import square
-from robust_eval.attacks._hyperplane import length, step_onto_plane
+from robust_eval.attacks._hyperplane import step_onto_plane
+from robust_eval.attacks._projections import length
 from robust_eval.classifier import frozen
-from robust_eval.data.digits import Digits
 
 N = 96
 THEIRS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
@@ -21,35 +19,14 @@ NORMS = pytest.mark.parametrize("norm", list(P))
 
 
 @pytest.fixture(scope="module")
-def network():
-    torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(32 * 16, 10),
-    )
-    examples = Digits().train()
-    x, y = examples.pixels(), examples.labels
-    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
-    for _ in range(8):
-        for batch in torch.randperm(len(x)).split(64):
-            optimizer.zero_grad()
-            functional.cross_entropy(net(x[batch]), y[batch]).backward()
-            optimizer.step()
-    return net.eval()
+def network(plain):
+    return plain
 
 
 @pytest.fixture(scope="module")
-def digits(network):
+def digits(network, recognised):
     """Test images that the network gets right, and their labels."""
-    examples = Digits().test(None)
-    x, y = examples.pixels(), examples.labels
-    right = Classifier(network)(x).argmax(1) == y
-    return x[right][:N], y[right][:N]
+    return recognised(network, N)
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,10 @@ from functools import cache
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional
 
 from robust_eval import Classifier, Rng, attack
 from robust_eval.classifier import frozen
-from robust_eval.data.digits import Digits
 
 N = 128
 STEPS = 100
@@ -24,38 +22,19 @@ plain_only = pytest.mark.parametrize("case", ["plain"], indirect=True)
 P = {"linf": float("inf"), "l2": 2, "l1": 1}
 
 
+def pushed(net, x, y):
+    """FGSM points from random ones."""
+    start = (x + 0.15 * (2 * torch.rand_like(x) - 1)).requires_grad_()
+    functional.cross_entropy(net(start), y).backward()
+    points = (start + 0.15 * start.grad.sign()).detach()
+    return torch.minimum(torch.maximum(points, x - 0.15), x + 0.15).clamp(0, 1)
+
+
 @pytest.fixture(scope="module", params=["plain", "adversarial"])
-def case(request):
+def case(request, trained, plain, recognised):
     """A network with test images it gets right and their labels, trained on clean images or on FGSM points."""
-    torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(32 * 16, 10),
-    )
-    examples = Digits().train()
-    x, y = examples.pixels(), examples.labels
-    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
-    for _ in range(8):
-        for batch in torch.randperm(len(x)).split(64):
-            points = x[batch]
-            if request.param == "adversarial":
-                start = (points + 0.15 * (2 * torch.rand_like(points) - 1)).requires_grad_()
-                functional.cross_entropy(net(start), y[batch]).backward()
-                points = (start + 0.15 * start.grad.sign()).detach()
-                points = torch.minimum(torch.maximum(points, x[batch] - 0.15), x[batch] + 0.15).clamp(0, 1)
-            optimizer.zero_grad()
-            functional.cross_entropy(net(points), y[batch]).backward()
-            optimizer.step()
-    examples = Digits().test(None)
-    x, y = examples.pixels(), examples.labels
-    right = Classifier(net.eval())(x).argmax(1) == y
-    assert right.double().mean() > 0.9
-    return net, x[right][:N], y[right][:N]
+    network = plain if request.param == "plain" else trained(harden=pushed)
+    return network, *recognised(network, N, share=0.9)
 
 
 def distances(case, x_adv, norm):

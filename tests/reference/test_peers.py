@@ -7,12 +7,9 @@ still classified correctly.
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional
 
 from robust_eval import Classifier, Rng, attack
 from robust_eval.classifier import frozen
-from robust_eval.data.digits import Digits
 
 N = 96
 N_SLOW = 24
@@ -21,36 +18,14 @@ GRACE = 1 / N
 
 
 @pytest.fixture(scope="module")
-def network():
-    torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(32 * 16, 10),
-    )
-    examples = Digits().train()
-    x, y = examples.pixels(), examples.labels
-    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
-    for _ in range(8):
-        for batch in torch.randperm(len(x)).split(64):
-            optimizer.zero_grad()
-            functional.cross_entropy(net(x[batch]), y[batch]).backward()
-            optimizer.step()
-    return net.eval()
+def network(plain):
+    return plain
 
 
 @pytest.fixture(scope="module")
-def digits(network):
+def digits(network, recognised):
     """Test images that the network gets right, and their labels."""
-    examples = Digits().test(None)
-    x, y = examples.pixels(), examples.labels
-    right = Classifier(network)(x).argmax(1) == y
-    assert right.double().mean() > 0.9
-    return x[right][:N], y[right][:N]
+    return recognised(network, N, share=0.9)
 
 
 def ours(network, digits, name, **params):

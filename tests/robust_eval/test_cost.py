@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional
 
 from robust_eval import Classifier, Rng, attack, cost
-from robust_eval.cost import Passes, Speed, estimate, passes, untrained
+from robust_eval.cost import Speed, estimate, untrained
+from robust_eval.passes import FEW, Passes
 from robust_eval.registry import find, names
 from robust_eval.workbench import Workbench
 
@@ -60,10 +61,8 @@ ALL = [(name, norm) for name in names("attack") for norm in find("attack", name)
 def test_no_attack_spends_more_than_its_bound(name, norm, network):
     fields = {field.name for field in dataclasses.fields(find("attack", name))}
     method = attack(name, **{key: value for key, value in {**SMALL, "norm": norm}.items() if key in fields})
-    bound, (forwards, backwards) = passes(method, CLASSES), spent(network, method)
-    assert bound is not None, (
-        f"say what {name} costs, in robust_eval/cost.py or by its own method cost(classes)"
-    )
+    bound, (forwards, backwards) = method.cost(CLASSES), spent(network, method)
+    assert bound is not None, f"say what {name} costs by its method cost(classes)"
     assert forwards <= bound.forwards and backwards <= bound.backwards
     if isinstance(network, Sure):
         # a bound ten times too high helps nobody; CW gives up where its objective stands still
@@ -81,13 +80,14 @@ def test_no_attack_spends_more_than_its_bound(name, norm, network):
         ("torchattacks:VMIFGSM", {"steps": 4, "N": 3}),
         ("torchattacks:Square", {"n_queries": 20}),
         ("pyautoattack:standard", {"steps": 6, "queries": 20}),
+        ("pyautoattack:standard", {"steps": 6, "queries": 20, "restarts": 2}),
         ("pyautoattack:apgd-t", {"steps": 6, "targets": 3}),
     ],
 )
 def test_nor_does_an_attack_of_a_library_that_follows_a_gradient(name, params):
     pytest.importorskip(name.partition(":")[0])
     method = attack(name, **params)
-    bound, (forwards, backwards) = passes(method, CLASSES), spent(Sure(), method)
+    bound, (forwards, backwards) = method.cost(CLASSES), spent(Sure(), method)
     assert forwards <= bound.forwards and backwards <= bound.backwards
 
 
@@ -96,14 +96,14 @@ def test_nor_does_an_attack_of_a_library_that_follows_a_gradient(name, params):
 )
 def test_of_other_attacks_nothing_is_said(name):
     pytest.importorskip(name.partition(":")[0])
-    assert passes(attack(name), CLASSES) is None
+    assert attack(name).cost(CLASSES) is None
 
 
-def test_an_attack_may_say_itself_what_it_costs(monkeypatch):
-    monkeypatch.setattr(
-        find("attack", "pgd"), "cost", lambda self, classes: Passes(classes, 7), raising=False
-    )
-    assert passes(attack("pgd"), 3) == Passes(3, 7)
+def test_on_a_surrogate_an_attack_costs_a_few_passes_more(tmp_path):
+    (tmp_path / "net.py").write_text("from torch import nn\n\ndef make():\n    return nn.Flatten()\n")
+    there, few = attack("pgd", steps=6), Passes(FEW, 0)
+    here = attack("transfer:pgd", steps=6, architecture=f"{tmp_path / 'net.py'}:make")
+    assert here.cost(CLASSES) == there.cost(CLASSES).and_(few)
 
 
 def test_seconds_count_what_goes_back_apart():
@@ -150,10 +150,16 @@ def test_a_run_costs_its_attacks_on_all_images_and_their_scoring(cells, speed):
     lines = {line.name: line for line in found.lines}
     assert list(lines) == ["fgsm", "pgd", "scoring"]
     assert (lines["pgd"].cells, lines["scoring"].cells) == (2, 4)
-    assert lines["pgd"].passes == passes(attack("pgd", steps=5), 3).times(12 * 2)
+    assert lines["pgd"].passes == attack("pgd", steps=5).cost(3).times(12 * 2)
     assert lines["scoring"].passes == Passes(12 * 4, 0) and lines["scoring"].seconds == 12 * 4
     assert lines["pgd"].seconds == lines["pgd"].passes.forwards + 2 * lines["pgd"].passes.backwards
     assert found.seconds == sum(line.seconds for line in found.lines)
+
+
+def test_an_attack_says_itself_what_it_costs(cells, speed, monkeypatch):
+    monkeypatch.setattr(find("attack", "pgd"), "cost", lambda self, classes: Passes(classes, 7))
+    line, _ = estimate(cells(attack=["pgd"]), Workbench(untrained)).lines
+    assert line.passes == Passes(3, 7).times(12)
 
 
 def test_what_is_carried_over_to_several_defenses_is_made_once(cells, speed):
@@ -161,7 +167,7 @@ def test_what_is_carried_over_to_several_defenses_is_made_once(cells, speed):
     several = estimate(
         cells(attack=[{"name": "fgsm", "access": "transfer"}], defense=defenses), Workbench(untrained)
     )
-    alone = passes(attack("fgsm"), 3).times(12)
+    alone = attack("fgsm").cost(3).times(12)
     fgsm, scoring = several.lines
     assert fgsm.cells == 3 and fgsm.passes == alone.times(2)  # on the plain model, and once to carry over
     assert scoring.passes.forwards == 12 * (2 + 4 * 10)

@@ -219,7 +219,7 @@ def test_a_users_stochastic_model_is_scored_over_draws_and_they_are_part_of_its_
 
 def test_a_transfer_attack_walks_every_step_on_the_base_and_beats_its_first_success():
     method = build("defense", "sum_augmentation", {"k": 2, "copies": 4})
-    bim = attack("bim", eps=0.1, steps=10)
+    bim = attack("bim", eps=0.1, steps=10, look_ahead=False)
     plain = evaluate(Cell(source(NETWORK), DATA, bim), bench())
     transfer = evaluate(Cell(source(NETWORK), DATA, bim, method, "transfer"), bench())
     adaptive = evaluate(Cell(source(NETWORK), DATA, bim, method, "adaptive"), bench())
@@ -229,7 +229,7 @@ def test_a_transfer_attack_walks_every_step_on_the_base_and_beats_its_first_succ
     assert plain.rows["distance_linf"][attacked].mean() < transfer.rows["distance_linf"][attacked].mean()
     assert adaptive.rows["distance_l2"].tolist() != transfer.rows["distance_l2"].tolist()
     x, y = DATA.examples.images, DATA.examples.labels
-    first = attack("bim", eps=0.1, steps=10)(Classifier(NETWORK), x, y, rng=Rng(0))
+    first = bim(Classifier(NETWORK), x, y, rng=Rng(0))
     defended = Classifier(method.wrap(NETWORK, DATA.pool))
     survived = (defended.logits(first, rng=Rng(1)).argmax(1) == y).double().mean().item()
     assert transfer.summary[0].value < survived

@@ -4,6 +4,7 @@ from torch import nn
 from torch.nn import functional
 
 from robust_eval import Classifier
+from robust_eval.types import StochasticModule
 
 
 class Linear(nn.Module):
@@ -30,6 +31,18 @@ class Curved(nn.Module):
         return torch.tanh((x.flatten(1) - 0.5) @ self.first.T) @ self.second.T
 
 
+class Hidden(StochasticModule):
+    """Wrong with the probability that the first pixel is bright; no gradient tells, only the start does."""
+
+    def redraw(self, rng):
+        self.draw = rng.uniform().double()
+
+    def forward(self, x):
+        bright = x.flatten(1)[:, 0] * 2 - 0.5  # 0 to 1 for a pixel of 0.25 to 0.75
+        wrong = (self.draw < bright).double()
+        return torch.stack([1 - wrong, wrong], 1) + 0 * x.flatten(1).sum(1, keepdim=True)
+
+
 @pytest.fixture
 def linear():
     """Return a model of this many classes with logits of this scale."""
@@ -44,6 +57,11 @@ def linear():
 @pytest.fixture
 def curved():
     return Curved
+
+
+@pytest.fixture
+def hidden():
+    return Hidden
 
 
 @pytest.fixture

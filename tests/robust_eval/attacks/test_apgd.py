@@ -156,23 +156,11 @@ def test_other_losses_of_a_target_are_climbed_with_few_classes(classes, loss, li
 # Models that are not judged at once
 
 
-class Hidden(StochasticModule):
-    """Wrong with the probability that the first pixel is bright; no gradient tells, only the start does."""
-
-    def redraw(self, rng):
-        self.draw = rng.uniform().double()
-
-    def forward(self, x):
-        bright = x.flatten(1)[:, 0] * 2 - 0.5  # 0 to 1 for a pixel of 0.25 to 0.75
-        wrong = (self.draw < bright).double()
-        return torch.stack([1 - wrong, wrong], 1) + 0 * x.flatten(1).sum(1, keepdim=True)
-
-
-def test_restarts_against_a_stochastic_model_keep_the_point_that_fools_more_draws():
+def test_restarts_against_a_stochastic_model_keep_the_point_that_fools_more_draws(hidden):
     x, y = torch.full((400, 1, 1, 2), 0.5, dtype=torch.float64), torch.zeros(400, dtype=torch.int64)
     rate = []
     for restarts in (1, 6):
-        result = run(attack("apgd_ce", eps=0.25, steps=1, restarts=restarts), Classifier(Hidden()), x, y)
+        result = run(attack("apgd_ce", eps=0.25, steps=1, restarts=restarts), Classifier(hidden()), x, y)
         rate.append((result.x_adv.flatten(1)[:, 0] * 2 - 0.5).mean().item())
     assert rate[0] == pytest.approx(0.5, abs=0.05)
     assert rate[1] > 0.78

@@ -17,6 +17,12 @@ def run(method, classifier, x, y):
     return method.run(classifier, x, y, rng=Rng(0).for_batch(len(x)))
 
 
+def alone(member, classifier, x, y, rows=None):
+    """What an attack of the ensemble finds when it is made by itself, with the draws that it has there."""
+    rows = torch.arange(len(x)) if rows is None else rows
+    return member.attack.run(classifier, x[rows], y[rows], rng=Rng(0).rows(rows).child(member.name))
+
+
 @pytest.fixture
 def target(curved, images, predicted):
     """A curved network whose logits change fast, so that each attack overlooks something."""
@@ -66,14 +72,11 @@ def test_broken_is_who_is_broken_by_one_of_the_attacks_alone(version, norm, eps,
     network, x, y = target
     method = ensemble(version, norm=norm, eps=eps, restarts=1, steps=4)
     together = run(method, Classifier(network), x, y)
-    alone = {}
-    for member in method._members():
-        rng = Rng(0).for_batch(len(x)).child(member.name)
-        alone[member.name] = member.attack.run(Classifier(network), x, y, rng=rng).step >= 0
-    broken = torch.stack(list(alone.values()))
+    each = {member.name: alone(member, Classifier(network), x, y).step >= 0 for member in method._members()}
+    broken = torch.stack(list(each.values()))
     assert torch.equal(together.step >= 0, broken.any(0))
     assert torch.equal(together.step >= 0, Classifier(network)(together.x_adv).argmax(1) != y)
-    assert (broken.any(0) & ~alone["apgd_ce"]).any() and not broken.any(0).all()
+    assert (broken.any(0) & ~each["apgd_ce"]).any() and not broken.any(0).all()
 
 
 def test_an_attack_is_made_on_those_that_resisted_the_ones_before(target):
@@ -93,8 +96,7 @@ def test_the_step_of_a_success_counts_those_of_the_attacks_before(target):
     result = run(method, Classifier(network), x, y)
     left, before = torch.arange(len(x)), 0
     for member in method._members():
-        rng = Rng(0).rows(left).child(member.name)
-        step = member.attack.run(Classifier(network), x[left], y[left], rng=rng).step
+        step = alone(member, Classifier(network), x, y, left).step
         assert (step < member.length).all()
         assert torch.equal(result.step[left[step >= 0]], step[step >= 0] + before)
         left, before = left[step < 0], before + member.length
@@ -105,9 +107,9 @@ def test_who_resists_all_hands_back_the_point_at_which_the_cross_entropy_was_hig
     network, x, y = target
     result = run(ensemble(eps=0.02), Classifier(network), x, y)
     first = attack("apgd_ce", eps=0.02, steps=8)
-    alone = first.run(Classifier(network), x, y, rng=Rng(0).for_batch(len(x)).child("apgd_ce"))
+    found = first.run(Classifier(network), x, y, rng=Rng(0).for_batch(len(x)).child("apgd_ce"))
     left = result.step < 0
-    assert left.any() and torch.equal(result.x_adv[left], alone.x_adv[left])
+    assert left.any() and torch.equal(result.x_adv[left], found.x_adv[left])
 
 
 @pytest.mark.parametrize(("version", "needed"), [("standard", 4), ("plus", 4), ("rand", 3)])
@@ -144,10 +146,7 @@ def test_points_meant_for_another_model_are_the_best_of_all_the_attacks(target):
         logits = network(x_adv)
         return logits.scatter(1, y[:, None], -torch.inf).amax(1) - logits.gather(1, y[:, None])[:, 0]
 
-    each = []
-    for member in method._members():
-        rng = Rng(0).for_batch(len(x)).child(member.name)
-        each.append(margins(member.attack.run(classifier, x, y, rng=rng).x_adv))
+    each = [margins(alone(member, classifier, x, y).x_adv) for member in method._members()]
     torch.testing.assert_close(margins(result.x_adv), torch.stack(each).amax(0))
     assert torch.equal(result.step >= 0, margins(result.x_adv) > 0)
 

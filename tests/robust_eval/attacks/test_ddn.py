@@ -5,7 +5,8 @@ from torch.nn import functional
 
 from robust_eval import Classifier, Rng, attack
 from robust_eval.attacks._aim import Aim
-from robust_eval.attacks.ddn import Closest, cosine, objective
+from robust_eval.attacks._closest import Closest
+from robust_eval.attacks._schedule import cosine, objective
 from robust_eval.classifier import Gradient
 from robust_eval.errors import ConfigError
 
@@ -16,8 +17,8 @@ def run(method, classifier, x, y):
     return method.run(classifier, x, y, rng=Rng(0).for_batch(len(x)))
 
 
-def lengths(x_adv, x):
-    return (x_adv - x).flatten(1).norm(dim=1)
+def lengths(x_adv, x, p=2):
+    return (x_adv - x).flatten(1).norm(p=p, dim=1)
 
 
 class Watched(nn.Module):
@@ -158,17 +159,21 @@ def some_logits(scale=3.0):
     return logits, torch.randint(0, 10, (64,), generator=generator)
 
 
+def cross_entropy(logits, labels):
+    return functional.cross_entropy(logits, labels, reduction="none")
+
+
 def test_the_odds_have_the_direction_of_the_cross_entropy():
     logits, y = some_logits()
     ours = slope(objective("ce", 0.5), logits, y)
-    theirs = slope(lambda z, k: functional.cross_entropy(z, k, reduction="none"), logits, y)
+    theirs = slope(cross_entropy, logits, y)
     assert functional.cosine_similarity(ours, theirs).min() > 1 - 1e-12
 
 
 def test_the_odds_do_not_vanish_where_the_cross_entropy_does():
     logits = torch.tensor([[200.0, 0.0, 10.0]])
     y = torch.tensor([0])
-    assert (slope(lambda z, k: functional.cross_entropy(z, k, reduction="none"), logits, y) == 0).all()
+    assert (slope(cross_entropy, logits, y) == 0).all()
     torch.testing.assert_close(
         slope(objective("ce", 0.5), logits, y), torch.tensor([[-1.0, 0.0, 1.0]]), rtol=0, atol=1e-4
     )
@@ -274,7 +279,7 @@ def test_in_low_precision_points_are_confirmed_and_proposals_that_err_cost_littl
         result = run(method, classifier, x, y)
         assert torch.equal(predicted(network, result.x_adv) != y, result.step >= 0)
         assert (result.step >= 0).all()
-        distances.append((result.x_adv - x).flatten(1).norm(p=norm, dim=1))
+        distances.append(lengths(result.x_adv, x, norm))
     assert (distances[1] / distances[0]).median() < (1.01 if bias < 0.1 else 1.05)
     assert biased.exact_points < 30 * len(x)
 

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional
 
 from robust_eval import Classifier, Rng, attack
-from robust_eval.attacks import fab
+from robust_eval.attacks import _boundary_walk
 from robust_eval.classifier import Gradient
 from robust_eval.types import StochasticModule
 
@@ -32,9 +32,11 @@ def run(name, network, x, y, *, model=Classifier, **params):
         return attack(name, **params).run(classifier, x, y, rng=Rng(0).for_batch(len(x)))
 
 
-def inside_the_box(x, optimum, norm):
-    """Where no pixel has to leave the box: in l1 a single one makes the whole step."""
-    return optimum < 0.3
+def near_a_plane(network, x, y, norm):
+    """The examples whose nearest plane no pixel has to leave the box for, their labels and its distance."""
+    optimum = distances(network, x, y, norm).amin(1)
+    near = optimum < 0.4
+    return x[near], y[near], optimum[near]
 
 
 # Closed forms
@@ -46,10 +48,7 @@ def test_on_a_linear_model_exactly_those_nearer_than_the_radius_are_fooled(
     name, norm, linear, images, predicted
 ):
     network, x = linear(2), images(256, low=0.45, high=0.55)
-    y = predicted(network, x)
-    optimum = distances(network, x, y, norm).amin(1)
-    near = optimum < 0.4
-    x, y, optimum = x[near], y[near], optimum[near]
+    x, y, optimum = near_a_plane(network, x, predicted(network, x), norm)
     eps = optimum.median().item()
     result = run(name, network, x, y, norm=norm, eps=eps, steps=10)
     fooled = predicted(network, result.x_adv) != y
@@ -64,10 +63,7 @@ def test_on_a_linear_model_exactly_those_nearer_than_the_radius_are_fooled(
 @pytest.mark.parametrize("classes", [2, 6])
 def test_without_a_radius_the_nearest_of_all_planes_is_found(norm, classes, linear, images, predicted):
     network, x = linear(classes), images(64, low=0.45, high=0.55)
-    y = predicted(network, x)
-    optimum = distances(network, x, y, norm).amin(1)
-    near = optimum < 0.4
-    x, y, optimum = x[near], y[near], optimum[near]
+    x, y, optimum = near_a_plane(network, x, predicted(network, x), norm)
     result = run("fab_minimal", network, x, y, norm=norm, steps=20)
     assert (result.step >= 0).all() and (predicted(network, result.x_adv) != y).all()
     ratio = moved(x, result.x_adv, norm) / optimum
@@ -95,9 +91,8 @@ def test_a_point_outside_by_no_more_than_the_overshoot_is_tried_on_the_border(
     name, norm, linear, images, predicted
 ):
     network, x = linear(2), images(32, low=0.45, high=0.55)
-    y = predicted(network, x)
-    optimum = distances(network, x, y, norm).amin(1)
-    for i in (optimum < 0.4).nonzero()[:8, 0].tolist():
+    x, y, optimum = near_a_plane(network, x, predicted(network, x), norm)
+    for i in range(min(8, len(x))):
         one, label = x[i : i + 1], y[i : i + 1]
         # the first step ends at 1.05 times the distance
         result = run(name, network, one, label, norm=norm, eps=1.02 * optimum[i].item(), steps=1)
@@ -155,7 +150,7 @@ def test_many_pixels_and_classes_are_worked_on_in_parts(monkeypatch, curved, ima
     network, x = curved(), images(24)
     y = predicted(network, x)
     whole = run("fab_minimal", network, x, y, steps=5)
-    monkeypatch.setattr(fab, "MOST", 1)
+    monkeypatch.setattr(_boundary_walk, "MOST", 1)
     in_parts = run("fab_minimal", network, x, y, steps=5)
     torch.testing.assert_close(in_parts.x_adv, whole.x_adv, rtol=0, atol=1e-12)
 
@@ -255,7 +250,7 @@ class Shaky(StochasticModule):
         return functional.pad(20 * lead[:, None], (0, 1))
 
 
-@pytest.mark.parametrize("name", ["fab", "fab_t"])
+@IN_BALL
 def test_a_stochastic_model_is_fooled_in_most_draws_and_not_just_on_its_boundary(name):
     x = torch.full((16, 1, 2, 2), 0.55, dtype=torch.float64)
     y = torch.zeros(16, dtype=torch.int64)

@@ -6,7 +6,8 @@ import torch
 from scipy import optimize
 
 from robust_eval.attacks import _hyperplane
-from robust_eval.attacks._hyperplane import dual_length, length, step_onto_plane
+from robust_eval.attacks._hyperplane import step_onto_plane
+from robust_eval.attacks._projections import dual_length, length
 
 NORMS = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)

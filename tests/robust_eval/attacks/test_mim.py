@@ -60,7 +60,9 @@ def test_a_zero_or_nan_gradient_on_the_way_does_not_freeze_the_walk(nan, norm):
     x, y = torch.full((1, 1, 2, 2), 0.495, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
     classifier, network = Classifier(Plateau(nan)), Plateau(nan)
     eps = 0.1 if norm == "linf" else 0.2  # the same walk: four equal pixels
-    result = attack("mim", eps=eps, norm=norm).run(classifier, x, y, rng=Rng(0).for_batch(1))
+    result = attack("mim", eps=eps, norm=norm, look_ahead=False).run(
+        classifier, x, y, rng=Rng(0).for_batch(1)
+    )
     assert (network(result.x_adv).argmax(1) != y).all()
     assert classifier.ledger["zero_gradients"].item() + classifier.ledger["bad_gradients"].item() >= 3
 

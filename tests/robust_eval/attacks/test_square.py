@@ -12,6 +12,7 @@ from robust_eval.types import StochasticModule
 NORMS = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 EPS = {"linf": 0.05, "l2": 0.4, "l1": 1.5}
 P = {"linf": torch.inf, "l2": 2, "l1": 1}
+DUAL = {"linf": 1, "l2": 2, "l1": torch.inf}
 
 
 def run(network, x, y, *, rng=None, **params):
@@ -79,8 +80,7 @@ def test_three_hundred_queries_climb_most_of_the_way_that_the_ball_allows(norm):
     x, y = torch.full((6, 3, 8, 8), 0.5), torch.zeros(6, dtype=torch.int64)
     spy = Spy(brightness)
     run(alone(spy), x, y, norm=norm, eps=EPS[norm], queries=300, rescaled_schedule=True)
-    dual = {"linf": 1, "l2": 2, "l1": torch.inf}[norm]
-    most = EPS[norm] * torch.arange(192.0).mul(1.7).sin().norm(p=dual)
+    most = EPS[norm] * torch.arange(192.0).mul(1.7).sin().norm(p=DUAL[norm])
     start, best = ((leads - brightness(x)) / most for leads in (spy.leads[0], torch.stack(spy.leads).amax(0)))
     assert (start.abs() < 0.2).all()
     # bumps have one shape: they do not follow a gradient that changes from pixel to pixel
@@ -231,7 +231,7 @@ def test_as_many_queries_are_spent_as_were_allowed_and_none_after_a_success(
     network, x = linear(2), images(40)
     y = predicted(network, x)
     classifier, weight = Classifier(network), network.weight.detach()
-    dual = (weight[0] - weight[1]).norm(p={"linf": 1, "l2": 2, "l1": torch.inf}[norm])
+    dual = (weight[0] - weight[1]).norm(p=DUAL[norm])
     # a quarter is out of reach
     optimum = network(x).detach().sub(network(x).detach().amax(1, keepdim=True)).abs().amax(1) / dual
     result = run(classifier, x, y, norm=norm, eps=optimum.quantile(0.75).item(), queries=queries)

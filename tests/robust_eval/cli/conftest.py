@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+import reports  # noqa: F401 - its modules are looked up by name
 from robust_eval.cli import main
 
 FACTORIES = """
@@ -92,3 +93,27 @@ def cli(work, monkeypatch, capsys):
         return Outcome(stop.value.code, out, err)
 
     return run
+
+
+@pytest.fixture
+def done(cli):
+    """Run a command that must succeed; return what it printed."""
+
+    def run(*arguments):
+        outcome = cli(*arguments)
+        assert outcome.code == 0, outcome
+        return outcome.out
+
+    return run
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Draw no figures, which takes most of the time of a small run."""
+    monkeypatch.setattr(sys.modules["reports.write"], "figures", lambda _: {})
+
+
+@pytest.fixture
+def own():
+    """The command that evaluates a network of this folder on its images."""
+    return ("evaluate", "--arch", "net.py:make", "--data", "data.npz", "--out", "out")

@@ -52,18 +52,6 @@ name = "fgsm"
 """
 
 
-@pytest.fixture
-def done(cli):
-    """Run a command that must succeed; return what it printed."""
-
-    def run(*arguments):
-        outcome = cli(*arguments)
-        assert outcome.code == 0, outcome
-        return outcome.out
-
-    return run
-
-
 def results(folder):
     return pd.read_csv(Path(folder) / "report/results.csv", keep_default_na=False)
 

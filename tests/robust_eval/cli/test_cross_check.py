@@ -1,6 +1,5 @@
 """``evaluate --cross-check``: other libraries' versions on the same images, and who broke which."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +14,7 @@ from robust_eval.store import Store
 pytest.importorskip("foolbox")
 pytest.importorskip("torchattacks")
 
-OWN = ("evaluate", "--arch", "net.py:make", "--data", "data.npz", "--out", "out")
-
-
-@pytest.fixture
-def done(cli, monkeypatch):
-    """Run a command that must succeed; return what it printed. Nothing is drawn, which takes most of the time."""
-    monkeypatch.setattr(sys.modules["reports.write"], "figures", lambda _: {})
-
-    def run(*arguments):
-        outcome = cli(*arguments)
-        assert outcome.code == 0, outcome
-        return outcome.out
-
-    return run
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def records(folder="out"):
@@ -46,8 +32,8 @@ def rewrite(record, broken, distance=None):
     Store(Path("out")).write(type(record)(**{**vars(record), "rows": rows}))
 
 
-def test_the_libraries_versions_run_at_the_same_parameters(done):
-    done(*OWN, "--attacks", "fgsm,pgd", "--eps", "0.1", "--set", "pgd.steps=6", "--cross-check")
+def test_the_libraries_versions_run_at_the_same_parameters(done, own):
+    done(*own, "--attacks", "fgsm,pgd", "--eps", "0.1", "--set", "pgd.steps=6", "--cross-check")
     found = records()
     assert set(found) == {
         "none", "fgsm", "pgd", "foolbox:FGSM", "torchattacks:FGSM", "foolbox:PGD", "torchattacks:PGD",
@@ -58,9 +44,9 @@ def test_the_libraries_versions_run_at_the_same_parameters(done):
     assert "7 cells, 7 have a record" in done("run", "out")
 
 
-def test_the_smallest_perturbations_are_compared_at_the_same_radii_and_by_their_medians(done):
+def test_the_smallest_perturbations_are_compared_at_the_same_radii_and_by_their_medians(done, own):
     out = done(
-        *OWN,
+        *own,
         "--attacks",
         "deepfool",
         "--eps",
@@ -81,16 +67,16 @@ def test_the_smallest_perturbations_are_compared_at_the_same_radii_and_by_their_
     assert "Median distances are ours / theirs" in " ".join(out.split())
 
 
-def test_defended_models_are_not_cross_checked(done):
+def test_defended_models_are_not_cross_checked(done, own):
     flags = ("--defenses", "sum_augmentation", "--set", "sum_augmentation.copies=2")
-    done(*OWN, "--attacks", "fgsm", *flags, "--cross-check")
+    done(*own, "--attacks", "fgsm", *flags, "--cross-check")
     found = [(r.labels["perturbation"], r.labels["defense"]) for r in Store(Path("out")).records()]
     assert {defense for name, defense in found if ":" in name} == {"none"}
     assert ("fgsm", "sum_augmentation") in found
 
 
-def test_agreement_is_counted_per_image_from_the_rows(done):
-    done(*OWN, "--attacks", "fgsm", "--cross-check")
+def test_agreement_is_counted_per_image_from_the_rows(done, own):
+    done(*own, "--attacks", "fgsm", "--cross-check")
     found = records()
     rewrite(found["fgsm"], [0, 1, 2, 3])
     rewrite(found["foolbox:FGSM"], [2, 3, 4])
@@ -103,8 +89,8 @@ def test_agreement_is_counted_per_image_from_the_rows(done):
     assert first.distances is None and first.strength == "linf 8/255"
 
 
-def test_the_report_and_the_console_show_the_table_again_without_running(done):
-    out = done(*OWN, "--attacks", "fgsm", "--cross-check")
+def test_the_report_and_the_console_show_the_table_again_without_running(done, own):
+    out = done(*own, "--attacks", "fgsm", "--cross-check")
     assert "only theirs" in out and "torchattacks:FGSM" in out
     again = done("report", "out")
     assert "only theirs" in again
@@ -115,24 +101,24 @@ def test_the_report_and_the_console_show_the_table_again_without_running(done):
     assert {"fgsm", "foolbox:FGSM", "torchattacks:FGSM", "worst_case"} <= set(columns["perturbation"])
 
 
-def test_without_a_counterpart_in_the_run_there_is_no_table(done):
-    out = done(*OWN, "--attacks", "fgsm,foolbox:LinfPGD", "--set", "foolbox:LinfPGD.steps=2")
+def test_without_a_counterpart_in_the_run_there_is_no_table(done, own):
+    out = done(*own, "--attacks", "fgsm,foolbox:LinfPGD", "--set", "foolbox:LinfPGD.steps=2")
     assert "only theirs" not in out
     assert "Agreement" not in Path("out/report/table.md").read_text()
 
 
-def test_other_parameters_or_another_radius_are_no_pair(done):
+def test_other_parameters_or_another_radius_are_no_pair(done, own):
     flags = ("--attacks", "pgd,foolbox:LinfPGD", "--set", "pgd.steps=5", "--set", "foolbox:LinfPGD.steps=5")
-    done(*OWN, *flags)
+    done(*own, *flags)
     assert agreements(load([Path("out")]).entries) == []
-    done(*OWN, *flags, "--set", "foolbox:LinfPGD.rel_stepsize=0.5")
+    done(*own, *flags, "--set", "foolbox:LinfPGD.rel_stepsize=0.5")
     (line,) = agreements(load([Path("out")]).entries)
     assert line.attack == "pgd" and line.peer.startswith("foolbox:PGD")
 
 
-def test_several_settings_are_paired_with_their_own(done):
+def test_several_settings_are_paired_with_their_own(done, own):
     for steps in (2, 3):
-        done(*OWN, "--attacks", "pgd", "--set", f"pgd.steps={steps}", "--cross-check")
+        done(*own, "--attacks", "pgd", "--set", f"pgd.steps={steps}", "--cross-check")
     lines = agreements(load([Path("out")]).entries)
     assert len(lines) == 4
     for line in lines:
@@ -159,15 +145,15 @@ def test_the_table_fits_a_terminal(capsys):
         (("--attacks", "pgd", "--set", "pgd.steps=0"), ["steps: expected >= 1, got 0"]),
     ],
 )
-def test_what_cannot_be_cross_checked_is_one_line(cli, arguments, words):
-    outcome = cli(*OWN, *arguments, "--cross-check")
+def test_what_cannot_be_cross_checked_is_one_line(cli, arguments, words, own):
+    outcome = cli(*own, *arguments, "--cross-check")
     assert outcome.code == 2 and not outcome.out and not Path("out").exists()
     (line,) = outcome.err.splitlines()
     assert not [word for word in words if word not in line], line
 
 
-def test_without_any_library_it_says_what_to_install(cli, monkeypatch):
+def test_without_any_library_it_says_what_to_install(cli, monkeypatch, own):
     monkeypatch.setattr("robust_eval.attacks.peers.installed", dict)
-    outcome = cli(*OWN, "--attacks", "pgd", "--cross-check")
+    outcome = cli(*own, "--attacks", "pgd", "--cross-check")
     assert outcome.code == 2 and "pip install 'robust-eval[peers]'" in outcome.err
     assert len(outcome.err.splitlines()) == 1

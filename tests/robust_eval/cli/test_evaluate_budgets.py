@@ -1,32 +1,17 @@
 """``evaluate --budget``, what a run costs, and attacks behind a prefix, from the command line to the report."""
 
 import json
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from safetensors.torch import save_file
 
-import reports  # noqa: F401 - its modules are looked up by name
 from robust_eval.budgets import BUDGETS
 from robust_eval.registry import build
 from robust_eval.store import Store
 
-OWN = ("evaluate", "--arch", "net.py:make", "--data", "data.npz", "--out", "out")
-
-
-@pytest.fixture
-def done(cli, monkeypatch):
-    """Run a command that must succeed; return what it printed. Nothing is drawn, which takes most of the time."""
-    monkeypatch.setattr(sys.modules["reports.write"], "figures", lambda _: {})
-
-    def run(*arguments):
-        outcome = cli(*arguments)
-        assert outcome.code == 0, outcome
-        return outcome.out
-
-    return run
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture
@@ -51,8 +36,8 @@ def listed(out):
     return [line.rpartition("· ")[2].split(" ")[0] for line in out.splitlines() if "to do" in line]
 
 
-def test_a_budget_runs_its_attacks_and_prints_their_parameters_first(done):
-    out = done(*OWN, "--budget", "quick", "--eps", "linf:4/255", "--eps", "l2:1")
+def test_a_budget_runs_its_attacks_and_prints_their_parameters_first(done, own):
+    out = done(*own, "--budget", "quick", "--eps", "linf:4/255", "--eps", "l2:1")
     assert {labels["perturbation"] for labels in attacks()} == {table["name"] for table in BUDGETS["quick"]}
     assert {labels["params"]["steps"] for labels in attacks() if labels["perturbation"] == "pgd"} == {10}
     before = out[: out.index("[1/")].splitlines()
@@ -68,31 +53,31 @@ def test_a_budget_runs_its_attacks_and_prints_their_parameters_first(done):
     assert said[2][2].startswith("steps=10, relative_step_size=0.25, restarts=1")
 
 
-def test_a_field_of_a_budget_can_be_set(done):
-    out = done(*OWN, "--budget", "quick", "--set", "pgd.restarts=3", "--set", "pgd.steps=4", "--dry-run")
+def test_a_field_of_a_budget_can_be_set(done, own):
+    out = done(*own, "--budget", "quick", "--set", "pgd.restarts=3", "--set", "pgd.steps=4", "--dry-run")
     assert "steps=4, relative_step_size=0.625, restarts=3" in out
 
 
-def test_named_attacks_are_added_to_a_budget_and_stand_alone_without(done):
-    both = done(*OWN, "--budget", "quick", "--attacks", "bim,pgd", "--dry-run")
+def test_named_attacks_are_added_to_a_budget_and_stand_alone_without(done, own):
+    both = done(*own, "--budget", "quick", "--attacks", "bim,pgd", "--dry-run")
     assert listed(both) == ["clean", "fgsm", "pgd", "deepfool", "bim"]
     assert "steps=10, relative_step_size=0.25" in both  # the budget's own
-    alone = done(*OWN, "--attacks", "bim", "--dry-run")
+    alone = done(*own, "--attacks", "bim", "--dry-run")
     assert listed(alone) == ["clean", "bim"] and "budget" not in alone
-    assert listed(done(*OWN, "--budget", "quick", "--attacks", "none", "--dry-run")) == [
+    assert listed(done(*own, "--budget", "quick", "--attacks", "none", "--dry-run")) == [
         "clean", "fgsm", "pgd", "deepfool",
     ]  # fmt: skip
 
 
-def test_without_either_the_budget_is_the_default(done):
-    out = done(*OWN, "--dry-run")
+def test_without_either_the_budget_is_the_default(done, own):
+    out = done(*own, "--dry-run")
     assert "attacks, by the budget default:" in out
     assert listed(out) == ["clean", *(table["name"] for table in BUDGETS["default"])]
     assert not Path("out").exists()
 
 
-def test_strong_gives_every_norm_to_the_attacks_that_know_it(done):
-    out = done(*OWN, "--budget", "strong", "--eps", "8/255", "--eps", "l1:3", "--dry-run").partition("cost")[
+def test_strong_gives_every_norm_to_the_attacks_that_know_it(done, own):
+    out = done(*own, "--budget", "strong", "--eps", "8/255", "--eps", "l1:3", "--dry-run").partition("cost")[
         0
     ]
     by_name = {}
@@ -105,8 +90,8 @@ def test_strong_gives_every_norm_to_the_attacks_that_know_it(done):
     assert by_name["cw"] == ["smallest l2, at 0.5"]
 
 
-def test_an_unknown_budget_is_one_line(refused):
-    assert refused(*OWN, "--budget", "qick") == (
+def test_an_unknown_budget_is_one_line(refused, own):
+    assert refused(*own, "--budget", "qick") == (
         "unknown budget 'qick' (did you mean 'quick'?); known: default, quick, strong"
     )
 
@@ -114,21 +99,21 @@ def test_an_unknown_budget_is_one_line(refused):
 # What it costs
 
 
-def test_a_long_run_says_what_it_costs_at_most_before_it_starts(done, monkeypatch):
-    assert "cost at most" not in done(*OWN, "--budget", "quick", "--dry-run")
+def test_a_long_run_says_what_it_costs_at_most_before_it_starts(done, monkeypatch, own):
+    assert "cost at most" not in done(*own, "--budget", "quick", "--dry-run")
     monkeypatch.setattr("robust_eval.cli._execute.LONG", 0)
-    out = done(*OWN, "--budget", "quick", "--dry-run")
+    out = done(*own, "--budget", "quick", "--dry-run")
     said = out[out.index("cost at most") : out.index("to do")].splitlines()
     assert [line.split()[0] for line in said[1:-1]] == ["fgsm", "pgd", "deepfool", "scoring", "in"]
     assert said[2].split()[1:5] == ["1", "cell", "120", "gradients"]  # 12 images, 10 steps
     assert "about" in said[-2]
-    real = done(*OWN, "--budget", "quick")
+    real = done(*own, "--budget", "quick")
     assert real.index("cost at most") < real.index("[1/4]")
     spent = sum(
         json.loads(p.read_text())["provenance"]["backwards"] for p in Path("out/records").rglob("*.json")
     )
     assert 0 < spent <= 12 + 120 + 12 * 10 * 2
-    assert "cost at most" not in done(*OWN, "--budget", "quick", "--dry-run")  # every cell has its record
+    assert "cost at most" not in done(*own, "--budget", "quick", "--dry-run")  # every cell has its record
 
 
 def test_a_model_that_cannot_be_asked_fails_in_its_cells_and_not_before(cli):
@@ -136,12 +121,29 @@ def test_a_model_that_cannot_be_asked_fails_in_its_cells_and_not_before(cli):
         "evaluate", "--arch", "net.py:Small", "--data", "data.npz", "--attacks", "fgsm", "--out", "out"
     )
     assert outcome.code == 1 and "failed: 2 cells: RuntimeError: too many images" in outcome.out
+    assert outcome.out.splitlines()[0] == "cost not estimated: RuntimeError: too many images"
+
+
+def test_a_run_is_estimated_in_the_precision_it_will_be_measured_in(done, monkeypatch, own):
+    from robust_eval import cost
+
+    asked = []
+
+    def estimate(cells, bench):
+        asked.append((bench.precision, bench.device.type, bench.batch_size(cells[0])))
+        return cost.Estimate((), 0.0)
+
+    monkeypatch.setattr(cost, "estimate", estimate)
+    flags = ("--attacks", "fgsm", "--device", "cpu", "--dry-run")
+    done(*own, *flags, "--precision", "fp32", "--batch-size", "3")
+    done(*own, *flags, "--precision", "bf16", "--batch-size", "4")
+    assert asked == [("fp32", "cpu", 3), ("bf16", "cpu", 4)]
 
 
 # Attacks of other libraries, and of a surrogate
 
 
-def test_an_attack_of_a_library_is_a_cell_like_any_other(done):
+def test_an_attack_of_a_library_is_a_cell_like_any_other(done, own):
     pytest.importorskip("foolbox")
     pytest.importorskip("torchattacks")
     flags = (
@@ -153,7 +155,7 @@ def test_an_attack_of_a_library_is_a_cell_like_any_other(done):
         "l2:1",
     )
     fields = ("--set", "foolbox:LinfPGD.steps=3", "--set", "torchattacks:Pixle.restarts=2")
-    done(*OWN, *flags, *fields)
+    done(*own, *flags, *fields)
     found = {labels["perturbation"]: labels for labels in attacks()}
     assert set(found) == {"foolbox:PGD", "torchattacks:Pixle", "foolbox:DDNAttack"}
     assert found["foolbox:PGD"]["params"]["steps"] == 3 and found["foolbox:PGD"]["eps"] == 4 / 255
@@ -179,22 +181,22 @@ def test_an_attack_of_a_library_is_a_cell_like_any_other(done):
         (("--attacks", "transfer:cw"), ["stays within a radius"]),
     ],
 )
-def test_a_mistake_behind_a_prefix_is_one_line(refused, arguments, words):
+def test_a_mistake_behind_a_prefix_is_one_line(refused, arguments, words, own):
     pytest.importorskip("foolbox")
-    line = refused(*OWN, *arguments)
+    line = refused(*own, *arguments)
     assert not [word for word in words if word not in line], line
 
 
-def test_a_library_that_is_not_there_is_one_line(refused, monkeypatch):
+def test_a_library_that_is_not_there_is_one_line(refused, monkeypatch, own):
     from robust_eval.attacks import peers
 
     monkeypatch.setattr(peers, "installed", dict)
     peers._resolve.cache_clear()
-    line = refused(*OWN, "--attacks", "torchattacks:CW2")
+    line = refused(*own, "--attacks", "torchattacks:CW2")
     assert "torchattacks is not installed; pip install 'robust-eval[peers]'" in line
 
 
-def test_a_surrogates_points_have_one_key_from_any_folder(done, work, monkeypatch):
+def test_a_surrogates_points_have_one_key_from_any_folder(done, work, monkeypatch, own):
     network = build("architecture", "small_cnn", {"width": 2}).build(channels=1, classes=3)
     save_file(network.state_dict(), "surrogate.safetensors")
     flags = (
@@ -203,7 +205,7 @@ def test_a_surrogates_points_have_one_key_from_any_folder(done, work, monkeypatc
         "--set",
         "transfer:fgsm.architecture={name='small_cnn', width=2}",
     )
-    done(*OWN, *flags, "--set", "transfer:fgsm.surrogate=surrogate.safetensors", "--eps", "0.1")
+    done(*own, *flags, "--set", "transfer:fgsm.surrogate=surrogate.safetensors", "--eps", "0.1")
     (record,) = [r for r in Store(Path("out")).records() if r.labels["perturbation"] == "transfer:fgsm"]
     assert record.spec["perturbation"]["params"]["identity"]["weights"] and record.labels["eps"] == 0.1
     Path("below").mkdir()
