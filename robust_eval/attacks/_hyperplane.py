@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from robust_eval.attacks._projections import dual_length, length
 from robust_eval.types import Norm
 
 __all__ = ["step_onto_plane"]

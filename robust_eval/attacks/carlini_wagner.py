@@ -5,10 +5,11 @@ Paper: Carlini and Wagner 2017, arXiv 1608.04644, section VI-A:
 for ``c`` found by binary search.
 
 Defaults: 9 searches, learning rate 0.01, first ``c`` 1e-3 and κ = 0 as in the paper and in Foolbox 3.3.4; 100 steps a
-search instead of the paper's 10,000 (torchattacks 3.5.1: one fixed ``c``, 50 steps): on an undefended CIFAR-10
-ResNet-18 (100 images) the median distance was 0.120, against 0.125 with 5 searches of 50 steps.
-Searching, stopping and keeping the best point are all done per example, so nothing depends on the batch. Where
-nothing is found the clean image comes back. Deviation: ``c`` counts as large enough if it fools the model in the last
+search instead of the paper's 10,000 (torchattacks 3.5.1: one fixed ``c``, 50 steps). Where nothing is gained any more
+an example leaves (``abort_early``): on an undefended CIFAR-10 ResNet-18, 10 images, that is after 201 gradients at a
+median distance of .0997; where it stayed in a search until a tenth of the steps brought less than 0.01 %, and for all
+searches, it took 764 and reached .0964. Searching, stopping and keeping the best point are all done per example, so
+nothing depends on the batch. Where nothing is found the clean image comes back. Deviation: ``c`` counts as large enough if it fools the model in the last
 tenth of its steps, not at any step.
 
 Known limit: ``tanh`` is flat where a pixel is exactly 0 or 1. On images made mostly of such pixels (drawings, digits)
@@ -64,8 +65,8 @@ class CarliniWagner(Attack):
     """The first ``c``."""
     abort_early: bool = True
     """Whether an example leaves a search when a tenth of the steps, or ten, lowered neither its objective nor the
-    lowest so far by 1 %, and the whole attack when a smaller ``c`` that worked brought it 1 % at most, or ``c`` is known
-    up to a factor of two. A stochastic model is searched longer: 0.01 %, and all searches."""
+    lowest so far by 1 %, and the whole attack when a smaller ``c`` that worked brought it 1 % at most, or ``c`` is
+    known up to a factor of two. A stochastic model is searched longer: 0.01 %, and all searches."""
     line_search: Annotated[int, Field(ge=0)] = 4
     """Forward passes spent at the end on a nearer point between the image and the best one."""
     target: Target | None = None

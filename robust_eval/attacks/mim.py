@@ -4,8 +4,9 @@ Paper: Dong et al. 2018, arXiv 1710.06081, equations 6 and 7:
 ``g_{t+1} = μ g_t + ∇ₓJ(x_t, y) / ‖∇ₓJ(x_t, y)‖₁`` and ``x_{t+1} = clip_{x,ε}(x_t + α sign(g_{t+1}))``.
 
 Defaults: μ = 1, 10 steps of ``ε / 10``, as in the paper. Foolbox 3.3.4 takes the sign before accumulating, which
-is another method. As in BIM the first point that fools the model is kept, and the far end of some of the steps is judged
-as well (``look_ahead=False`` walks as the paper does). A zero gradient adds nothing here; dividing 0 by 0 would freeze the example for good.
+is another method. As in BIM the first point that fools the model is kept, and the far end of some of the steps is
+judged as well (``look_ahead=False`` walks as the paper does). A zero gradient adds nothing here; dividing 0 by 0 would
+freeze the example for good.
 
 Reaches the closed-form optimum on a linear model with two classes (tolerance: float32 rounding, 1e-6).
 """

@@ -7,9 +7,10 @@ Defaults: 40 steps of ``2.5 ε / steps`` (the rule of the paper's CIFAR-10 chall
 and come back), one start. Foolbox 3.3.4: 40 steps of ε/30; torchattacks 3.5.1: 10 steps of 2/255 at ε 8/255. Unlike
 both, the first point on the path that fools the model is kept, not the last, the far end of some of the steps is judged
 as well (``look_ahead=False`` walks as the paper does), and a restart is spent only on the examples that still resist.
-On an undefended CIFAR-10 ResNet-18 at 2/255, 100 images, looking ahead saved 47 % of the gradients. Where the model does not stop early (it is stochastic, which no single draw can judge, or
-the points are meant for another model) every restart is made, and the one with the highest loss is kept, for a
-stochastic model over 10 fresh draws.
+On an undefended CIFAR-10 ResNet-18 at 2/255, 100 images, looking ahead saved 45 % of the gradients (692 of 1,266).
+Where the model does not stop early (it is stochastic, which no single draw can judge, or the points are meant for
+another model) every restart is made, and the one with the highest loss is kept, for a stochastic model over 10 fresh
+draws.
 
 On a linear model with two classes it flips exactly the examples whose margin is below ε (tolerance: float32 rounding,
 1e-6). For l2 the default walk, 2.5 ε long, turns to within 2 % of that; ``relative_step_size=0.25`` gets all the way.
