@@ -9,8 +9,8 @@ search instead of the paper's 10,000 (torchattacks 3.5.1: one fixed ``c``, 50 st
 an example leaves (``abort_early``): on an undefended CIFAR-10 ResNet-18, 10 images, that is after 201 gradients at a
 median distance of .0997; where it stayed in a search until a tenth of the steps brought less than 0.01 %, and for all
 searches, it took 764 and reached .0964. Searching, stopping and keeping the best point are all done per example, so
-nothing depends on the batch. Where nothing is found the clean image comes back. Deviation: ``c`` counts as large enough if it fools the model in the last
-tenth of its steps, not at any step.
+nothing depends on the batch. Where nothing is found the clean image comes back. Deviation: ``c`` counts as large enough
+if it fools the model in the last tenth of its steps, not at any step.
 
 Known limit: ``tanh`` is flat where a pixel is exactly 0 or 1. On images made mostly of such pixels (drawings, digits)
 100 steps do not leave the flat part: set ``lr`` to 0.1 there, or ``steps`` to 1000.
