@@ -43,7 +43,10 @@ def _fitting(table: Comparison, repeat: tuple[Column, ...], width: int) -> int:
     """Return how many columns fit beside the names and the repeated ones: rich drops those that do not."""
 
     def needed(column: Column) -> int:
-        return max([8, *(len(word) + 1 for word in _head(column).split("\n"))])
+        numbers = [table.cells[place] for place in table.cells if place[1] == column]
+        return max(
+            [8, *(len(word) + 1 for word in _head(column).split("\n")), *(len(n.short) + 2 for n in numbers)]
+        )
 
     names = sum(
         min(28, max([len(name), *(len(table.head_texts(line)[i]) for line in table.lines)])) + 2
@@ -98,6 +101,8 @@ def _caption(table: Comparison) -> str:
     sizes = sorted({number.n for number in numbers if number.n is not None})
     widths = [max(n.high - n.value, n.value - n.low) for n in numbers if None not in (n.value, n.low, n.high)]  # type: ignore[operator]
     parts = ["accuracy in %"]
+    if any(number.spread is not None for number in numbers):
+        parts.append("mean ± standard deviation over the seeds of training")
     if sizes:
         parts.append(f"n = {sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else ""))
     if widths:

@@ -171,7 +171,16 @@ _Names = dict[str, dict[str, str]]
 
 
 def _models(entries: list[Entry]) -> _Names:
-    return _by_hash(entries, "model", lambda e: str(e.record.labels.get("model_key") or "unknown"))
+    return _by_hash(entries, "model", _identity)
+
+
+def _identity(entry: Entry) -> str:
+    """Return what a model is: the same for one recipe trained with several seeds."""
+    model = entry.record.spec.get("model")
+    if isinstance(model, dict) and isinstance(model.get("recipe"), dict):
+        recipe = {name: value for name, value in model["recipe"].items() if name != "seed"}
+        return content_key({**model, "recipe": recipe})
+    return str(entry.record.labels.get("model_key") or "unknown")
 
 
 def _data(entries: list[Entry]) -> _Names:

@@ -89,6 +89,8 @@ class Number(NamedTuple):
     key: str
     of: tuple[int, int] | None = None
     """For a mean: over how many of the table's columns it is."""
+    spread: float | None = None
+    """For a mean over trainings: their standard deviation."""
 
     @property
     def verdict(self) -> Verdict:
@@ -108,7 +110,8 @@ class Number(NamedTuple):
         if self.value is None:
             return "not found" if self.metric.startswith("median") else "undefined"
         part = f" ({self.of[0]} of {self.of[1]})" if self.of and self.of[0] != self.of[1] else ""
-        return self._text(self.value) + part
+        spread = "" if self.spread is None else f" ± {self._text(self.spread)}"
+        return self._text(self.value) + spread + part
 
     @property
     def interval(self) -> str:
@@ -214,7 +217,7 @@ def comparison(results: pd.DataFrame, *, metric: str = "accuracy") -> Comparison
     cells: dict[tuple[Line, Column], Number] = {}
     for row in results[results["metric"] == metric].to_dict("records"):
         cells[_line(row), _column(row, radii)] = _number(row)
-    cells = _spread(cells)
+    cells = _over_seeds(_spread(cells))
     columns = sorted({column for _, column in cells}, key=_column_order)
     lines = list(dict.fromkeys(line for line, _ in cells))
     if metric.startswith("accuracy"):
@@ -277,6 +280,37 @@ def _spread(cells: dict[tuple[Line, Column], Number]) -> dict[tuple[Line, Column
         for (line, column), number in cells.items()
         for place in ([line] if column.family == "attack" else attacked.get(line, [line]))
     }
+
+
+def _over_seeds(cells: dict[tuple[Line, Column], Number]) -> dict[tuple[Line, Column], Number]:
+    """Make one line of the lines that differ in the seed of their training alone."""
+    seeds: dict[Line, set[int | None]] = {}
+    for line, _ in cells:
+        seeds.setdefault(line._replace(train_seed=None), set()).add(line.train_seed)
+    found: dict[tuple[Line, Column], list[Number]] = {}
+    for (line, column), number in cells.items():
+        bare = line._replace(train_seed=None)
+        found.setdefault((bare if len(seeds[bare]) > 1 else line, column), []).append(number)
+    return {place: _averaged(numbers) for place, numbers in found.items()}
+
+
+def _averaged(numbers: Sequence[Number]) -> Number:
+    """Return mean and sample standard deviation; the numbers of the trainings are in ``results.csv``."""
+    if len(numbers) == 1:
+        return numbers[0]
+    values = [number.value for number in numbers if number.value is not None]
+    whole = len(values) == len(numbers)
+    raised = {check for number in numbers for check in number.checks.split(";") if check != "ok"}
+    return Number(
+        metric=numbers[0].metric,
+        value=statistics.fmean(values) if whole else None,
+        low=None,
+        high=None,
+        n=numbers[0].n,
+        checks=";".join(sorted(raised)) or "ok",
+        key="none",
+        spread=statistics.stdev(values) if whole else None,
+    )
 
 
 def _mean(

@@ -13,8 +13,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -43,6 +44,14 @@ class DataTable:
     """Training images that defenses mix with; the train split of the set if left out."""
     size: Annotated[int, Field(ge=1)] | None = None
     """Side in pixels to which a folder's images are resized and cropped."""
+    per_class: Annotated[int, Field(ge=1)] | None = None
+    """How many training images of each class are kept; all if left out."""
+    label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Part of the training labels that is replaced. Test labels never are."""
+    noisy_labels: Literal["any", "other"] = "any"
+    """What labels are replaced by: ``any`` class, the true one too, or an ``other`` one."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of which images are kept and which labels are replaced; one for all models, whatever seed they train with."""
 
 
 @checked
@@ -99,7 +108,7 @@ class Experiment:
 
     def source(self) -> Source:
         """Open the data to measure on."""
-        return open_source(_at(self.folder, self.frame.data.name), size=self.frame.data.size)
+        return _source(self.frame, self.folder)
 
     def pool_source(self) -> Source:
         """Open the pool that the file names."""
@@ -134,8 +143,12 @@ def named_experiments() -> list[str]:
     return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
 
 
-def read(name: str) -> Experiment:
-    """Read an experiment: a shipped one by name, or a file; raises ``ConfigError`` with all of its problems."""
+def read(name: str, *, data: str | None = None) -> Experiment:
+    """Read an experiment: a shipped one by name, or a file; raises ``ConfigError`` with all of its problems.
+
+    ``data`` is the name or path of a set to take instead of the one that the file names; a path is relative to the
+    current directory.
+    """
     if name in named_experiments():
         text = (resources.files("robust_eval") / "experiments" / f"{name}.toml").read_text(encoding="utf-8")
         folder = Path.cwd()
@@ -158,6 +171,10 @@ def read(name: str) -> Experiment:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"experiment {name}: not valid TOML: {error}") from None
+    if data is not None:
+        given = data if data in names("data") else str(Path(data).expanduser().absolute())
+        table = tables.get("data")
+        tables["data"] = {**(table if isinstance(table, dict) else {}), "name": given}
     return parse(tables, where=name, folder=folder)
 
 
@@ -175,21 +192,27 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
     attacks = [plan for i, table in enumerate(tried) for plan in parser.attacks(table, i - len(named))]
     corruptions = [c for i, t in enumerate(frame.corruption) for c in parser.methods("corruption", t, i)]
     defenses = [d for i, t in enumerate(frame.defense) for d in parser.methods("defense", t, i)]
-    source = attempt(lambda: open_source(_at(folder, frame.data.name), size=frame.data.size), problems, where)
+    source = attempt(lambda: _source(frame, folder), problems, where)
     if frame.data.pool is not None:
         attempt(lambda: _pool_source(frame, folder), problems, where)
     recipes = [parser.recipe(frame.recipe, table, i, source) for i, table in enumerate(frame.train)]
+    # the trainings of one table differ in their seed alone and are one line of a report
+    called = [found[0][0] for found in recipes if found] + [table.name for table in frame.model if table.name]
     for i, table in enumerate(frame.model):
         parser.model(table.architecture, i)
     if not tables.get("train") and not tables.get("model"):
         problems.append(f"{where}: expected at least one [[train]] or [[model]] table, got none")
-    called = [name for name, _ in filter(None, recipes)] + [table.name for table in frame.model if table.name]
     for name in sorted({name for name in called if called.count(name) > 1}):
         problems.append(f"{where}: two models are named {name!r}; give one of them another name")
     if problems:
         raise ConfigError(problems)
     return Experiment(
-        frame, tuple(filter(None, recipes)), tuple(attacks), tuple(corruptions), tuple(defenses), folder
+        frame,
+        tuple(chain.from_iterable(recipes)),
+        tuple(attacks),
+        tuple(corruptions),
+        tuple(defenses),
+        folder,
     )
 
 
@@ -216,6 +239,19 @@ def _at(folder: Path, name: str) -> str:
     """
     path = _absolute(folder, name)
     return path if name not in names("data") and (Path(path).exists() or "/" in name) else name
+
+
+def _source(frame: Frame, folder: Path) -> Source:
+    """Open the data, with what the file changes about its training images."""
+    data = frame.data
+    return open_source(
+        _at(folder, data.name),
+        size=data.size,
+        per_class=data.per_class,
+        label_noise=data.label_noise,
+        noisy_labels=data.noisy_labels,
+        seed=data.seed,
+    )
 
 
 def _pool_source(frame: Frame, folder: Path) -> Source:

@@ -112,12 +112,13 @@ class MethodTables:
 
     def recipe(
         self, defaults: Table, table: Table, i: int, source: Source | None
-    ) -> tuple[str, Recipe] | None:
-        """Return the name and recipe of a ``[[train]]`` table."""
+    ) -> list[tuple[str, Recipe]]:
+        """Return the name and recipe of a ``[[train]]`` table, one for each of its ``seeds``."""
         fields: Table = {"crop": source.crop, "flip": source.flip} if source is not None else {}
         fields |= defaults | table
         name = fields.pop("name", None)
         where = f"{self.where}: [[train]] {i + 1}"
+        seeds = self._seeds(fields, table, where)
         methods: Table = {}
         for kind in ("architecture", "regularizer"):
             given = fields.pop(kind, None)
@@ -125,14 +126,30 @@ class MethodTables:
         if name is not None and not isinstance(name, str):
             self.problems.append(f"{where}: name: expected a string, got {name!r}")
         try:
-            recipe = Recipe(**methods, **fields)
+            recipes = [Recipe(**methods, **fields, **seed) for seed in seeds]
         except pydantic.ValidationError as error:
             lines = explain(error, Recipe, where=where)
             # a method that could not be built has been explained above
             absent = tuple(f"{where}: {kind}:" for kind, method in methods.items() if method is None)
             self.problems += [line for line in lines if not line.startswith(absent)]
-            return None
-        return name or describe(recipe.regularizer).name, recipe
+            return []
+        return [(name or describe(recipe.regularizer).name, recipe) for recipe in recipes]
+
+    def _seeds(self, fields: Table, table: Table, where: str) -> list[Table]:
+        """Take ``seed`` and ``seeds`` out of the fields of a recipe; return the field ``seed`` of each training."""
+        # what a table says goes before the defaults, whichever of the two words it uses
+        given = table if {"seed", "seeds"} & set(table) else fields
+        seed, seeds = given.get("seed"), given.get("seeds")
+        for word in ("seed", "seeds"):
+            fields.pop(word, None)
+        if seeds is None:
+            return [{}] if seed is None else [{"seed": seed}]
+        if seed is not None:
+            self.problems.append(f"{where}: expected seed or seeds, got both")
+        if not isinstance(seeds, list) or not seeds or len(set(map(str, seeds))) < len(seeds):
+            self.problems.append(f"{where}: seeds: expected a list of different whole numbers, got {seeds!r}")
+            return []
+        return [{"seed": seed} for seed in seeds]
 
     def model(self, architecture: str | Table | None, i: int) -> None:
         """Note what is wrong with the architecture of a ``[[model]]`` table; its files are looked at later."""

@@ -1,8 +1,7 @@
 """Mixes images and their targets: the arithmetic that training and test time share.
 
 Everything here is a pure function of its arguments. ``lam`` always weights the first sample. A target is
-a row of class probabilities, and both losses are affine in it, so mixing targets and mixing losses are
-the same thing.
+a row of class probabilities.
 """
 
 from __future__ import annotations
@@ -15,14 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from robust_eval.types import Labels, Logits
+from robust_eval.types import Labels
 
 __all__ = [
     "Box",
-    "binary_cross_entropy",
     "mix",
     "random_box",
-    "soft_cross_entropy",
     "soft_targets",
     "sum_augment",
 ]
@@ -78,16 +75,3 @@ def sum_augment(x: Rows, k: int) -> FewerRows:
         raise ValueError(f"expected 1 <= k <= {len(x)}, the number of rows to average, got k={k}")
     s = len(x) // k
     return x[: k * s].reshape(k, s, *x.shape[1:]).mean(0)
-
-
-def soft_cross_entropy(logits: Logits, targets: Targets) -> Float[Tensor, ""]:
-    """Return the mean over the batch of ``-sum_c t_c log softmax(logits)_c``."""
-    return functional.cross_entropy(logits, targets)
-
-
-def binary_cross_entropy(logits: Logits, targets: Targets) -> Float[Tensor, ""]:
-    """Return the mean over batch and classes of ``-t log p - (1 - t) log(1 - p)``, ``p = sigmoid(logits)``.
-
-    Averaged over n classes, its gradient is about n times smaller than that of the cross-entropy.
-    """
-    return functional.binary_cross_entropy_with_logits(logits, targets)

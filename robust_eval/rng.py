@@ -99,9 +99,9 @@ class Rng:
         """Return a numpy generator for draws that belong to a whole batch, such as one mixing coefficient."""
         return np.random.default_rng(self.key)
 
-    def torch_generator(self) -> torch.Generator:
-        """Return a CPU torch generator for draws that belong to a whole batch, such as a permutation."""
-        return torch.Generator().manual_seed(self.key & 0x7FFFFFFFFFFFFFFF)
+    def torch_generator(self, device: torch.device | None = None) -> torch.Generator:
+        """Return a torch generator, on the CPU by default, for draws that belong to a whole batch, such as a mask."""
+        return torch.Generator(device or "cpu").manual_seed(self.key & 0x7FFFFFFFFFFFFFFF)
 
     def _bits(self, count: int, device: torch.device | None) -> Int[Tensor, "n count"]:
         rows = self._rows.to(device=device, dtype=torch.int64)

@@ -16,7 +16,7 @@ from robust_eval.evaluate import evaluate, rescored
 from robust_eval.model_source import OwnModel, RecipeModel
 from robust_eval.models.checkpoint import file_sha256, load_into, read_card, read_state, save
 from robust_eval.normalized import Normalized
-from robust_eval.recipe import Recipe, Train, Trained
+from robust_eval.recipe import NO_JOURNAL, Journal, Recipe, Train, Trained
 from robust_eval.record import Record
 from robust_eval.store import Store
 from robust_eval.workbench import Loaded, Workbench
@@ -126,14 +126,25 @@ def run(
 
 
 def trained_model(
-    source: RecipeModel, store: Store, *, train: Train, device: str, report: Callable[[float, str], None]
+    source: RecipeModel,
+    store: Store,
+    *,
+    train: Train,
+    device: str,
+    report: Callable[[float, str], None],
+    journal: Journal = NO_JOURNAL,
 ) -> Path:
-    """Return the weights file of a recipe, training it first if there is none."""
+    """Return the weights file of a recipe, training it first if there is none.
+
+    A training that was killed goes on from its last pass. Its log stays in the run's ``training`` folder.
+    """
     path = store.checkpoint(source.key)
     if not _is_saved(path):
-        trained = train(source.recipe, source.examples, device=device, report=report)
+        journal = journal._replace(folder=store.training(source.key))
+        trained = train(source.recipe, source.examples, device=device, report=report, journal=journal)
         if not _is_saved(path):  # another process may have been faster, and its weights are in use already
             save(trained.network, path, _card(source, trained))
+        (store.training(source.key) / "state.pt").unlink(missing_ok=True)
     return path
 
 

@@ -59,6 +59,10 @@ class Store:
         """Where the weights of the recipe with this key are kept."""
         return self.folder / "checkpoints" / f"{key}.safetensors"
 
+    def training(self, key: str) -> Path:
+        """Where the training of the recipe with this key keeps its log, and what it needs to go on after a kill."""
+        return self.folder / "training" / key
+
     def _json(self, key: str) -> Path:
         return self.folder / "records" / key[:2] / f"{key}.json"
 

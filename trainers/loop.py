@@ -10,22 +10,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robust_eval.classifier import Classifier
+from robust_eval.cell import content_key
 from robust_eval.data import Examples
 from robust_eval.errors import ConfigError, RobustEvalError
 from robust_eval.methods import Regularizer, Stage
+from robust_eval.models.checkpoint import load_into, read_state
 from robust_eval.normalized import Normalized
-from robust_eval.recipe import Recipe, Trained
+from robust_eval.recipe import NO_JOURNAL, Journal, Recipe, Trained
 from robust_eval.rng import Rng
 from trainers._seeding import seeded
+from trainers.averaging import Average
 from trainers.batches import Split, load, shuffled_batches, stratified_split
+from trainers.freezing import frozen_layers
 from trainers.objective import Objective
-from trainers.optim import learning_rate, make_optimizer
+from trainers.optim import Plateau, learning_rate, make_optimizer
+from trainers.state import State, restore, resume, snapshot
+from trainers.watch import Log, measure
 
 __all__ = ["train"]
 
@@ -34,13 +38,20 @@ CHECK_EVERY = 20
 
 
 def train(
-    recipe: Recipe, examples: Examples, *, device: str, report: Callable[[float, str], None]
+    recipe: Recipe,
+    examples: Examples,
+    *,
+    device: str,
+    report: Callable[[float, str], None],
+    journal: Journal = NO_JOURNAL,
 ) -> Trained:
     """Train by ``recipe`` on a split of ``examples``; ``report(fraction_done, text)`` is called now and then.
 
     A stage that hands over its best weights gives the next one those of its highest validation accuracy, the
-    earliest of equals. The network that comes back has the last weights of the last stage. Raises
-    ``RobustEvalError`` when a loss is not finite and ``ConfigError`` when the recipe does not fit the data.
+    earliest of equals. The network that comes back has the last weights of the last stage, or its best ones if the
+    recipe says so. With a folder in the ``journal``, a training that was killed goes on from its last pass, to the
+    same weights. Raises ``RobustEvalError`` when a loss is not finite and ``ConfigError`` when the recipe does not fit
+    the data.
     """
     from lightning_fabric import Fabric  # slow to import, and only training needs it
 
@@ -55,27 +66,42 @@ def train(
     held_out = _on(place, examples[split.validation]) if len(split.validation) else None
     batch_size = min(recipe.batch_size, len(training))
     with seeded(place, rng.child("init")):
-        network = _network(recipe, examples).to(place).train()
+        network = _network(recipe, examples).to(place)
+    set_mode = frozen_layers(network, recipe.freeze)
 
-    weights = _copy(network)
-    history: list[dict[str, Any]] = []
-    evaluations, done = 0, 0.0
+    state_file = None if journal.folder is None else journal.folder / "state.pt"
+    identity = content_key({"recipe": repr(recipe), "data": examples.fingerprint})
+    kept = resume(state_file, identity, place) if state_file is not None else None
+    state = kept["state"] if kept is not None else State()
+    log = Log(journal, state.history)
     with seeded(place, rng.child("forward")):
         for number, stage in enumerate(stages):
-            network.load_state_dict(weights)
+            if number < state.stage:
+                continue
             objective, optimizer = fabric.setup(
-                Objective(network, stage.regularizer), make_optimizer(recipe, network.parameters())
+                Objective(network, stage.regularizer, recipe.precision),
+                make_optimizer(recipe, network.parameters()),
             )
+            average = Average(network, recipe.ema) if recipe.ema else None
+            watched = network if average is None else average.network
+            if kept is not None:
+                restore(kept, network, optimizer, average)
+                kept = None
+            elif number > 0:
+                state = state.next_stage(number)
+            if state.plateau is None:
+                state.plateau = Plateau(recipe.patience)
             cost = stage.regularizer.evaluations(batch_size)
             steps = max(1, round(stage.share * recipe.epochs * len(training) / cost))
             steps_per_pass = max(1, round(len(training) / cost))
             stage_rng = rng.child("stage", number)
             batches = shuffled_batches(len(training), batch_size, rng=stage_rng)
-            best, losses = -math.inf, []
+            losses: list[Tensor] = []
+            set_mode()
 
-            for step, index in enumerate(islice(batches, steps)):
-                progress = done + stage.share * step / steps
-                lr = learning_rate(recipe, step, steps)
+            for step, index in enumerate(islice(batches, state.step, steps), start=state.step):
+                progress = state.done + stage.share * step / steps
+                lr = learning_rate(recipe, step, steps, state.plateau.halvings)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
                 step_rng = stage_rng.child("step", step).rows(index)
@@ -84,33 +110,41 @@ def train(
                 optimizer.zero_grad()
                 fabric.backward(loss)
                 optimizer.step()
+                if average is not None:
+                    average.update(network)
                 losses.append(loss.detach())
-                evaluations += cost
+                if recipe.schedule == "halve_on_plateau":
+                    state.plateau.see(loss.item())
+                state.evaluations += cost
 
                 end_of_pass = (step + 1) % steps_per_pass == 0 or step + 1 == steps
                 if end_of_pass or (step + 1) % CHECK_EVERY == 0:
                     _require_finite(losses, step, stage.regularizer)
                     report(progress, f"stage {number + 1} of {len(stages)}, loss {losses[-1].item():.4f}")
                 if end_of_pass:
-                    accuracy = None if held_out is None else _accuracy(network, held_out)
-                    if stage.hand_over == "best" and accuracy is not None and accuracy > best:
-                        best, weights = accuracy, _copy(network)
-                    history.append(
-                        {
-                            "stage": number,
-                            "evaluations": evaluations,
-                            "loss": torch.stack(losses).mean().item(),
-                            "validation_accuracy": accuracy,
-                            "lr": lr,
-                        }
-                    )
+                    attack = journal.attacks_after(len(state.history) + 1)
+                    measured = measure(watched, training, held_out, attack=attack, rng=rng.child("watch"))
+                    row = {
+                        "stage": number,
+                        "evaluations": state.evaluations,
+                        "loss": torch.stack(losses).mean().item(),
+                        **measured,
+                        "lr": lr,
+                    }
+                    state.see(row, step + 1, watched)
+                    log.add(row)
                     losses = []
-            if stage.hand_over == "last":
-                weights = _copy(network)
-            done += stage.share
+                    if state_file is not None:
+                        snapshot(state_file, identity, state, network, optimizer, average)
 
-    report(1.0, f"trained with {evaluations} network evaluations")
-    return Trained(network.eval(), history, evaluations)
+            last = number + 1 == len(stages)
+            best = recipe.checkpoint == "best" if last else stage.hand_over == "best"
+            weights = state.best_weights if best and state.best_weights else watched.state_dict()
+            network.load_state_dict(weights)
+            state.done += stage.share
+
+    report(1.0, f"trained with {state.evaluations} network evaluations")
+    return Trained(network.eval().requires_grad_(True), state.history, state.evaluations)
 
 
 def _check(recipe: Recipe, stages: list[Stage], split: Split) -> None:
@@ -128,18 +162,17 @@ def _check(recipe: Recipe, stages: list[Stage], split: Split) -> None:
 
 def _on(place: torch.device, examples: Examples) -> Examples:
     images, labels = examples.images.to(place), examples.labels.to(place)
-    return Examples(images, labels, examples.classes, examples.source)
+    true = None if examples.true_labels is None else examples.true_labels.to(place)
+    return Examples(images, labels, examples.classes, examples.source, true)
 
 
 def _network(recipe: Recipe, examples: Examples) -> nn.Module:
     network = recipe.architecture.build(channels=examples.shape[0], classes=examples.classes)
+    if recipe.start is not None:
+        load_into(network, read_state(recipe.start), source=str(recipe.start))
     if recipe.mean is None or recipe.std is None:
         return network
     return Normalized(network, recipe.mean, recipe.std)
-
-
-def _copy(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
 def _require_finite(losses: list[Tensor], step: int, regularizer: Regularizer) -> None:
@@ -149,12 +182,3 @@ def _require_finite(losses: list[Tensor], step: int, regularizer: Regularizer) -
             raise RobustEvalError(
                 f"expected a finite loss, got {value} at step {i} of {regularizer!r}; lower lr"
             )
-
-
-def _accuracy(network: nn.Module, held_out: Examples, batch_size: int = 512) -> float:
-    model, correct = Classifier(network, batch_size=batch_size), 0
-    for start in range(0, len(held_out), batch_size):
-        part = slice(start, start + batch_size)
-        logits = model.logits(held_out.pixels(part))
-        correct += int((logits.argmax(1) == held_out.labels[part]).sum())
-    return correct / len(held_out)

@@ -6,6 +6,9 @@ A distributed trainer must wrap this module and not the network: gradients are r
 
 from __future__ import annotations
 
+from typing import Literal
+
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -19,11 +22,16 @@ __all__ = ["Objective"]
 class Objective(nn.Module):
     """The loss of a batch as a module: ``objective(x, y, rng, progress)``."""
 
-    def __init__(self, network: nn.Module, regularizer: Regularizer) -> None:
+    def __init__(
+        self, network: nn.Module, regularizer: Regularizer, precision: Literal["fp32", "bf16"] = "fp32"
+    ) -> None:
         super().__init__()
+        self.mixed_precision = precision == "bf16"
         self.network = network
         self.regularizer = regularizer
 
     def forward(self, x: Images, y: Labels, rng: Rng, progress: float) -> Float[Tensor, ""]:
         """Return the scalar loss of one batch."""
-        return self.regularizer.loss(self.network, x, y, rng=rng, progress=progress)
+        # not left to Fabric, which cannot pass a random stream through its own conversion
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed_precision):
+            return self.regularizer.loss(self.network, x, y, rng=rng, progress=progress)

@@ -20,6 +20,9 @@ def run(
             "Left out: the run folder given by --out, else the shipped quickstart.",
         ),
     ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A set to take instead of the one the experiment names.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder; an existing one is continued. Default: runs/NAME.")
     ] = None,
@@ -42,7 +45,7 @@ def run(
         experiment = str(Path(experiment) / "experiment.toml")
     if experiment is None and out is not None and (out / "experiment.toml").is_file():
         experiment = str(out / "experiment.toml")
-    parsed = read(experiment or "quickstart")
+    parsed = read(experiment or "quickstart", data=data)
     folder = out or Path("runs") / parsed.frame.name
     return execute(
         parsed,

@@ -23,10 +23,17 @@ def train(
     out: Annotated[Path, typer.Option(help="Run folder; the weights go to its checkpoints/.")] = Path(
         "runs/train"
     ),
+    robust_every: Annotated[
+        int, typer.Option(min=0, help="Passes between two looks at the accuracy under PGD; 0 = none.")
+    ] = 0,
+    tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard's events beside log.csv.")] = False,
     set_: Settings = None,
     device: Device = "auto",
 ) -> int:
-    """Train one model. --set reaches the regularizer, the architecture and the recipe (recipe.lr=0.05)."""
+    """Train one model. --set reaches the regularizer, the architecture, the recipe and the data (data.per_class=100).
+
+    Killed and called again, it goes on from its last pass, to the same weights.
+    """
     import trainers
     from robust_eval.cli._execute import make_folder, open_console, run_folder
     from robust_eval.cli._options import apply_settings, pick_device, settings
@@ -34,15 +41,18 @@ def train(
     from robust_eval.config import parse
     from robust_eval.model_source import RecipeModel
     from robust_eval.plan import models
+    from robust_eval.recipe import Journal
     from robust_eval.run import trained_model
     from robust_eval.store import Store
 
     methods: list[dict[str, Any]] = [{"name": regularizer}, {"name": arch}]
     fields = settings(set_)
-    apply_settings(methods, fields, also=["recipe"])
+    apply_settings(methods, fields, also=["recipe", "data"])
     recipe = {"epochs": epochs, "seed": seed, **fields.get("recipe", {})}
     table = {"regularizer": methods[0], "architecture": methods[1], **recipe}
-    experiment = parse({"data": {"name": data}, "train": [table]}, where="train", folder=Path.cwd())
+    experiment = parse(
+        {"data": {"name": data, **fields.get("data", {})}, "train": [table]}, where="train", folder=Path.cwd()
+    )
     store, device = Store(run_folder(out)), pick_device(device)
     (source,) = models(experiment)
     assert isinstance(source, RecipeModel)
@@ -55,9 +65,10 @@ def train(
             train=trainers.train,
             device=device,
             report=lambda fraction, text: display.training(source.name, fraction, text),
+            journal=Journal(robust_every=robust_every, tensorboard=tensorboard),
         )
     console.print(
-        f"weights: {path}\ncard:    {path.with_suffix('.json')}",
+        f"weights: {path}\ncard:    {path.with_suffix('.json')}\nlog:     {store.training(source.key) / 'log.csv'}",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -1,32 +1,60 @@
 """Data sets: one file each, found by name or by path; :class:`Examples` is what they all give."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
+import pydantic
+
+from robust_eval.data._altered import Altered, NoisyLabels
 from robust_eval.data._examples import Examples as Examples
 from robust_eval.data._examples import as_pixels as as_pixels
 from robust_eval.data._source import Source as Source
 from robust_eval.errors import ConfigError, DataError, near
-from robust_eval.registry import build, discover, names
+from robust_eval.registry import build, discover, explain, find, names
 
 __all__ = ["Examples", "Source", "as_pixels", "open_source"]
 
 discover(sys.modules[__name__])
 
 
-def open_source(name: str, *, size: int | None = None) -> Source:
+def open_source(
+    name: str,
+    *,
+    size: int | None = None,
+    per_class: int | None = None,
+    label_noise: float = 0.0,
+    noisy_labels: NoisyLabels = "any",
+    seed: int = 0,
+) -> Source:
     """Return the source of this name: a registered set, a ``.npz`` file, or a folder of image folders.
 
-    ``size`` is the side to which a folder's images are resized and centre-cropped. Raises ``ConfigError`` for
-    an unknown name and ``DataError`` for a path that is missing or of another kind.
+    ``size`` is the side to which a folder's images are resized and centre-cropped. The other options change training
+    images only: how many of each class are kept, what part of the labels is replaced by ``any`` or an ``other`` class,
+    and the seed of both. Raises ``ConfigError`` for an unknown name or an option out of range and ``DataError`` for a
+    path that is missing or of another kind.
     """
+    source = _opened(name, size)
+    if per_class is None and label_noise == 0:
+        return source
+    try:
+        return Altered(
+            source=source, per_class=per_class, label_noise=label_noise, noisy_labels=noisy_labels, seed=seed
+        )
+    except pydantic.ValidationError as error:
+        raise ConfigError(explain(error, Altered, where=f"data {name!r}")) from None
+
+
+def _opened(name: str, size: int | None) -> Source:
     from robust_eval.data.arrays import Arrays
     from robust_eval.data.folder import Folder
 
-    if size is not None and (name in names("data") or not Path(name).is_dir()):
+    registered = name in names("data")
+    sized = registered and "size" in {field.name for field in dataclasses.fields(find("data", name))}
+    if size is not None and not sized and (registered or not Path(name).is_dir()):
         raise ConfigError(f"data {name!r}: size is for image folders only; leave it out")
-    if name in names("data"):
-        source: Source = build("data", name, {})
+    if registered:
+        source: Source = build("data", name, {} if size is None else {"size": size})
         return source
     path = Path(name)
     if path.is_dir():

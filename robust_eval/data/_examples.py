@@ -11,7 +11,7 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from robust_eval.errors import DataError
-from robust_eval.types import Images
+from robust_eval.types import Images, Mask
 
 __all__ = ["Examples"]
 
@@ -29,7 +29,10 @@ class Examples:
     """As many as there are images."""
     classes: int
     source: str = "the data"
-    """Where the images come from, for messages."""
+    """Where the images come from, for messages and cards."""
+    true_labels: Int[Tensor, " t"] | None = None
+    """The labels before noise was put on them, ``None`` where none was: to tell errors on the two parts apart. Nothing
+    is trained on them."""
 
     def __post_init__(self) -> None:
         images, labels, source = self.images, self.labels, self.source
@@ -38,6 +41,11 @@ class Examples:
         if len(images) != len(labels):
             raise DataError(
                 f"{source}: expected one label per image, got {len(images)} images and {len(labels)} labels"
+            )
+        if self.true_labels is not None and len(self.true_labels) != len(labels):
+            raise DataError(
+                f"{source}: expected one true label per image, got {len(images)} images and "
+                f"{len(self.true_labels)} true labels"
             )
         if not images[0].numel():
             raise DataError(
@@ -79,7 +87,13 @@ class Examples:
         return self[slice(n)]
 
     def __getitem__(self, which: Tensor | slice) -> Examples:
-        return Examples(self.images[which], self.labels[which], self.classes, self.source)
+        true = None if self.true_labels is None else self.true_labels[which]
+        return Examples(self.images[which], self.labels[which], self.classes, self.source, true)
+
+    @property
+    def corrupted(self) -> Mask | None:
+        """Which labels are not the true ones, ``None`` where no noise was put on them."""
+        return None if self.true_labels is None else self.labels != self.true_labels
 
     def pixels(self, which: Tensor | slice = slice(None)) -> Images:
         """Return images as float32 in [0, 1]."""

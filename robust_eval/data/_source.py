@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+
+from jaxtyping import Int
+from torch import Tensor
 
 from robust_eval.data._examples import Examples
 
-__all__ = ["Source", "cache_folder"]
+__all__ = ["Choose", "Source", "cache_folder"]
+
+Choose = Callable[[Tensor], Int[Tensor, " k"]]
+"""Maps the labels of all training images to the positions of those wanted."""
 
 
 class Source(ABC):
     """A data set with a test split, and usually a train split."""
 
-    crop: ClassVar[int] = 0
+    crop: int = 0
     """Zero padding in pixels that training on this set usually crops from."""
-    flip: ClassVar[bool] = False
+    flip: bool = False
     """Whether training on this set usually mirrors images."""
+    mean: tuple[float, ...] | None = None
+    """What networks for this set usually subtract from the pixels, per channel; ``None`` where nothing is usual."""
+    std: tuple[float, ...] | None = None
+    """What they divide by afterwards."""
 
     @property
     @abstractmethod
@@ -32,6 +42,11 @@ class Source(ABC):
     @abstractmethod
     def train(self) -> Examples | None:
         """Return the training images, ``None`` where the source has none."""
+
+    def train_some(self, choose: Choose) -> Examples | None:
+        """Return the training images that ``choose`` picks by their labels; sources of image files read no others."""
+        found = self.train()
+        return None if found is None else found[choose(found.labels)]
 
 
 def cache_folder() -> Path:

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -308,7 +309,30 @@ def test_records_that_differ_in_nothing_shown_are_not_merged(tmp_path):
     assert single["perturbation"].nunique() == 2
 
 
-def test_train_seeds_are_separate_lines(tmp_path):
+def trained(seed: int, correct: int, **fields: Any) -> Record:
+    """A clean record of one recipe, trained with this seed, that gets so many images right."""
+    made = clean(train_seed=seed, score=[1] * correct + [0] * (N - correct), **fields)
+    spec = {**made.spec, "model": {"recipe": {"lr": 0.1, "seed": seed}}}
+    labels = {**made.labels, "model_key": content_key({"model": spec["model"]})}
+    return replace(made, key=content_key(spec), spec=spec, labels=labels)
+
+
+def test_train_seeds_are_one_line_of_mean_and_standard_deviation(tmp_path):
+    counts = [1, 2, 4]
+    run = save(tmp_path, *(trained(seed, correct) for seed, correct in enumerate(counts)))
+    loaded = reports.load([run]).results
+    assert sorted(loaded["train_seed"]) == [0, 1, 2] and set(loaded["model"]) == {"net"}
+    table = reports.comparison(loaded)
+    (line,) = table.lines
+    assert table.heads == ("model", "defense") and line.train_seed is None
+    (number,) = table.cells.values()
+    shares = np.array(counts) / N
+    assert number.value == pytest.approx(shares.mean()) and number.spread == pytest.approx(shares.std(ddof=1))
+    assert number.short == f"{100 * shares.mean():.1f} ± {100 * shares.std(ddof=1):.1f}"
+    assert number.interval == ""
+
+
+def test_models_of_one_name_and_seed_alone_keep_their_seed(tmp_path):
     run = save(tmp_path, *(clean(f"net-{seed}", train_seed=seed) for seed in (0, 1)))
     table = reports.comparison(reports.load([run]).results)
     assert table.heads == ("model", "defense", "train_seed")

@@ -209,6 +209,34 @@ def test_what_decides_the_weights_is_in_the_key(changed):
     assert small(train=[{"regularizer": "erm", "name": "renamed"}])[0].key == first.key
 
 
+def test_a_table_with_seeds_is_one_model_trained_several_times():
+    cells = small(train=[{"regularizer": "erm", "seeds": [0, 1, 2]}])
+    assert [cell.labels["train_seed"] for cell in cells] == [0, 1, 2]
+    assert {cell.labels["model"] for cell in cells} == {"erm"}
+    (alone,) = small(train=[{"regularizer": "erm", "seed": 1}])
+    assert alone.key == cells[1].key
+    of_all = small(
+        recipe={"architecture": "small_cnn", "seeds": [3, 4]},
+        train=[{"regularizer": "erm"}, {"regularizer": "mixup", "seed": 0}],
+    )
+    assert [cell.labels["train_seed"] for cell in of_all] == [3, 4, 0]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"seeds": [1, 1]}, r"seeds: expected a list of different whole numbers, got \[1, 1\]"),
+        ({"seeds": []}, "seeds: expected a list"),
+        ({"seeds": 3}, "seeds: expected a list"),
+        ({"seeds": [1], "seed": 2}, "expected seed or seeds, got both"),
+        ({"seeds": [-1]}, "seed"),
+    ],
+)
+def test_seeds_that_cannot_be_are_told(table, message):
+    with pytest.raises(ConfigError, match=message):
+        small(train=[{"regularizer": "erm", **table}])
+
+
 def test_a_cell_asked_for_twice_is_planned_once_with_all_radii():
     cells = small(
         attack=[{"name": "cw", "eps": 1}, {"name": "cw", "eps": "1/2"}, {"name": "deepfool", "eps": [1, 1.0]}]

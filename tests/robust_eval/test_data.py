@@ -4,9 +4,6 @@ import hashlib
 import logging
 import pickle
 import tarfile
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -218,21 +215,6 @@ def cifar(request, tmp_path, monkeypatch, server):
     monkeypatch.setattr(cls, "meta", {"filename": meta, "key": names, "md5": md5[meta]})
     monkeypatch.setenv("ROBUST_EVAL_DATA", str(tmp_path / "cache"))
     return request.param, cls, archive, content[test]["data"]
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def server(tmp_path):
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as found:
-        thread = threading.Thread(target=found.serve_forever, args=(0.02,))
-        thread.start()
-        yield found
-        found.shutdown()
-        thread.join()
 
 
 def test_cifar_is_fetched_only_if_missing_and_its_checksum_is_shown(cifar, caplog):

@@ -105,7 +105,7 @@ class Seen:
         self.failed.append(failure.error)
 
 
-def no_training(recipe, examples, *, device, report):
+def no_training(recipe, examples, *, device, report, journal):
     raise AssertionError("nothing to train")
 
 
@@ -237,12 +237,12 @@ def test_weights_that_another_process_finished_first_are_kept(tmp_path):
     )
     source, store = RecipeModel("erm", recipe, examples()), Store(tmp_path)
 
-    def train(recipe, examples, *, device, report):
+    def train(recipe, examples, *, device, report, journal):
         if not store.checkpoint(source.key).exists():  # the other one finishes while this one trains
             trained_model(source, store, train=other, device=device, report=report)
-        return other(recipe, examples, device=device, report=report)
+        return other(recipe, examples, device=device, report=report, journal=journal)
 
-    def other(recipe, examples, *, device, report):
+    def other(recipe, examples, *, device, report, journal):
         made.append(recipe.architecture.build(channels=1, classes=3))
         return Trained(made[-1], [], 0)
 
@@ -281,7 +281,7 @@ def test_a_training_that_fails_is_not_repeated_for_every_cell(tmp_path):
     )
     tried = []
 
-    def train(recipe, examples, *, device, report):
+    def train(recipe, examples, *, device, report, journal):
         tried.append(recipe)
         raise RuntimeError("diverged")
 

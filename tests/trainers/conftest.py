@@ -11,17 +11,18 @@ from robust_eval.recipe import Recipe
 
 
 class Tiny(nn.Module):
-    """Two convolutions and a linear layer; `seen` holds every batch that came in."""
+    """Three convolutions and a linear layer; `seen` holds every batch that came in."""
 
     def __init__(self, channels, classes, width, dropout):
         super().__init__()
-        self.first = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)
-        )
+        self.first = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
         self.second = nn.Sequential(
-            nn.Conv2d(width, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten()
+            nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)
         )
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.LazyLinear(classes))
+        self.third = nn.Sequential(
+            nn.Conv2d(width, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(dropout)
+        )
+        self.head = nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
         self.seen = []
         self.first.register_forward_pre_hook(lambda _, args: self.seen.append(args[0].detach().clone()))
         self.eval()(torch.zeros(1, channels, 8, 8))
@@ -29,7 +30,7 @@ class Tiny(nn.Module):
 
     @property
     def stages(self):
-        return [self.first, self.second, self.head]
+        return [self.first, self.second, self.third, self.head]
 
     def forward(self, x):
         for stage in self.stages:

@@ -1,15 +1,17 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional
 
 from robust_eval.data import Examples
 from robust_eval.errors import ConfigError, RobustEvalError
 from robust_eval.methods import Regularizer, Stage
+from robust_eval.recipe import Journal
 from robust_eval.rng import Rng
 from trainers import train
 from trainers.objective import Objective
-from trainers.optim import learning_rate, make_optimizer
+from trainers.optim import Plateau, learning_rate, make_optimizer
 from trainers.regularizers.adversarial import Adversarial
 from trainers.regularizers.cascading_sum import CascadingSum
 from trainers.regularizers.cutmix import CutMix
@@ -87,8 +89,8 @@ def test_every_method_spends_the_same_budget_to_within_a_batch(recipe, few):
     for regularizer in (ERM(), Adversarial(steps=3), CascadingSum(k=8)):
         trained = run(recipe(regularizer, batch_size=32), few)
         images = sum(map(len, trained.network.seen))
-        validation = 32 * len(trained.history)
-        assert trained.evaluations == images - validation
+        # after each pass the 32 images held out are looked at, and as many training images
+        assert trained.evaluations == images - 2 * 32 * len(trained.history)
         assert abs(trained.evaluations - budget) <= max(32, regularizer.evaluations(32))
         assert trained.history[-1]["evaluations"] == trained.evaluations
 
@@ -96,7 +98,17 @@ def test_every_method_spends_the_same_budget_to_within_a_batch(recipe, few):
 def test_there_is_about_one_row_for_each_pass(recipe, few):
     history = run(recipe(ERM(), epochs=5, batch_size=32), few).history
     assert len(history) == 5
-    assert list(history[0]) == ["stage", "evaluations", "loss", "validation_accuracy", "lr"]
+    assert list(history[0]) == [
+        "stage",
+        "evaluations",
+        "loss",
+        "train_accuracy",
+        "validation_accuracy",
+        "robust_accuracy",
+        "weight_norm",
+        "lr",
+    ]
+    assert {row["robust_accuracy"] for row in history} == {None}
     assert [row["evaluations"] for row in history] == [288, 576, 864, 1152, 1440]
 
 
@@ -217,17 +229,193 @@ def test_the_shortest_schedules_have_a_positive_rate(recipe, steps):
     assert all(learning_rate(recipe(ERM()), step, steps) > 0 for step in range(steps))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+class Killed(Exception):
+    pass
+
+
+def interrupted(recipe, examples, folder, *, after):
+    """Train until so many rows are written, then die; train again."""
+    rows = []
+
+    def report(done, text):
+        log = folder / "log.csv"
+        rows[:] = log.read_text().splitlines()[1:] if log.exists() else []
+        if len(rows) >= after and not report.dead:
+            report.dead = True
+            raise Killed
+
+    report.dead = False
+    with pytest.raises(Killed):
+        train(recipe, examples, device="cpu", report=report, journal=Journal(folder))
+    return train(recipe, examples, device="cpu", report=lambda *_: None, journal=Journal(folder))
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "fields", "after"),
+    [
+        (ERM(), {"ema": 0.9, "checkpoint": "best"}, 2),
+        (CascadingSum(k=4), {"optimizer": "adam", "lr": 0.005}, 1),
+        (CascadingSum(k=4), {"schedule": "halve_on_plateau", "patience": 2}, 3),
+    ],
+    ids=["average", "stages", "plateau"],
+)
+def test_a_training_that_was_killed_goes_on_to_the_same_weights(
+    recipe, architecture, few, tmp_path, regularizer, fields, after
+):
+    same = recipe(regularizer, batch_size=32, architecture=architecture(dropout=0.2), crop=1, **fields)
+    whole = run(same, few)
+    resumed = interrupted(same, few, tmp_path, after=after)
+    assert same_weights(whole, resumed)
+    assert resumed.history == whole.history and resumed.evaluations == whole.evaluations
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 1 + len(whole.history)
+
+
+def test_the_state_of_another_training_is_refused(recipe, few, tmp_path):
+    interrupted(recipe(ERM()), few, tmp_path, after=1)
+    with pytest.raises(
+        RobustEvalError, match="expected the state of this training, got that of another recipe"
+    ):
+        train(recipe(ERM(), lr=0.1), few, device="cpu", report=lambda *_: None, journal=Journal(tmp_path))
+
+
+def test_a_damaged_state_is_named_and_not_trusted(recipe, few, tmp_path):
+    (tmp_path / "state.pt").write_bytes(b"nothing")
+    with pytest.raises(
+        RobustEvalError, match=r"state.pt: expected the state of a training.*remove it to start anew"
+    ):
+        train(recipe(ERM()), few, device="cpu", report=lambda *_: None, journal=Journal(tmp_path))
+
+
+def test_robust_accuracy_is_watched_every_so_many_passes_and_changes_no_weight(recipe, few, tmp_path):
+    plain = run(recipe(ERM()), few)
+    watched = train(
+        recipe(ERM()), few, device="cpu", report=lambda *_: None, journal=Journal(tmp_path, robust_every=2)
+    )
+    seen = [row["robust_accuracy"] for row in watched.history]
+    assert [value is not None for value in seen] == [i % 2 == 1 for i in range(len(seen))] and len(seen) > 2
+    assert all(row["robust_accuracy"] <= row["validation_accuracy"] for row in watched.history[1::2])
+    assert same_weights(plain, watched)
+
+
+def test_the_weight_norm_of_the_last_row_is_that_of_the_network(recipe, few):
+    trained = run(recipe(ERM(), epochs=1), few)
+    norm = sum(weight.double().square().sum() for weight in trained.network.parameters()).sqrt().item()
+    assert trained.history[-1]["weight_norm"] == pytest.approx(norm)
+
+
+def test_the_best_weights_come_back_if_the_recipe_says_so(recipe, few):
+    method = Recorded(turn=0.4)
+    trained = run(recipe(method, epochs=12, batch_size=32, checkpoint="best"), few)
+    best = max(range(12), key=lambda i: trained.history[i]["validation_accuracy"])
+    stored = method.weights[trained.history[best]["evaluations"] // 32]
+    weights = trained.network.state_dict()
+    assert all(torch.equal(stored[name], value) for name, value in weights.items())
+
+
+def test_the_average_of_the_weights_is_what_comes_back(recipe, few):
+    method = Recorded(turn=2)
+    trained = run(recipe(method, epochs=1, batch_size=32, ema=0.8), few)
+    last, average = method.weights, None
+    # what a step starts from are the weights after the step before it; those after the last step are not seen
+    for step, weights in enumerate(last[1:]):
+        decay = min(0.8, (1 + step) / (10 + step))
+        before = last[0] if average is None else average
+        average = {name: decay * before[name] + (1 - decay) * weights[name] for name in ("first.0.weight",)}
+    moved = (trained.network.state_dict()["first.0.weight"] - average["first.0.weight"]).abs().max()
+    step_length = (last[-1]["first.0.weight"] - last[-2]["first.0.weight"]).abs().max()
+    assert 0 < moved < step_length
+
+
+def test_frozen_layers_keep_weights_and_statistics(recipe, architecture, few):
+    made = recipe(ERM(), epochs=1, freeze=("stem",))
+    trained = run(made, few).network.state_dict()
+    untouched = run(recipe(ERM(), epochs=1, freeze=("stem", "stage1", "stage2"), lr=0.01), few)
+    begun = untouched.network.state_dict()
+    for name, value in trained.items():
+        assert torch.equal(value, begun[name]) == name.startswith("first"), name
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (("stage4",), "expected some of stem, stage1, stage2, head"),
+        (("stem", "stage1", "stage2", "head"), "all of them"),
+    ],
+)
+def test_freezing_what_is_not_there_or_everything_is_refused(recipe, few, layers, message):
+    with pytest.raises(ConfigError, match=message):
+        run(recipe(ERM(), freeze=layers), few)
+
+
+def test_training_starts_from_given_weights(recipe, few, tmp_path):
+    first = run(recipe(ERM(), epochs=1), few)
+    path = tmp_path / "weights.safetensors"
+    save_file(first.network.state_dict(), path)
+    method = Recorded(turn=2)
+    run(recipe(method, epochs=1, start=path), few)
+    assert all(
+        torch.equal(method.weights[0][name], value) for name, value in first.network.state_dict().items()
+    )
+
+
+def test_mixed_precision_learns(recipe, digits):
+    assert run(recipe(ERM(), epochs=3, precision="bf16"), digits).history[-1]["validation_accuracy"] > 0.9
+
+
+def rates(recipe, steps=100, **fields):
+    made = recipe(ERM(), lr=0.2, **fields)
+    return [learning_rate(made, step, steps) for step in range(steps)]
+
+
+def test_the_rate_steps_down_at_its_milestones(recipe):
+    found = rates(recipe, schedule="multi_step", milestones=(0.5, 0.8), decay=0.1, warm_up=0)
+    assert found[:50] == [0.2] * 50
+    assert found[50:80] == pytest.approx([0.02] * 30) and found[80:] == pytest.approx([0.002] * 20)
+    found = rates(recipe, schedule="step", step_every=0.3, decay=0.5, warm_up=0)
+    assert [found.count(rate) for rate in (0.2, 0.1, 0.05, 0.025)] == [30, 30, 30, 10]
+
+
+@pytest.mark.parametrize("steps", [10, 77, 100])
+def test_one_cycle_is_that_of_torch(recipe, network, steps):
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9)
+    reference = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.2, total_steps=steps)
+    expected = []
+    for _ in range(steps):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step() if len(expected) < steps else None
+    assert rates(recipe, steps, schedule="one_cycle") == pytest.approx(expected)
+
+
+def test_a_plateau_halves_the_rate_after_so_many_steps_without_a_new_low(recipe):
+    plateau = Plateau(patience=3)
+    for loss in (5.0, 4.0, 3.0):
+        plateau.see(loss)
+    assert plateau.halvings == 0
+    for _ in range(3):
+        plateau.see(10.0)
+    assert plateau.halvings == 1
+    made = recipe(ERM(), schedule="halve_on_plateau", lr=0.2, warm_up=0)
+    assert learning_rate(made, 50, 100, halvings=2) == pytest.approx(0.05)
+
+
+OPTIMIZERS = {"sgd": 0.05, "adam": 0.005, "adamw": 0.005, "adagrad": 0.02, "rmsprop": 0.001}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_optimizer_follows_the_recipe(recipe, network, optimizer):
+    network.first.requires_grad_(False)
     made = recipe(ERM(), optimizer=optimizer, lr=0.01, weight_decay=0.003)
     (group,) = make_optimizer(made, network.parameters()).param_groups
     assert group["lr"] == 0.01 and group["weight_decay"] == 0.003
-    assert len(group["params"]) == len(list(network.parameters()))
-    assert optimizer == "adam" or (group["momentum"] == 0.9 and group["nesterov"])
+    assert len(group["params"]) == sum(weight.requires_grad for weight in network.parameters())
+    if optimizer == "sgd":
+        assert group["momentum"] == 0.9 and group["nesterov"]
+        heavy = make_optimizer(recipe(ERM(), nesterov=False, momentum=0.5), network.parameters())
+        assert heavy.param_groups[0]["momentum"] == 0.5 and not heavy.param_groups[0]["nesterov"]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_both_optimizers_learn(recipe, digits, optimizer):
-    lr = 0.05 if optimizer == "sgd" else 0.005
-    trained = run(recipe(ERM(), optimizer=optimizer, lr=lr, epochs=3), digits)
+@pytest.mark.parametrize(("optimizer", "lr"), OPTIMIZERS.items())
+def test_every_optimizer_learns(recipe, digits, optimizer, lr):
+    trained = run(recipe(ERM(), optimizer=optimizer, lr=lr, epochs=4), digits)
     assert trained.history[-1]["validation_accuracy"] > 0.9

@@ -8,6 +8,14 @@ ICLR 2018, https://arxiv.org/abs/1706.06083, equation 2.1, the maximum by projec
 Defaults are the paper's for CIFAR-10 (section 5): ε = 8/255, steps of 2/255, 7 of them, from a uniform random
 start. Only perturbed images enter the loss.
 
+The fast single step of Wong, Rice and Kolter, "Fast is better than free: Revisiting adversarial training", ICLR 2020,
+https://arxiv.org/abs/2001.03994, algorithm 3, is ``steps=1, step_size=1.25 eps`` (10/255 at 8/255), from the same
+uniform start. It can fail late in training, when the network learns to mask its gradient: watch its accuracy under PGD.
+
+With ``probability`` below 1 that share of each batch is perturbed and the rest stays clean. ``then`` names the
+regularizer that is given the images in place of the plain loss, with its defaults: ``then="mixup"`` mixes perturbed
+images.
+
 Deviation: the authors' code attacks in train mode. Here the ascent runs with dropout off and with the
 running statistics of BatchNorm, which it leaves as they are: in train mode each of its steps would shift
 them. The loss at the point it found is taken in train mode.
@@ -16,52 +24,67 @@ them. The loss at the point it found is taken in train mode.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
-from robust_eval.classifier import frozen
+from robust_eval.errors import ConfigError
 from robust_eval.methods import Regularizer
-from robust_eval.registry import register
+from robust_eval.registry import build, find, register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Pixels
+from robust_eval.types import Images, Labels
+from trainers._perturbation import Perturbing
 
 __all__ = ["Adversarial"]
 
 
 @register("regularizer", "adversarial")
 @dataclass(frozen=True, kw_only=True)
-class Adversarial(Regularizer):
-    """Cross-entropy at images perturbed by projected gradient ascent."""
+class Adversarial(Perturbing):
+    """Loss of images perturbed by projected gradient ascent."""
 
-    eps: Pixels = 8 / 255
-    """Radius of the ball, in units of the [0, 1] pixel range."""
-    step_size: Pixels = 2 / 255
-    """Length of a step, in the same units."""
     steps: Annotated[int, Field(ge=1)] = 7
-    norm: Literal["linf"] = "linf"
+    probability: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of a batch that is perturbed: of n images ``round(probability n)``, drawn at random."""
+    then: str = "erm"
+    """Name of the regularizer that gets the images, perturbed or not, with its defaults."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if issubclass(find("regularizer", self.then), Perturbing):
+            raise ConfigError(
+                f"then: expected a regularizer that does not perturb images itself, got {self.then!r}; "
+                "more steps are more of the same"
+            )
+        if len(self._then.stages()) > 1:
+            raise ConfigError(
+                f"then: expected a regularizer of one stage, got {self.then!r}, which has several"
+            )
 
     def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
-        """Return the mean cross-entropy of the perturbed batch."""
-        return functional.cross_entropy(model(self._ascend(model, x, y, rng)), y)
+        """Return the loss of the batch with perturbed images in it."""
+        x_mixed = self._perturb(model, x, y, rng.for_batch(len(x)))
+        return self._then.loss(model, x_mixed, y, rng=rng.child("then"), progress=progress)
 
     def evaluations(self, n: int) -> int:
-        """Return ``n`` for each step of the ascent and for the loss."""
-        return n * (1 + self.steps)
+        """Return one for each step of each image that is perturbed, and what ``then`` costs."""
+        return round(self.probability * n) * self.steps + self._then.evaluations(n)
 
-    def _ascend(self, model: nn.Module, x: Images, y: Labels, rng: Rng) -> Images:
-        lower, upper = (x - self.eps).clamp(min=0), (x + self.eps).clamp(max=1)
-        start = rng.for_batch(len(x)).child("start").uniform(*x.shape[1:], device=x.device)
-        x_adv = (x + (2 * start - 1) * self.eps).clamp(lower, upper)
-        with frozen(model), torch.enable_grad():
-            for _ in range(self.steps):
-                x_adv.requires_grad_()
-                # summed, so that an example's gradient does not shrink with the batch
-                loss = functional.cross_entropy(model(x_adv), y, reduction="sum")
-                (gradient,) = torch.autograd.grad(loss, x_adv)
-                x_adv = (x_adv.detach() + self.step_size * gradient.sign()).clamp(lower, upper)
-        return x_adv
+    @property
+    def _then(self) -> Regularizer:
+        made: Regularizer = build("regularizer", self.then, {})
+        return made
+
+    def _perturb(self, model: nn.Module, x: Images, y: Labels, rng: Rng) -> Images:
+        count = round(self.probability * len(x))
+        if count == len(x):
+            return self.climb(model, x, y, start=self.uniform_start(x, rng.child("start")))
+        if count == 0:
+            return x
+        rows = torch.randperm(len(x), generator=rng.child("which").torch_generator())[:count]
+        part, rows = rng.select(rows), rows.to(x.device)
+        start = self.uniform_start(x[rows], part.child("start"))
+        return x.index_copy(0, rows, self.climb(model, x[rows], y[rows], start=start))

@@ -22,18 +22,19 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from robust_eval.methods import Regularizer, Stage
+from robust_eval.methods import Stage
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels
-from trainers.regularizers.sum_augmentation import Criterion, SumAugmentation
+from trainers.fitting import Fitting
+from trainers.regularizers.sum_augmentation import SumAugmentation
 
 __all__ = ["CascadingSum"]
 
 
 @register("regularizer", "cascading_sum")
 @dataclass(frozen=True, kw_only=True)
-class CascadingSum(Regularizer):
+class CascadingSum(Fitting):
     """Stages of sum augmentation with ever fewer images in an average."""
 
     k: Annotated[int, Field(ge=1)] = 8
@@ -42,8 +43,6 @@ class CascadingSum(Regularizer):
     """Images averaged into one in the last stage: ``k`` halved some number of times, rounded down."""
     divide_by_k: bool = True
     """Whether the loss of a stage is divided by its number of images."""
-    criterion: Criterion = "ce"
-    """Cross-entropy on the softmax, or binary cross-entropy on sigmoids."""
 
     def __post_init__(self) -> None:
         halvings = _halvings(self.k)
@@ -65,7 +64,12 @@ class CascadingSum(Regularizer):
         return self._part(self.k).evaluations(n)
 
     def _part(self, k: int) -> SumAugmentation:
-        return SumAugmentation(k=k, divide_by_k=self.divide_by_k, criterion=self.criterion)
+        return SumAugmentation(
+            k=k,
+            divide_by_k=self.divide_by_k,
+            criterion=self.criterion,
+            label_smoothing=self.label_smoothing,
+        )
 
 
 def _halvings(k: int) -> list[int]:

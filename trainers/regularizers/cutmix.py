@@ -21,21 +21,20 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
-from robust_eval.methods import Regularizer
-from robust_eval.mixing import mix, random_box, soft_cross_entropy, soft_targets
+from robust_eval.mixing import mix, random_box
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Logits
+from trainers.fitting import Fitting
 
 __all__ = ["CutMix"]
 
 
 @register("regularizer", "cutmix")
 @dataclass(frozen=True, kw_only=True)
-class CutMix(Regularizer):
-    """Cross-entropy of images with a pasted box, targets mixed by area."""
+class CutMix(Fitting):
+    """Loss of images with a pasted box, targets mixed by area."""
 
     alpha: Annotated[float, Field(gt=0)] = 1.0
     """Both parameters of the Beta distribution of the area that is kept."""
@@ -43,9 +42,10 @@ class CutMix(Regularizer):
     """Chance that a batch is mixed at all."""
 
     def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
-        """Return the mean cross-entropy of the batch, mixed or not."""
+        """Return the mean loss of the batch, mixed or not."""
         if rng.child("whether").numpy().random() >= self.probability:
-            return functional.cross_entropy(model(x), y)
+            plain: Logits = model(x)
+            return self.fit(plain, self.targets(y, plain))
         λ = rng.child("lam").numpy().beta(self.alpha, self.alpha)
         h, w = x.shape[-2:]
         box = random_box(h, w, λ, rng.child("box").torch_generator())
@@ -53,5 +53,5 @@ class CutMix(Regularizer):
         mixed = x.clone()
         mixed[..., box.rows, box.columns] = x[perm][..., box.rows, box.columns]
         logits: Logits = model(mixed)
-        targets = soft_targets(y, logits.shape[1])
-        return soft_cross_entropy(logits, mix(targets, targets[perm], box.kept))
+        targets = self.targets(y, logits)
+        return self.fit(logits, mix(targets, targets[perm], box.kept))

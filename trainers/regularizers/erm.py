@@ -4,7 +4,7 @@ Empirical risk minimisation (Vapnik 1999, "An overview of statistical learning t
 
     L = 1/n sum_i CE(f(x_i), y_i)
 
-It has no hyper-parameters. Crop, flip and weight decay belong to the recipe and are the same for all methods.
+The criterion is its only choice. Crop, flip and weight decay belong to the recipe and are the same for all methods.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
-from robust_eval.methods import Regularizer
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels
+from robust_eval.types import Images, Labels, Logits
+from trainers.fitting import Fitting
 
 __all__ = ["ERM"]
 
 
 @register("regularizer", "erm")
 @dataclass(frozen=True, kw_only=True)
-class ERM(Regularizer):
-    """Cross-entropy of the images as they are."""
+class ERM(Fitting):
+    """Loss of the images as they are."""
 
     def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
-        """Return the mean cross-entropy of the batch."""
-        return functional.cross_entropy(model(x), y)
+        """Return the mean loss of the batch."""
+        logits: Logits = model(x)
+        return self.fit(logits, self.targets(y, logits))

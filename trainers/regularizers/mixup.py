@@ -20,27 +20,27 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from robust_eval.methods import Regularizer
-from robust_eval.mixing import mix, soft_cross_entropy, soft_targets
+from robust_eval.mixing import mix
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Logits
+from trainers.fitting import Fitting
 
 __all__ = ["Mixup"]
 
 
 @register("regularizer", "mixup")
 @dataclass(frozen=True, kw_only=True)
-class Mixup(Regularizer):
-    """Cross-entropy of mixed images with equally mixed targets."""
+class Mixup(Fitting):
+    """Loss of mixed images with equally mixed targets."""
 
     alpha: Annotated[float, Field(gt=0)] = 1.0
     """Both parameters of the Beta distribution of λ; the larger, the closer λ is to 1/2."""
 
     def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
-        """Return the mean cross-entropy of the mixed batch."""
+        """Return the mean loss of the mixed batch."""
         λ = rng.child("lam").numpy().beta(self.alpha, self.alpha)
         perm = torch.randperm(len(x), generator=rng.child("perm").torch_generator()).to(x.device)
         logits: Logits = model(mix(x, x[perm], λ))
-        targets = soft_targets(y, logits.shape[1])
-        return soft_cross_entropy(logits, mix(targets, targets[perm], λ))
+        targets = self.targets(y, logits)
+        return self.fit(logits, mix(targets, targets[perm], λ))

@@ -13,13 +13,19 @@ Deviation: the method was described with binary cross-entropy; here "ce" is the 
 share one recipe, and averaged over n classes the binary loss has a gradient about n times smaller: the
 learning rate that suits the others would all but stop it, and K = 1 would not be their baseline. "bce" is
 the mean over batch and classes of the binary cross-entropy on sigmoids (the description leaves open
-which); raise the learning rate with it. Coefficients are uniform, the best of the choices that were
-tried.
+which); raise the learning rate with it.
+
+Coefficients c_j take the place of 1/K in x' and y': ``uniform`` are 1/K, the best of the choices that were tried;
+``random`` and ``beta`` are K draws from (0, 1], uniform or from Beta(α, α), divided by their sum, new ones for each
+batch and the same for all its outputs. The description names neither the α nor how the draws are normalised; α = 1/2
+is ours, since 1 is ``random``. Default: K = 2, the smallest that mixes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 from jaxtyping import Float
@@ -27,35 +33,36 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from robust_eval.errors import ConfigError
-from robust_eval.methods import Regularizer
-from robust_eval.mixing import binary_cross_entropy, soft_cross_entropy, soft_targets, sum_augment
+from robust_eval.mixing import soft_targets, sum_augment
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Logits
+from trainers._groups import weigh
+from trainers.fitting import Fitting
 
-__all__ = ["Criterion", "SumAugmentation"]
-
-Criterion = Literal["ce", "bce"]
-_LOSSES = {"ce": soft_cross_entropy, "bce": binary_cross_entropy}
+__all__ = ["SumAugmentation"]
 
 
 @register("regularizer", "sum_augmentation")
 @dataclass(frozen=True, kw_only=True)
-class SumAugmentation(Regularizer):
+class SumAugmentation(Fitting):
     """Loss of averages of ``k`` images, in a batch that is shuffled already."""
 
-    k: Annotated[int, Field(ge=1)]
+    k: Annotated[int, Field(ge=1)] = 2
     """Images averaged into one."""
     divide_by_k: bool = True
     """Whether the loss is divided by ``k``."""
-    criterion: Criterion = "ce"
-    """Cross-entropy on the softmax, or binary cross-entropy on sigmoids."""
+    coefficients: Literal["uniform", "beta", "random"] = "uniform"
+    """Weights of the ``k`` images: all equal, or drawn for each batch and divided by their sum."""
+    alpha: Annotated[float, Field(gt=0)] = 0.5
+    """Both parameters of the Beta distribution of ``beta``; the smaller, the more one image leads."""
 
     def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
         """Return the loss of the ``len(x) // k`` averaged images."""
-        logits: Logits = model(sum_augment(x, self.k))
-        targets = sum_augment(soft_targets(y, logits.shape[1]), self.k)
-        loss = _LOSSES[self.criterion](logits, targets)
+        mixed = self._mixer(rng)
+        logits: Logits = model(mixed(x))
+        targets = soft_targets(y, logits.shape[1]).to(logits.dtype)
+        loss = self.fit(logits, mixed(targets))
         return loss / self.k if self.divide_by_k else loss
 
     def evaluations(self, n: int) -> int:
@@ -66,3 +73,13 @@ class SumAugmentation(Regularizer):
                 "raise batch_size or lower k"
             )
         return n // self.k
+
+    def _mixer(self, rng: Rng) -> Callable[[Tensor], Tensor]:
+        if self.coefficients == "uniform":
+            return partial(sum_augment, k=self.k)
+        generator = rng.child("coefficients").numpy()
+        draws = 1 - generator.random(self.k)
+        if self.coefficients == "beta":
+            # with a small alpha all draws may come out as zero
+            draws = generator.beta(self.alpha, self.alpha, self.k) + 1e-12
+        return partial(weigh, coefficients=(draws / draws.sum()).tolist())

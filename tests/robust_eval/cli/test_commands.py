@@ -243,7 +243,8 @@ def test_a_trained_model_has_a_card_and_is_the_same_for_the_same_seed(done, cli)
     first, again, other = map(file_sha256, paths)
     assert first == again != other
     card = json.loads(paths[0].with_suffix(".json").read_text())
-    assert card["sha256"] == first and card["recipe"]["regularizer"]["params"] == {"alpha": 0.5}
+    fields = {"alpha": 0.5, "criterion": "ce", "label_smoothing": 0.0}
+    assert card["sha256"] == first and card["recipe"]["regularizer"]["params"] == fields
     assert (card["channels"], card["classes"], card["mean"], card["std"]) == (1, 3, [0.5], [0.25])
 
     # the card says how to load it

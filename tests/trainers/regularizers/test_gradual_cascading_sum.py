@@ -1,0 +1,176 @@
+import itertools
+
+import pytest
+import torch
+
+from robust_eval.errors import ConfigError
+from robust_eval.mixing import soft_targets
+from robust_eval.rng import Rng
+from trainers import train
+from trainers.regularizers.erm import ERM
+from trainers.regularizers.gradual_cascading_sum import GradualCascadingSum, gradual_coefficients
+
+N = 16
+TIMES = [i / 997 for i in range(998)]
+
+
+@pytest.fixture
+def x():
+    return torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def y():
+    return torch.arange(N) % 5
+
+
+def loss(method, network, x, y, progress):
+    return method.loss(network, x, y, rng=Rng(0).for_batch(len(x)), progress=progress)
+
+
+class TestCoefficients:
+    @pytest.mark.parametrize("n", range(1, 10))
+    def test_they_are_as_many_as_images_never_negative_and_sum_to_one(self, n):
+        for t in TIMES:
+            coefficients = gradual_coefficients(n, t)
+            assert len(coefficients) == n
+            assert min(coefficients) >= 0
+            assert sum(coefficients) == pytest.approx(1, abs=1e-12)
+            assert coefficients == sorted(coefficients, reverse=True)
+
+    @pytest.mark.parametrize("n", range(2, 10))
+    def test_they_move_without_jumps(self, n):
+        dt = 1 / 997
+        for before, after in itertools.pairwise(TIMES):
+            pairs = zip(gradual_coefficients(n, before), gradual_coefficients(n, after), strict=True)
+            assert max(abs(a - b) for a, b in pairs) <= (n - 1) * dt + 1e-9
+
+    @pytest.mark.parametrize("n", range(2, 10))
+    def test_at_a_knot_those_left_are_equal(self, n):
+        for gone in range(n):
+            expected = [1 / (n - gone)] * (n - gone) + [0.0] * gone
+            assert gradual_coefficients(n, gone / (n - 1)) == pytest.approx(expected, abs=1e-9)
+
+    @pytest.mark.parametrize("n", range(1, 10))
+    def test_in_the_end_one_image_is_left(self, n):
+        assert gradual_coefficients(n, 1.0) == [1.0] + [0.0] * (n - 1)
+
+    def test_for_two_images_they_are_a_parabola(self):
+        for u in TIMES:
+            expected = [(1 + 2 * u - u**2) / 2, (1 - u) ** 2 / 2]
+            assert gradual_coefficients(2, u) == pytest.approx(expected, abs=1e-9)
+
+    @pytest.mark.parametrize(
+        ("t", "expected"),
+        [
+            (0.0, [1 / 3, 1 / 3, 1 / 3]),
+            (0.25, [11 / 24, 11 / 24, 1 / 12]),
+            (0.5, [0.5, 0.5, 0.0]),
+            (0.75, [0.875, 0.125, 0.0]),
+            (1.0, [1.0, 0.0, 0.0]),
+        ],
+    )
+    def test_for_three_images_they_are_as_worked_out_by_hand(self, t, expected):
+        assert gradual_coefficients(3, t) == pytest.approx(expected, abs=1e-12)
+
+    @pytest.mark.parametrize("n", range(2, 9))
+    def test_they_are_what_the_description_says_step_by_step(self, n):
+        # its pieces, with the leading 1/(n - k) that the print of the first one lost
+        for t in TIMES[:-1]:
+            k = int(t * (n - 1))
+            u = t * (n - 1) - k
+            centroid = 1 / (n - k) + u / ((n - k) * (n - k - 1))
+            remainder = 1 - centroid * (n - k - 1)
+            eps = remainder * (t - k / (n - 1)) / (1 / (n - 1))
+            pieces = [centroid + eps / (n - k - 1)] * (n - k - 1) + [remainder - eps] + [0.0] * k
+            assert gradual_coefficients(n, t) == pytest.approx(pieces, abs=1e-9)
+
+
+def test_each_number_of_images_is_a_stage_and_the_last_is_plain():
+    stages = GradualCascadingSum(k=4, finetune=0.4).stages()
+    assert [stage.share for stage in stages] == pytest.approx([0.2, 0.2, 0.2, 0.4])
+    assert [stage.regularizer.evaluations(12) for stage in stages] == [3, 4, 6, 12]
+    assert {stage.hand_over for stage in stages} == {"last"}
+
+
+@pytest.mark.parametrize(
+    ("method", "costs"),
+    [
+        (GradualCascadingSum(k=1), [12]),
+        (GradualCascadingSum(k=1, finetune=0.0), [12]),
+        (GradualCascadingSum(k=2), [6, 12]),
+        (GradualCascadingSum(k=3, finetune=0.0), [4, 6]),
+    ],
+)
+def test_stages_without_a_share_are_left_out(method, costs):
+    stages = method.stages()
+    assert [stage.regularizer.evaluations(12) for stage in stages] == costs
+    assert sum(stage.share for stage in stages) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("divide_by_k", [True, False])
+def test_over_the_stages_coefficients_follow_progress(divide_by_k, network, x, y):
+    network.eval()
+    method, done = GradualCascadingSum(k=4, finetune=0.25, divide_by_k=divide_by_k), 0.0
+    for used, stage in zip((4, 3, 2, 1), method.stages(), strict=True):
+        for part in (0.0, 0.3, 0.99):
+            progress = done + part * stage.share
+            network.seen.clear()
+            value = loss(stage.regularizer, network, x, y, progress)
+            (seen,) = network.seen
+            assert len(seen) == stage.regularizer.evaluations(N) == N // used
+            weights = gradual_coefficients(4, min(1.0, progress / 0.75))
+            targets, s = soft_targets(y, 5), N // used
+            for i in range(s):
+                by_hand = sum(weights[j] * x[i + j * s] for j in range(used))
+                torch.testing.assert_close(seen[i], by_hand, atol=1e-5, rtol=0)
+            mixed = sum(weights[j] * targets[j * s : (j + 1) * s] for j in range(used))
+            expected = -(mixed * network(seen).log_softmax(1)).sum(1).mean() / (used if divide_by_k else 1)
+            torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-5)
+        done += stage.share
+
+
+def test_progress_that_rounds_past_a_knot_does_not_leave_the_stage(network, x, y):
+    for number, stage in enumerate(GradualCascadingSum(k=8).stages()):
+        for progress in (0.75 * number / 7 - 1e-9, 0.75 * (number + 1) / 7 + 1e-9):
+            network.seen.clear()
+            assert loss(stage.regularizer, network, x, y, progress).isfinite()
+            assert len(network.seen[0]) == stage.regularizer.evaluations(N)
+            assert network.seen[0].min() >= 0 and network.seen[0].max() <= 1
+
+
+def test_single_images_are_erm(network, x, y):
+    expected = loss(ERM(), network, x, y, 0.9).item()
+    last = GradualCascadingSum().stages()[-1].regularizer
+    for method in (last, GradualCascadingSum(k=1)):
+        assert loss(method, network, x, y, 0.9).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_criterion_and_smoothing_reach_the_stages(network, x, y):
+    fields = {"criterion": "bce", "label_smoothing": 0.2}
+    last = GradualCascadingSum(**fields).stages()[-1].regularizer
+    value = loss(last, network, x, y, 0.9).item()
+    assert value == pytest.approx(loss(ERM(**fields), network, x, y, 0.9).item(), abs=1e-6)
+
+
+def test_it_needs_a_batch_of_k():
+    with pytest.raises(ConfigError, match="expected a batch of at least k=8 images, got 6; raise batch_size"):
+        GradualCascadingSum().evaluations(6)
+
+
+def test_it_works_in_mixed_and_double_precision(network, x, y):
+    first = GradualCascadingSum(k=3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert loss(first, network, x, y, 0.1).isfinite()
+    network.double()
+    assert loss(first, network, x.double(), y, 0.1).dtype == torch.float64
+
+
+def test_training_spends_the_budget_to_within_a_batch_for_each_stage(recipe, digits):
+    few = digits.first(320)
+    made = recipe(GradualCascadingSum(k=4), batch_size=32, epochs=4)
+    trained = train(made, few, device="cpu", report=lambda done, text: None)
+    assert abs(trained.evaluations - 4 * 288) <= 32
+    sizes = {len(seen) for seen in trained.network.seen}
+    assert {8, 10, 16, 32} <= sizes
+    assert sorted({row["stage"] for row in trained.history}) == [0, 1, 2, 3]

@@ -1,0 +1,126 @@
+"""Train on averages of K images of which one after the other fades out, down to single ones.
+
+Like ``cascading_sum``, but without jumps: as t goes from 0 to 1, the coefficients of an average of n images move from
+1/n each to all on the first. With k = floor(t (n - 1)) images gone and u = t (n - 1) - k of the way to the next, the
+last of the n - k that are left fades and the others share what it loses:
+
+    GCC_n(t):   c_last = (1 - u)^2 / (n - k),   c_other = (1 - c_last) / (n - k - 1),   c_gone = 0
+    x'[i] = sum_j c_j x[i + j s],   y'[i] = sum_j c_j onehot(y[i + j s]),   s = floor(m / (n - k)),   i < s
+    L = 1/(n - k) loss(f(x'), y')
+
+t grows evenly over the training and stays at 1, plain images, for the last part ``finetune`` of it.
+
+The description prints GCC in pieces, and one of them without its leading 1/(n - k): taken literally it would begin with
+all weight on one image. The closed form above is what its text asks for: 1/(n - k) each at the knots t = k / (n - 1),
+continuous between them. It also prints a factor 1/c_j before an unweighted sum of images, which is no average; the sums
+here are weighted. Choices where it says nothing: groups are made of the n - k images in use, so no image is
+loaded for nothing; the loss is divided by n - k, as sum augmentation divides by K; ``finetune`` is a quarter,
+as long as ``cascading_sum`` spends on plain images with its defaults.
+
+Deviations: t follows the budget, step by step, and not the number of the epoch. A step costs s network evaluations, so
+each n - k is a stage with an equal part of the budget, which gives it a learning-rate schedule of its own and fresh
+momentum; weights go on from the last ones. Cross-entropy instead of binary cross-entropy: see ``sum_augmentation``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from robust_eval.errors import ConfigError
+from robust_eval.methods import Stage
+from robust_eval.mixing import soft_targets
+from robust_eval.registry import register
+from robust_eval.rng import Rng
+from robust_eval.types import Images, Labels, Logits
+from trainers._groups import weigh
+from trainers.fitting import Fitting
+
+__all__ = ["GradualCascadingSum", "gradual_coefficients"]
+
+
+@register("regularizer", "gradual_cascading_sum")
+@dataclass(frozen=True, kw_only=True)
+class GradualCascadingSum(Fitting):
+    """Averages of images that fade out one by one."""
+
+    k: Annotated[int, Field(ge=1)] = 8
+    """Images averaged into one at the start."""
+    finetune: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    """Last part of the budget, spent on plain images."""
+    divide_by_k: bool = True
+    """Whether the loss is divided by the number of images in use."""
+
+    def stages(self) -> list[Stage]:
+        """Return one stage for each number of images in use, the last of plain images."""
+        fading = [
+            Stage(self._part(used), (1 - self.finetune) / (self.k - 1)) for used in range(self.k, 1, -1)
+        ]
+        plain = 1.0 if self.k == 1 else self.finetune
+        return [*fading, Stage(self._part(1), plain)] if plain else fading
+
+    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+        """Return the loss of the first stage; training goes through ``stages``."""
+        return self._part(self.k).loss(model, x, y, rng=rng, progress=progress)
+
+    def evaluations(self, n: int) -> int:
+        """Return what a batch costs in the first stage."""
+        return self._part(self.k).evaluations(n)
+
+    def _part(self, used: int) -> _Fading:
+        return _Fading(
+            start=self.k,
+            used=used,
+            finetune=self.finetune,
+            divide_by_k=self.divide_by_k,
+            criterion=self.criterion,
+            label_smoothing=self.label_smoothing,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fading(Fitting):
+    """The stage in which ``used`` of ``start`` images are in use, and the last of them fades."""
+
+    start: int
+    used: int
+    finetune: float
+    divide_by_k: bool
+
+    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+        t = progress / (1 - self.finetune)
+        # progress is summed over the stages: rounding must not lead out of this one
+        faded = min(max(t * (self.start - 1) - (self.start - self.used), 0.0), 1.0)
+        coefficients = _coefficients(self.used, faded)
+        logits: Logits = model(weigh(x, coefficients))
+        targets = soft_targets(y, logits.shape[1]).to(logits.dtype)
+        loss = self.fit(logits, weigh(targets, coefficients))
+        return loss / self.used if self.divide_by_k else loss
+
+    def evaluations(self, n: int) -> int:
+        if n < self.used:
+            raise ConfigError(
+                f"gradual_cascading_sum: expected a batch of at least k={self.used} images, got {n}; "
+                "raise batch_size or lower k"
+            )
+        return n // self.used
+
+
+def gradual_coefficients(n: int, t: float) -> list[float]:
+    """Return GCC_n(t): the weights of n images at time ``t`` in [0, 1], from 1/n each to all on the first."""
+    # at a knot, floor may miss by rounding what is continuous anyway
+    gone = min(math.floor(t * (n - 1) + 1e-12), n - 1)
+    return [*_coefficients(n - gone, max(t * (n - 1) - gone, 0.0)), *[0.0] * gone]
+
+
+def _coefficients(used: int, faded: float) -> list[float]:
+    """The weights of the images in use when the last of them has gone this part of its way out."""
+    if used == 1:
+        return [1.0]
+    last = (1 - faded) ** 2 / used
+    return [*[(1 - last) / (used - 1)] * (used - 1), last]

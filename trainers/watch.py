@@ -1,0 +1,104 @@
+"""Measures a network between two passes over the training data, and writes the rows down."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from robust_eval.classifier import Classifier
+from robust_eval.data import Examples
+from robust_eval.errors import ConfigError
+from robust_eval.recipe import Journal
+from robust_eval.registry import build
+from robust_eval.rng import Rng
+
+__all__ = ["Log", "accuracy", "measure"]
+
+ATTACKED = 128
+"""Held-out images that are attacked for a row."""
+ATTACK = {"eps": 8 / 255, "steps": 10}
+"""PGD as training watches it: a hint of what an evaluation will say, not an evaluation."""
+
+
+def measure(
+    network: nn.Module, training: Examples, held_out: Examples | None, *, attack: bool, rng: Rng
+) -> dict[str, float | None]:
+    """Return the accuracies and the weight norm of a network; it is left as it was.
+
+    Training accuracy is that of as many training images as are held out, not augmented.
+    """
+    few = training.first(min(len(training), len(held_out) if held_out is not None else ATTACKED))
+    squares = [weight.detach().double().square().sum() for weight in network.parameters()]
+    return {
+        "train_accuracy": accuracy(network, few),
+        "validation_accuracy": None if held_out is None else accuracy(network, held_out),
+        "robust_accuracy": _under_attack(network, held_out, rng) if attack and held_out is not None else None,
+        "weight_norm": math.sqrt(torch.stack(squares).sum().item()),
+    }
+
+
+def accuracy(network: nn.Module, examples: Examples, batch_size: int = 512) -> float:
+    """Return the share of images whose label is predicted."""
+    # a faster twin would have to be made anew each time
+    model, correct = Classifier(network, batch_size=batch_size, accelerate=False), 0
+    for start in range(0, len(examples), batch_size):
+        part = slice(start, start + batch_size)
+        correct += int((model.logits(examples.pixels(part)).argmax(1) == examples.labels[part]).sum())
+    return correct / len(examples)
+
+
+def _under_attack(network: nn.Module, held_out: Examples, rng: Rng) -> float:
+    few = held_out.first(min(len(held_out), ATTACKED))
+    x, model = few.pixels(), Classifier(network)
+    x_adv = build("attack", "pgd", ATTACK)(model, x, few.labels, rng=rng)
+    return float((model.logits(x_adv).argmax(1) == few.labels).double().mean())
+
+
+class Log:
+    """``log.csv`` and, if asked for, TensorBoard's events: one row for each pass."""
+
+    def __init__(self, journal: Journal, rows: list[dict[str, Any]]) -> None:
+        self.path = None if journal.folder is None else journal.folder / "log.csv"
+        self._writer = _tensorboard(journal.folder) if journal.tensorboard and journal.folder else None
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # what was written after the state that is resumed from is written again
+            self._rewrite(rows)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Write a row down at once."""
+        if self.path is not None:
+            new = not self.path.exists() or not self.path.stat().st_size
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(row))
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
+        if self._writer is not None:
+            for name, value in row.items():
+                if value is not None and name not in ("stage", "evaluations"):
+                    self._writer.add_scalar(name, value, row["evaluations"])
+            self._writer.flush()
+
+    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
+        assert self.path is not None
+        with self.path.open("w", newline="", encoding="utf-8") as file:
+            if rows:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ConfigError(
+            "tensorboard: expected the package tensorboard, got none installed; pip install tensorboard"
+        ) from None
+    return SummaryWriter(str(folder))
