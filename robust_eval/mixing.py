@@ -32,8 +32,9 @@ Targets = Float[Tensor, "n k"]
 
 def mix(x: Rows, x_other: Rows, lam: float | Float[Tensor, " n"]) -> Rows:
     """Return ``lam * x + (1 - lam) * x_other``, with one ``lam`` for all rows or one for each."""
-    λ = lam.view(-1, *[1] * (x.ndim - 1)) if isinstance(lam, Tensor) else lam
-    return λ * x + (1 - λ) * x_other
+    if isinstance(lam, Tensor):
+        return torch.lerp(x_other, x, lam.to(x.dtype).view(-1, *[1] * (x.ndim - 1)))
+    return torch.lerp(x_other, x, float(lam))
 
 
 def soft_targets(y: Labels, classes: int) -> Targets:

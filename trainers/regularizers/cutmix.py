@@ -51,7 +51,7 @@ class CutMix(Fitting):
         box = random_box(h, w, λ, rng.child("box").torch_generator())
         perm = torch.randperm(len(x), generator=rng.child("perm").torch_generator()).to(x.device)
         mixed = x.clone()
-        mixed[..., box.rows, box.columns] = x[perm][..., box.rows, box.columns]
+        mixed[..., box.rows, box.columns] = x[..., box.rows, box.columns].index_select(0, perm)
         logits: Logits = model(mixed)
         targets = self.targets(y, logits)
         return self.fit(logits, mix(targets, targets[perm], box.kept))

@@ -41,6 +41,6 @@ class Mixup(Fitting):
         """Return the mean loss of the mixed batch."""
         λ = rng.child("lam").numpy().beta(self.alpha, self.alpha)
         perm = torch.randperm(len(x), generator=rng.child("perm").torch_generator()).to(x.device)
-        logits: Logits = model(mix(x, x[perm], λ))
+        logits: Logits = model(mix(x, x.index_select(0, perm), λ))
         targets = self.targets(y, logits)
         return self.fit(logits, mix(targets, targets[perm], λ))
