@@ -118,6 +118,8 @@ class Stage(NamedTuple):
     """Fraction of the recipe's network evaluations spent here, in (0, 1]."""
     hand_over: Literal["last", "best"] = "last"
     """Which weights the next stage starts from: the last ones, or those with the best validation accuracy."""
+    give_up_after: int | None = None
+    """Passes without a higher validation accuracy after which the rest of the share goes to the next stage."""
 
 
 class Regularizer(ABC):

@@ -16,10 +16,13 @@ from robust_eval.errors import ConfigError
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Logits
 
-__all__ = ["Change", "Layer", "draw_layer", "layers_of", "through"]
+__all__ = ["Change", "Hidden", "Layer", "draw_layer", "layers_of", "through"]
 
 Layer = Literal["input", "stem", "stage1", "stage2", "stage3", "stage4"]
 """The images, what the stem makes of them, or the output of a residual stage."""
+
+Hidden = Literal["stem", "stage1", "stage2", "stage3", "stage4"]
+"""A layer other than the images."""
 
 Change = Callable[[Tensor], Tensor]
 """Maps the images or features of a layer, [n,c,h,w], to what the network goes on with."""

@@ -28,6 +28,7 @@ from trainers.batches import Split, load, shuffled_batches, stratified_split
 from trainers.freezing import frozen_layers
 from trainers.objective import Objective
 from trainers.optim import Plateau, learning_rate, make_optimizer
+from trainers.processes import mean_of, part_of, started, together
 from trainers.state import State, restore, resume, snapshot
 from trainers.watch import Log, measure
 
@@ -47,17 +48,15 @@ def train(
 ) -> Trained:
     """Train by ``recipe`` on a split of ``examples``; ``report(fraction_done, text)`` is called now and then.
 
-    A stage that hands over its best weights gives the next one those of its highest validation accuracy, the
-    earliest of equals. The network that comes back has the last weights of the last stage, or its best ones if the
-    recipe says so. With a folder in the ``journal``, a training that was killed goes on from its last pass, to the
-    same weights. Raises ``RobustEvalError`` when a loss is not finite and ``ConfigError`` when the recipe does not fit
-    the data.
+    A stage that gives up leaves the rest of its share to the next. One that hands over its best weights gives the next
+    those of its highest validation accuracy, the earliest of equals. The network that comes back has the last weights
+    of the last stage, or its best ones if the recipe says so. With a folder in the ``journal``, a training that was
+    killed goes on from its last pass, to the same weights. Started by ``torchrun``, each process takes its part of
+    every batch, the first one measures and writes, and all return the same network. Raises ``RobustEvalError`` when a
+    loss is not finite and ``ConfigError`` when the recipe does not fit the data.
     """
-    from lightning_fabric import Fabric  # slow to import, and only training needs it
-
-    named = torch.device(device)
-    fabric = Fabric(accelerator=named.type, devices=1 if named.index is None else [named.index])
-    place = fabric.device
+    fabric = started(device)
+    place, first = fabric.device, fabric.is_global_zero
     rng = Rng(recipe.seed).child("train")
     stages = recipe.regularizer.stages()
     split = stratified_split(examples.labels, recipe.validation, rng=rng.child("split"))
@@ -73,8 +72,10 @@ def train(
     identity = content_key({"recipe": repr(recipe), "data": examples.fingerprint})
     kept = resume(state_file, identity, place) if state_file is not None else None
     state = kept["state"] if kept is not None else State()
-    log = Log(journal, state.history)
-    with seeded(place, rng.child("forward")):
+    log = Log(journal if first else NO_JOURNAL, state.history)
+    # each process drops out units of its own
+    forward = rng.child("forward") if first else rng.child("forward", fabric.global_rank)
+    with seeded(place, forward):
         for number, stage in enumerate(stages):
             if number < state.stage:
                 continue
@@ -91,16 +92,21 @@ def train(
                 state = state.next_stage(number)
             if state.plateau is None:
                 state.plateau = Plateau(recipe.patience)
-            cost = stage.regularizer.evaluations(batch_size)
-            steps = max(1, round(stage.share * recipe.epochs * len(training) / cost))
+            here = len(part_of(torch.arange(batch_size), fabric))
+            cost = stage.regularizer.evaluations(here) * fabric.world_size
+            share, last = stage.share + state.carried, number + 1 == len(stages)
+            steps = max(1, round(share * recipe.epochs * len(training) / cost))
             steps_per_pass = max(1, round(len(training) / cost))
             stage_rng = rng.child("stage", number)
             batches = shuffled_batches(len(training), batch_size, rng=stage_rng)
             losses: list[Tensor] = []
             set_mode()
 
-            for step, index in enumerate(islice(batches, state.step, steps), start=state.step):
-                progress = state.done + stage.share * step / steps
+            for step, whole in enumerate(islice(batches, state.step, steps), start=state.step):
+                if not last and stage.give_up_after is not None and state.waited >= stage.give_up_after:
+                    break
+                index = part_of(whole, fabric)
+                progress = state.done + share * step / steps
                 lr = learning_rate(recipe, step, steps, state.plateau.halvings)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
@@ -112,9 +118,9 @@ def train(
                 optimizer.step()
                 if average is not None:
                     average.update(network)
-                losses.append(loss.detach())
+                losses.append(mean_of(loss.detach(), fabric))
                 if recipe.schedule == "halve_on_plateau":
-                    state.plateau.see(loss.item())
+                    state.plateau.see(losses[-1].item())
                 state.evaluations += cost
 
                 end_of_pass = (step + 1) % steps_per_pass == 0 or step + 1 == steps
@@ -123,25 +129,28 @@ def train(
                     report(progress, f"stage {number + 1} of {len(stages)}, loss {losses[-1].item():.4f}")
                 if end_of_pass:
                     attack = journal.attacks_after(len(state.history) + 1)
-                    measured = measure(watched, training, held_out, attack=attack, rng=rng.child("watch"))
+                    watch = rng.child("watch")
+                    measured = (
+                        measure(watched, training, held_out, attack=attack, rng=watch) if first else None
+                    )
                     row = {
                         "stage": number,
                         "evaluations": state.evaluations,
                         "loss": torch.stack(losses).mean().item(),
-                        **measured,
+                        **together(measured, fabric),
                         "lr": lr,
                     }
                     state.see(row, step + 1, watched)
                     log.add(row)
                     losses = []
-                    if state_file is not None:
+                    if state_file is not None and first:
                         snapshot(state_file, identity, state, network, optimizer, average)
 
-            last = number + 1 == len(stages)
             best = recipe.checkpoint == "best" if last else stage.hand_over == "best"
             weights = state.best_weights if best and state.best_weights else watched.state_dict()
-            network.load_state_dict(weights)
-            state.done += stage.share
+            network.load_state_dict(together(weights, fabric))
+            state.carried = share * (1 - state.step / steps)
+            state.done += share - state.carried
 
     report(1.0, f"trained with {state.evaluations} network evaluations")
     return Trained(network.eval().requires_grad_(True), state.history, state.evaluations)

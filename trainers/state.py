@@ -30,23 +30,29 @@ class State:
     done: float = 0.0
     """Share of the budget that earlier stages took."""
     evaluations: int = 0
+    carried: float = 0.0
+    """Share of the budget that the stage before left."""
     best: float = -math.inf
     """Highest validation accuracy of this stage."""
+    waited: int = 0
+    """Passes since."""
     best_weights: Weights = field(default_factory=dict)
     plateau: Plateau | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def next_stage(self, number: int) -> State:
         """Return the state at the beginning of a later stage: the budget and the history go on."""
-        return State(number, done=self.done, evaluations=self.evaluations, history=self.history)
+        kept = {"done": self.done, "evaluations": self.evaluations, "history": self.history}
+        return State(number, carried=self.carried, **kept)  # type: ignore[arg-type]
 
     def see(self, row: dict[str, Any], step: int, network: nn.Module) -> None:
         """Take in the row at the end of a pass; keep the weights if none before were better."""
         self.step = step
         self.history.append(row)
         accuracy = row["validation_accuracy"]
+        self.waited += accuracy is not None
         if accuracy is not None and accuracy > self.best:
-            self.best = accuracy
+            self.best, self.waited = accuracy, 0
             self.best_weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 

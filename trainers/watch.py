@@ -99,6 +99,6 @@ def _tensorboard(folder: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ConfigError(
-            "tensorboard: expected the package tensorboard, got none installed; pip install tensorboard"
+            "tensorboard: expected the package tensorboard, got none installed; pip install '.[tensorboard]'"
         ) from None
     return SummaryWriter(str(folder))

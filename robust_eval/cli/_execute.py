@@ -26,6 +26,8 @@ def open_console() -> Console:
     """Return the console; where the output is no terminal it is wide, so that no column of a table is lost."""
     from rich.console import Console
 
+    if os.environ.get("RANK", "0") != "0":  # one of torchrun's processes speaks for all
+        return Console(quiet=True)
     return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=160)
 
 
@@ -80,6 +82,10 @@ def execute(
     from robust_eval.run import run
     from robust_eval.store import Store, write_text
 
+    if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise ConfigError(
+            f"expected one process, got {processes} from torchrun; only `train` is shared out among them"
+        )
     console = open_console()
     store = Store(run_folder(out))
     device, wanted = pick_device(device), cast("Precision", precision)

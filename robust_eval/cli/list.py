@@ -29,6 +29,8 @@ def list_methods(
     from robust_eval.registry import Kind, card, find, names
 
     kinds: list[Any] = [*get_args(Kind), "experiment"]
+    # in the plural as well
+    kind = kind[:-1] if kind is not None and kind.endswith("s") and kind[:-1] in kinds else kind
     if kind is not None and kind not in kinds:
         raise UnknownNameError("kind", kind, kinds)
     chosen: list[Any] = kinds if kind is None else [kind]

@@ -8,6 +8,7 @@ from torch import nn
 from robust_eval.data import Examples
 from robust_eval.methods import Architecture
 from robust_eval.recipe import Recipe
+from robust_eval.rng import Rng
 
 
 class Tiny(nn.Module):
@@ -57,6 +58,36 @@ def network():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return TinyArchitecture(width=8).build(channels=3, classes=5).train()
+
+
+@pytest.fixture
+def x():
+    return torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def y():
+    return torch.arange(16) % 5
+
+
+@pytest.fixture
+def step():
+    """Return the random numbers of a batch."""
+    return lambda seed=0, n=16: Rng(seed).child("step").for_batch(n)
+
+
+@pytest.fixture
+def permutation(step):
+    """Return the permutation of a batch that methods draw."""
+    return lambda n=16, seed=0: torch.randperm(n, generator=step(seed, n).child("perm").torch_generator())
+
+
+@pytest.fixture
+def loss(step):
+    def compute(method, network, x, y, seed=0, progress=0.5):
+        return method.loss(network, x, y, rng=step(seed, len(x)), progress=progress)
+
+    return compute
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -143,6 +145,32 @@ def test_the_next_stage_starts_from_the_best_weights(recipe, few):
     # what a step starts from are the weights after the step before it
     stored = first.weights[rows[best]["evaluations"] // 32]
     assert all(torch.equal(stored[name], value) for name, value in second.weights[0].items())
+
+
+class Idle(Regularizer):
+    """Learns nothing."""
+
+    def loss(self, model, x, y, *, rng, progress):
+        return 0 * functional.cross_entropy(model(x), y)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_stage_that_does_not_improve_leaves_the_rest_of_its_share_to_the_next(recipe, few, passes):
+    class Stages(TwoStages):
+        def stages(self):
+            return [Stage(self.first, 0.75, "best", passes), Stage(self.second, 0.25, "best", passes)]
+
+    second = Recorded(turn=2)
+    trained = run(recipe(Stages(Idle(), second, "best"), epochs=12, batch_size=32, lr=1e-8), few)
+    rows = [row["stage"] for row in trained.history]
+    best = trained.history[0]["validation_accuracy"]
+    ended = next(
+        i for i in range(len(rows)) if i >= passes and trained.history[i]["validation_accuracy"] <= best
+    )
+    assert rows.count(0) <= ended + passes < 9, "nine passes are its share"
+    # the last stage never gives up
+    assert trained.evaluations == 12 * 288 and rows.count(1) == 12 - rows.count(0)
+    assert second.progress[0] == pytest.approx(rows.count(0) / 12) and second.progress[-1] < 1
 
 
 def test_the_next_stage_goes_on_from_the_last_weights_when_told_so(recipe, few):
@@ -295,6 +323,15 @@ def test_robust_accuracy_is_watched_every_so_many_passes_and_changes_no_weight(r
     assert [value is not None for value in seen] == [i % 2 == 1 for i in range(len(seen))] and len(seen) > 2
     assert all(row["robust_accuracy"] <= row["validation_accuracy"] for row in watched.history[1::2])
     assert same_weights(plain, watched)
+
+
+def test_tensorboard_that_is_not_installed_is_named_before_training(recipe, few, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    journal = Journal(tmp_path, tensorboard=True)
+    with pytest.raises(
+        ConfigError, match=r"expected the package tensorboard, got none installed; pip install"
+    ):
+        train(recipe(ERM()), few, device="cpu", report=lambda *_: None, journal=journal)
 
 
 def test_the_weight_norm_of_the_last_row_is_that_of_the_network(recipe, few):

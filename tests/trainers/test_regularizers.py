@@ -4,7 +4,6 @@ from torch.nn import functional
 
 import trainers
 from robust_eval.registry import build, describe, names
-from robust_eval.rng import Rng
 from trainers.regularizers.cutmix import CutMix
 from trainers.regularizers.erm import ERM
 from trainers.regularizers.mixup import Mixup
@@ -13,27 +12,13 @@ NAMES = names("regularizer") if trainers else []
 N = 16
 
 
-@pytest.fixture
-def x():
-    return torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def y():
-    return torch.arange(N) % 5
-
-
 @pytest.fixture(params=NAMES)
 def method(request):
     return build("regularizer", request.param, {})
 
 
-def loss(method, network, x, y, seed=0, progress=0.5):
-    return method.loss(network, x, y, rng=Rng(seed).child("step").for_batch(len(x)), progress=progress)
-
-
 class TestContract:
-    def test_a_fixed_rng_gives_the_same_scalar_loss(self, method, network, x, y):
+    def test_a_fixed_rng_gives_the_same_scalar_loss(self, loss, method, network, x, y):
         # running statistics differ after the first call, but a loss in train mode does not see them unless it
         # also looks at the network in eval mode, so each call starts from the same ones
         state = {name: value.clone() for name, value in network.state_dict().items()}
@@ -43,7 +28,7 @@ class TestContract:
         assert first.shape == () and first.isfinite()
         assert first.item() == again.item()
 
-    def test_the_loss_leaves_inputs_modes_and_global_randomness_alone(self, method, network, x, y):
+    def test_the_loss_leaves_inputs_modes_and_global_randomness_alone(self, loss, method, network, x, y):
         network.second[1].eval()
         modes = {name: module.training for name, module in network.named_modules()}
         x_before, y_before, random_state = x.clone(), y.clone(), torch.get_rng_state()
@@ -52,17 +37,17 @@ class TestContract:
         assert modes == {name: module.training for name, module in network.named_modules()}
         assert torch.equal(torch.get_rng_state(), random_state)
 
-    def test_evaluations_is_the_number_of_images_the_network_sees(self, method, network, x, y):
+    def test_evaluations_is_the_number_of_images_the_network_sees(self, loss, method, network, x, y):
         loss(method, network, x, y)
         assert sum(map(len, network.seen)) == method.evaluations(N)
 
-    def test_the_gradient_reaches_every_parameter(self, method, network, x, y):
+    def test_the_gradient_reaches_every_parameter(self, loss, method, network, x, y):
         loss(method, network, x, y).backward()
         for name, weight in network.named_parameters():
             assert weight.grad is not None and weight.grad.isfinite().all(), name
         assert all(network.get_parameter(name).grad.any() for name in ("first.0.weight", "head.1.weight"))
 
-    def test_images_in_the_pixel_range_stay_there(self, method, network, x, y):
+    def test_images_in_the_pixel_range_stay_there(self, loss, method, network, x, y):
         loss(method, network, x, y)
         assert all(seen.min() >= 0 and seen.max() <= 1 + 1e-6 for seen in network.seen)
 
@@ -75,43 +60,43 @@ class TestContract:
 
 
 @pytest.mark.parametrize("same_as_erm", [CutMix(probability=0.0)])
-def test_a_method_that_mixes_nothing_is_erm(same_as_erm, network, x, y):
+def test_a_method_that_mixes_nothing_is_erm(loss, same_as_erm, network, x, y):
     assert loss(same_as_erm, network, x, y).item() == pytest.approx(
         loss(ERM(), network, x, y).item(), abs=1e-6
     )
 
 
-def test_erm_is_the_cross_entropy(network, x, y):
+def test_erm_is_the_cross_entropy(loss, network, x, y):
     torch.testing.assert_close(loss(ERM(), network, x, y), functional.cross_entropy(network(x), y))
 
 
-def test_mixup_trains_on_one_line_between_the_batch_and_a_permutation_of_it(network, x, y):
+def test_mixup_trains_on_one_line_between_the_batch_and_a_permutation_of_it(
+    loss, step, permutation, network, x, y
+):
     value = loss(Mixup(), network, x, y)
     (seen,) = network.seen
     torch.testing.assert_close(seen.mean(0), x.mean(0))
     # solve for lam and the partner: a single pair of numbers must explain all images
-    rng = Rng(0).child("step").for_batch(N)
-    λ = rng.child("lam").numpy().beta(1, 1)
-    perm = torch.randperm(N, generator=rng.child("perm").torch_generator())
+    λ, perm = step().child("lam").numpy().beta(1, 1), permutation()
     torch.testing.assert_close(seen, (λ * x + (1 - λ) * x[perm]).float())
     logits = network(seen)
     by_losses = λ * functional.cross_entropy(logits, y) + (1 - λ) * functional.cross_entropy(logits, y[perm])
     torch.testing.assert_close(value, by_losses)
 
 
-def test_a_small_alpha_leaves_nearly_every_mixup_batch_as_it_is(network, x, y):
+def test_a_small_alpha_leaves_nearly_every_mixup_batch_as_it_is(loss, network, x, y):
     for seed in range(5):
         loss(Mixup(alpha=1e-4), network, x, y, seed=seed)
     kept = [torch.equal(seen.sort(0).values, x.sort(0).values) for seen in network.seen]
     assert all(kept)
 
 
-def test_the_weight_of_a_cutmix_target_is_the_fraction_of_pixels_kept(network, x, y):
+def test_the_weight_of_a_cutmix_target_is_the_fraction_of_pixels_kept(loss, permutation, network, x, y):
     for seed in range(20):
         network.seen.clear()
         value = loss(CutMix(probability=1.0), network, x, y, seed=seed)
         (seen,) = network.seen
-        perm = torch.randperm(N, generator=Rng(seed).child("step", "perm").torch_generator())
+        perm = permutation(seed=seed)
         moved = perm != torch.arange(N)
         kept = (seen == x)[moved].float().mean().item()
         logits = network(seen)
@@ -121,7 +106,7 @@ def test_the_weight_of_a_cutmix_target_is_the_fraction_of_pixels_kept(network, x
         torch.testing.assert_close(value, by_area)
 
 
-def test_cutmix_mixes_the_given_part_of_the_batches(network, x, y):
+def test_cutmix_mixes_the_given_part_of_the_batches(loss, network, x, y):
     for seed in range(100):
         loss(CutMix(alpha=8.0, probability=0.3), network, x, y, seed=seed)
     mixed = sum(not torch.equal(seen, x) for seen in network.seen)

@@ -8,8 +8,9 @@ next one goes on with half as many, from the best weights of this one:
 Defaults: k = 8 and stop = 1, ending on plain images; stop = 2 is for models that average images at test time.
 
 Deviations: the stages share the budget equally, each with its own learning-rate schedule and fresh
-momentum. In the description a stage ends when it stops improving, and the rate is halved after 300 steps
-without progress; such plateau rules come later. Weights are compared on held-out training images, not on
+momentum. In the description a stage ends when it stops improving (``give_up_after``, off by default, or the stages of
+two models would differ in length), and the rate is halved after 300 steps without progress (the recipe's schedule
+``halve_on_plateau``). Weights are compared on held-out training images, not on
 the test set. The last stage keeps its last weights, like every other method of the recipe.
 """
 
@@ -43,6 +44,9 @@ class CascadingSum(Fitting):
     """Images averaged into one in the last stage: ``k`` halved some number of times, rounded down."""
     divide_by_k: bool = True
     """Whether the loss of a stage is divided by its number of images."""
+    give_up_after: Annotated[int, Field(ge=0)] = 0
+    """Passes without a higher validation accuracy after which a stage leaves the rest of its share to the next; 0: it
+    takes all of its share."""
 
     def __post_init__(self) -> None:
         halvings = _halvings(self.k)
@@ -53,7 +57,8 @@ class CascadingSum(Fitting):
         """Return one stage for each number of images, with equal shares of the budget."""
         halvings = _halvings(self.k)
         sizes = halvings[: halvings.index(self.stop) + 1]
-        return [Stage(self._part(size), 1 / len(sizes), hand_over="best") for size in sizes]
+        patience = self.give_up_after or None
+        return [Stage(self._part(size), 1 / len(sizes), "best", patience) for size in sizes]
 
     def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
         """Return the loss of the first stage; training goes through ``stages``."""

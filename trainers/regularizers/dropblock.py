@@ -33,13 +33,12 @@ from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels
 from trainers._blocks import Block, block_mask, fitting_block, seed_rate
 from trainers.fitting import Fitting
-from trainers.hidden import Change, Layer, through
+from trainers.hidden import Change, Hidden, Layer, through
 
 __all__ = ["DropBlock"]
 
 Features = Float[Tensor, "n c h w"]
 # not the input: rescaled, its pixels would leave [0, 1]
-Hidden = Literal["stem", "stage1", "stage2", "stage3", "stage4"]
 
 
 @register("regularizer", "dropblock")

@@ -17,48 +17,30 @@ features, as with ``spatial_dropout``: any network can, and the two differ only 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels
-from trainers.fitting import Fitting
-from trainers.hidden import Change, Layer, through
+from trainers._dropped import Dropped, Features
 
 __all__ = ["Dropout"]
-
-Features = Float[Tensor, "n c h w"]
-# not the input: divided by 1 - p, its pixels would leave [0, 1]
-Hidden = Literal["stem", "stage1", "stage2", "stage3", "stage4"]
 
 
 @register("regularizer", "dropout")
 @dataclass(frozen=True, kw_only=True)
-class Dropout(Fitting):
+class Dropout(Dropped):
     """Loss with some features of hidden layers set to zero."""
 
     probability: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Chance of each feature to be dropped; 0 is ERM."""
-    layers: Annotated[tuple[Hidden, ...], Field(min_length=1)] = ("stage1", "stage2")
-    """Layers whose output loses features: ``stem``, ``stage1``, ..."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
-        """Return the mean loss of the batch; raises ``ConfigError`` for layers the network does not have."""
-        changes: dict[Layer, Change] = {
-            layer: partial(_drop, probability=self.probability, rng=rng.child("mask", layer))
-            for layer in self.layers
-        }
-        logits = through(model, x, changes)
-        return self.fit(logits, self.targets(y, logits))
-
-
-def _drop(h: Features, *, probability: float, rng: Rng) -> Features:
-    # laid out as h is; on a CPU bernoulli_ takes three times as long, and torch.where as the product
-    u = torch.empty_like(h, dtype=torch.float32).uniform_(generator=rng.torch_generator(h.device))
-    return (h * (u >= probability)).mul_(1 / (1 - probability))
+    def kept(self, h: Features, rng: Rng) -> Bool[Tensor, "n c h w"]:
+        """Draw a mask of single features."""
+        # laid out as h is; on a CPU bernoulli_ takes three times as long, and torch.where as the product
+        u = torch.empty_like(h, dtype=torch.float32).uniform_(generator=rng.torch_generator(h.device))
+        return u >= self.probability

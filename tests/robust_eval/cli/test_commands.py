@@ -230,6 +230,15 @@ def test_a_failing_cell_is_told_and_the_exit_code_is_one(cli):
     assert not Path("out/report").exists()
 
 
+def test_torchrun_shares_out_training_alone(cli, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    outcome = cli(
+        "evaluate", "--arch", "net.py:make", "--data", "data.npz", "--attacks", "fgsm", "--out", "out"
+    )
+    assert outcome.code == 2
+    assert "expected one process, got 2 from torchrun; only `train` is shared out among them" in outcome.err
+
+
 def test_a_trained_model_has_a_card_and_is_the_same_for_the_same_seed(done, cli):
     train = ("train", "--regularizer", "mixup", "--arch", "small_cnn", "--data", "data.npz", "--epochs", "1")
     fields = ("--set", "small_cnn.width=2", "--set", "recipe.validation=0", "--set", "mixup.alpha=0.5")

@@ -18,16 +18,6 @@ N = 16
 EPS = 8 / 255
 
 
-@pytest.fixture
-def x():
-    return torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def y():
-    return torch.arange(N) % 5
-
-
 class Linear(nn.Module):
     """Two classes, logits (-w x, w x); `seen` holds every batch that came in."""
 
@@ -42,15 +32,11 @@ class Linear(nn.Module):
         return torch.stack([-margin, margin], 1)
 
 
-def loss(method, network, x, y, seed=0):
-    return method.loss(network, x, y, rng=Rng(seed).child("step").for_batch(len(x)), progress=0.5)
-
-
 def moved(network, x):
     return (network.seen[-1] != x).flatten(1).any(1)
 
 
-def test_it_stays_in_the_ball_and_moves_away_from_the_start(network, x, y):
+def test_it_stays_in_the_ball_and_moves_away_from_the_start(loss, network, x, y):
     loss(Adversarial(eps="8/255"), network, x, y)
     assert len(network.seen) == 8
     for seen in network.seen:
@@ -60,14 +46,14 @@ def test_it_stays_in_the_ball_and_moves_away_from_the_start(network, x, y):
     assert not torch.equal(network.seen[-1], network.seen[0])
 
 
-def test_in_l2_the_length_of_what_is_added_is_at_most_eps(network, x, y):
+def test_in_l2_the_length_of_what_is_added_is_at_most_eps(loss, network, x, y):
     loss(Adversarial(norm="l2", eps=0.5, step_size=0.125), network, x, y)
     lengths = torch.stack([(seen - x).flatten(1).norm(dim=1) for seen in network.seen])
     assert lengths.max() <= 0.5 + 1e-5 and lengths[0].min() > 0.4
     assert all(seen.min() >= 0 and seen.max() <= 1 for seen in network.seen)
 
 
-def test_it_raises_the_loss(network, x, y):
+def test_it_raises_the_loss(loss, network, x, y):
     loss(Adversarial(), network, x, y)
     start, x_adv = network.seen[0], network.seen[-1]
     network.eval()
@@ -80,7 +66,7 @@ def test_it_raises_the_loss(network, x, y):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_on_a_linear_network_it_reaches_the_worst_point_of_the_ball(norm, dtype):
+def test_on_a_linear_network_it_reaches_the_worst_point_of_the_ball(loss, norm, dtype):
     network, eps = Linear().to(dtype), 0.02
     # away from 0 and 1, and near the border between the classes, where no softmax is saturated
     x = torch.full((2, 3, 8, 8), 0.5, dtype=dtype)
@@ -94,7 +80,7 @@ def test_on_a_linear_network_it_reaches_the_worst_point_of_the_ball(norm, dtype)
     torch.testing.assert_close(network.seen[-1], expected, atol=tolerance, rtol=0)
 
 
-def test_the_steps_are_those_of_a_plain_loop(network, x, y):
+def test_the_steps_are_those_of_a_plain_loop(loss, network, x, y):
     network.eval()
     loss(Adversarial(steps=3), network, x, y)
     seen = network.seen.copy()
@@ -109,7 +95,7 @@ def test_the_steps_are_those_of_a_plain_loop(network, x, y):
         torch.testing.assert_close(after, by_hand, atol=1e-6, rtol=0)
 
 
-def test_the_fast_single_step_is_a_setting(network, x, y):
+def test_the_fast_single_step_is_a_setting(loss, network, x, y):
     fast = Adversarial(steps=1, step_size="10/255")
     loss(fast, network, x, y)
     _, x_adv = network.seen
@@ -120,7 +106,7 @@ def test_the_fast_single_step_is_a_setting(network, x, y):
 
 
 @pytest.mark.parametrize("same_as_erm", [Adversarial(probability=0.0), Adversarial(eps=0, steps=2)])
-def test_what_perturbs_nothing_is_erm(same_as_erm, network, x, y):
+def test_what_perturbs_nothing_is_erm(loss, same_as_erm, network, x, y):
     assert loss(same_as_erm, network, x, y).item() == pytest.approx(
         loss(ERM(), network, x, y).item(), abs=1e-6
     )
@@ -129,14 +115,14 @@ def test_what_perturbs_nothing_is_erm(same_as_erm, network, x, y):
 @pytest.mark.parametrize(
     ("probability", "count"), [(0.0, 0), (0.03, 0), (0.25, 4), (0.5, 8), (0.9, 14), (1.0, 16)]
 )
-def test_exactly_a_share_of_the_batch_is_perturbed(probability, count, network, x, y):
+def test_exactly_a_share_of_the_batch_is_perturbed(loss, probability, count, network, x, y):
     method = Adversarial(probability=probability, steps=2)
     loss(method, network, x, y)
     assert int(moved(network, x).sum()) == count
     assert sum(map(len, network.seen)) == method.evaluations(N) == N + 2 * count
 
 
-def test_which_images_are_perturbed_is_drawn_anew_for_each_batch(network, x, y):
+def test_which_images_are_perturbed_is_drawn_anew_for_each_batch(loss, network, x, y):
     often = torch.zeros(N)
     for seed in range(60):
         loss(Adversarial(probability=0.5, steps=1), network, x, y, seed)
@@ -144,7 +130,7 @@ def test_which_images_are_perturbed_is_drawn_anew_for_each_batch(network, x, y):
     assert often.min() > 15 and often.max() < 45
 
 
-def test_a_perturbed_image_does_not_depend_on_which_others_are(network, x, y):
+def test_a_perturbed_image_does_not_depend_on_which_others_are(loss, network, x, y):
     network.eval()
     loss(Adversarial(), network, x, y)
     all_of_them = network.seen[-1]
@@ -154,7 +140,7 @@ def test_a_perturbed_image_does_not_depend_on_which_others_are(network, x, y):
 
 
 @pytest.mark.parametrize("then", [Mixup(), CutMix(), SumAugmentation()])
-def test_another_regularizer_gets_the_perturbed_images(then, network, x, y):
+def test_another_regularizer_gets_the_perturbed_images(loss, then, network, x, y):
     name = {Mixup: "mixup", CutMix: "cutmix", SumAugmentation: "sum_augmentation"}[type(then)]
     method = Adversarial(steps=2, then=name)
     network.eval()
@@ -205,22 +191,15 @@ def test_the_start_of_an_example_does_not_depend_on_its_batch(norm, network, x, 
     torch.testing.assert_close(network.seen[0][part], network.seen[2])
 
 
-def test_the_ascent_does_not_touch_batch_norm_statistics_or_weight_gradients(network, x, y):
-    modes, statistics = [], []
-
-    def watch(module, _):
-        modes.append(module.training)
-        statistics.append(module.running_mean.clone())
-
-    network.first[1].register_forward_pre_hook(watch)
+def test_the_ascent_does_not_touch_batch_norm_statistics_or_weight_gradients(loss, passes, network, x, y):
     loss(Adversarial(), network, x, y)
-    assert modes == [False] * 7 + [True]
-    assert all(torch.equal(later, statistics[0]) for later in statistics)
+    assert passes.modes == [False] * 7 + [True]
+    assert all(torch.equal(later, passes.statistics[0]) for later in passes.statistics)
     assert network.first[1].num_batches_tracked == 1
     assert all(weight.grad is None and weight.requires_grad for weight in network.parameters())
 
 
-def test_frozen_layers_stay_frozen_through_the_ascent(network, x, y):
+def test_frozen_layers_stay_frozen_through_the_ascent(loss, network, x, y):
     network.head.requires_grad_(False)
     network.second[1].eval()
     loss(Adversarial(), network, x, y).backward()
@@ -230,7 +209,7 @@ def test_frozen_layers_stay_frozen_through_the_ascent(network, x, y):
 
 
 @pytest.mark.parametrize("method", [Adversarial(steps=2), Adversarial(steps=2, norm="l2", probability=0.5)])
-def test_it_works_in_mixed_precision_and_for_one_image(method, network, x, y):
+def test_it_works_in_mixed_precision_and_for_one_image(loss, method, network, x, y):
     with torch.autocast("cpu", torch.bfloat16):
         loss(method, network, x, y).backward()
     assert all(weight.grad.isfinite().all() for weight in network.parameters())

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import rel_entr
-from torch import nn
 
 from robust_eval.mixing import soft_targets
 from robust_eval.rng import Rng
@@ -14,48 +13,27 @@ from trainers.regularizers.erm import ERM
 N, K = 16, 5
 
 
-@pytest.fixture
-def x():
-    return torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def y():
-    return torch.arange(N) % K
-
-
 @pytest.fixture(params=[False, True], ids=["bc", "bc+"])
 def plus(request):
     return request.param
 
 
-class Watcher(nn.Module):
-    """Takes the batch in and gives logits that were set before, zeros by default."""
+@pytest.fixture
+def pairs(stub, loss):
+    """Return partner and ratio of each image, found from what the network sees of images with one 1 each."""
 
-    def __init__(self, logits=None):
-        super().__init__()
-        self.seen, self.logits = [], logits
+    def find(y, seed=0):
+        n = len(y)
+        x = torch.zeros(n, 1, n, 8)
+        x[torch.arange(n), 0, torch.arange(n), 0] = 1
+        watcher = stub()
+        loss(BetweenClass(), watcher, x, y, seed)
+        weights = watcher.seen[0][:, 0, :, 0]
+        r = weights.diagonal().clone()
+        weights.fill_diagonal_(0)
+        return weights.argmax(1).where(weights.amax(1) > 0, torch.arange(n)), r
 
-    def forward(self, images):
-        self.seen.append(images)
-        return torch.zeros(len(images), K, dtype=images.dtype) if self.logits is None else self.logits
-
-
-def loss(method, model, x, y, seed=0):
-    return method.loss(model, x, y, rng=Rng(seed).child("step").for_batch(len(x)), progress=0.5)
-
-
-def pairs(y, seed=0):
-    """Partner and ratio of each image, found from what the network sees of images with one 1 each."""
-    n = len(y)
-    x = torch.zeros(n, 1, n, 8)
-    x[torch.arange(n), 0, torch.arange(n), 0] = 1
-    watcher = Watcher()
-    loss(BetweenClass(), watcher, x, y, seed)
-    weights = watcher.seen[0][:, 0, :, 0]
-    r = weights.diagonal().clone()
-    weights.fill_diagonal_(0)
-    return weights.argmax(1).where(weights.amax(1) > 0, torch.arange(n)), r
+    return find
 
 
 def ratios(n, seed=0):
@@ -70,14 +48,14 @@ def reference_wave(x1, x2, r):
     return np.clip(mixed + r * mean1 + (1 - r) * mean2, 0, 1)
 
 
-def test_classes_of_a_pair_always_differ():
+def test_classes_of_a_pair_always_differ(pairs):
     for seed in range(50):
         y = torch.randint(K, (N,), generator=torch.Generator().manual_seed(seed))
         partner, _ = pairs(y, seed)
         assert (y != y[partner]).all()
 
 
-def test_each_image_of_another_class_is_drawn_equally_often():
+def test_each_image_of_another_class_is_drawn_equally_often(pairs):
     y = torch.tensor([2, 0, 2, 2, 1, 0, 2])
     counts = np.zeros((7, 7))
     for seed in range(1200):
@@ -91,7 +69,7 @@ def test_each_image_of_another_class_is_drawn_equally_often():
         assert ((counts[i][others] - expected) ** 2 / expected).sum() < 24
 
 
-def test_ratios_are_uniform_and_each_image_has_its_own():
+def test_ratios_are_uniform_and_each_image_has_its_own(pairs):
     _, r = pairs(torch.arange(400) % K)
     torch.testing.assert_close(r, ratios(400))
     ordered = r.sort().values
@@ -99,7 +77,7 @@ def test_ratios_are_uniform_and_each_image_has_its_own():
     assert (ordered - (torch.arange(400) + 0.5) / 400).abs().max() < 2.2 / 20
 
 
-def test_images_and_targets_are_mixed_by_the_same_ratio(network, x, y):
+def test_images_and_targets_are_mixed_by_the_same_ratio(loss, pairs, network, x, y):
     value = loss(BetweenClass(), network, x, y)
     (seen,) = network.seen
     partner, r = pairs(y)
@@ -110,8 +88,8 @@ def test_images_and_targets_are_mixed_by_the_same_ratio(network, x, y):
     torch.testing.assert_close(value, torch.stack(per_image).mean())
 
 
-def test_waves_are_mixed_as_the_paper_has_it(x, y):
-    watcher = Watcher()
+def test_waves_are_mixed_as_the_paper_has_it(loss, stub, pairs, x, y):
+    watcher = stub()
     loss(BetweenClass(plus=True), watcher, x.double(), y)
     partner, r = pairs(y)
     for i in range(N):
@@ -119,11 +97,11 @@ def test_waves_are_mixed_as_the_paper_has_it(x, y):
         np.testing.assert_allclose(watcher.seen[0][i].numpy(), expected, atol=1e-7)
 
 
-def test_waves_of_equal_energy_are_mixed_by_the_ratio_itself(y):
+def test_waves_of_equal_energy_are_mixed_by_the_ratio_itself(loss, stub, pairs, y):
     # the same pattern shifted: equal standard deviations, no pixel leaves the range
     base = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     x = torch.cat([0.4 + 0.2 * base.roll(i, 3) for i in range(N)])
-    watcher = Watcher()
+    watcher = stub()
     loss(BetweenClass(plus=True), watcher, x, y)
     partner, r = pairs(y)
     r = r.double().view(-1, 1, 1, 1)
@@ -132,22 +110,22 @@ def test_waves_of_equal_energy_are_mixed_by_the_ratio_itself(y):
     torch.testing.assert_close(watcher.seen[0], expected)
 
 
-def test_a_mixture_of_independent_waves_keeps_their_energy(y):
+def test_a_mixture_of_independent_waves_keeps_their_energy(loss, stub, y):
     σ = 0.05
     x = 0.5 + σ * torch.randn(N, 3, 64, 64, generator=torch.Generator().manual_seed(3))
-    bc, plus = Watcher(), Watcher()
+    bc, plus = stub(), stub()
     loss(BetweenClass(), bc, x, y)
     loss(BetweenClass(plus=True), plus, x, y)
     torch.testing.assert_close(plus.seen[0].std((1, 2, 3)), torch.full((N,), σ), rtol=0.04, atol=0)
     assert bc.seen[0].std((1, 2, 3)).mean() < 0.9 * σ
 
 
-def test_the_louder_wave_is_turned_down(y):
+def test_the_louder_wave_is_turned_down(loss, stub, y):
     # zero-mean parts of the two are orthogonal, so their weights can be read off
     loud, quiet = torch.zeros(2, 1, 8, 8, dtype=torch.float64)
     loud[0, ::2], quiet[0, :, ::2] = 1.0, 0.1
     x, y = torch.stack([0.3 + 0.1 * loud, 0.3 + quiet * 0.1]), torch.tensor([0, 1])
-    watcher = Watcher()
+    watcher = stub()
     loss(BetweenClass(plus=True), watcher, x, y)
     waves = watcher.seen[0] - watcher.seen[0].mean((1, 2, 3), keepdim=True)
     (share, other) = ((waves[0] * (image - image.mean())).sum() / image.var() for image in x)
@@ -156,7 +134,7 @@ def test_the_louder_wave_is_turned_down(y):
     torch.testing.assert_close(share / other, r * x[1].std() / ((1 - r) * x[0].std()), rtol=1e-5, atol=0)
 
 
-def test_images_of_one_colour_and_ratios_at_the_ends_give_numbers(network, y, plus, monkeypatch):
+def test_images_of_one_colour_and_ratios_at_the_ends_give_numbers(loss, pairs, network, y, plus, monkeypatch):
     x = torch.linspace(0, 1, N).view(-1, 1, 1, 1).expand(N, 3, 8, 8)
     assert loss(BetweenClass(plus=plus), network, x, y).isfinite()
     uniform = Rng.uniform
@@ -173,15 +151,15 @@ def test_images_of_one_colour_and_ratios_at_the_ends_give_numbers(network, y, pl
         torch.testing.assert_close(network.seen[0], x[partner] if r == 0 else x)
 
 
-def test_without_another_class_in_the_batch_it_is_erm(network, x, plus):
+def test_without_another_class_in_the_batch_it_is_erm(loss, network, x, plus):
     y = torch.full((N,), 3)
     torch.testing.assert_close(loss(BetweenClass(plus=plus), network, x, y), loss(ERM(), network, x, y))
     torch.testing.assert_close(network.seen[0], x)
 
 
-def test_cross_entropy_is_the_divergence_but_for_the_entropy_of_the_targets(x, y):
+def test_cross_entropy_is_the_divergence_but_for_the_entropy_of_the_targets(loss, stub, pairs, x, y):
     logits = torch.randn(N, K, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    value = loss(BetweenClass(), Watcher(logits), x, y)
+    value = loss(BetweenClass(), stub(logits), x, y)
     partner, r = pairs(y)
     one_hot, r = soft_targets(y, K).double(), r.double()[:, None]
     targets = r * one_hot + (1 - r) * one_hot[partner]
@@ -189,11 +167,11 @@ def test_cross_entropy_is_the_divergence_but_for_the_entropy_of_the_targets(x, y
     entropy = -torch.special.xlogy(targets, targets).sum(1).mean().item()
     assert value.item() == pytest.approx(divergence + entropy, rel=1e-6)
     # and where the softmax is the target, there is no divergence left
-    best = loss(BetweenClass(), Watcher(targets.clamp(min=1e-30).log()), x, y)
+    best = loss(BetweenClass(), stub(targets.clamp(min=1e-30).log()), x, y)
     assert best.item() == pytest.approx(entropy, rel=1e-6)
 
 
-def test_it_keeps_double_precision_and_works_for_one_image(network, x, y, plus):
+def test_it_keeps_double_precision_and_works_for_one_image(loss, network, x, y, plus):
     method = BetweenClass(plus=plus, criterion="bce", label_smoothing=0.1)
     assert loss(method, network.double(), x.double(), y).dtype == torch.float64
     assert loss(method, network.eval(), x[:1].double(), y[:1]).isfinite()

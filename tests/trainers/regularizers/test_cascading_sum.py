@@ -1,5 +1,4 @@
 import pytest
-import torch
 
 from robust_eval.errors import ConfigError
 from robust_eval.registry import build
@@ -9,16 +8,6 @@ from trainers.regularizers.erm import ERM
 from trainers.regularizers.sum_augmentation import SumAugmentation
 
 N = 16
-
-
-@pytest.fixture
-def x():
-    return torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def y():
-    return torch.arange(N) % 5
 
 
 @pytest.mark.parametrize(

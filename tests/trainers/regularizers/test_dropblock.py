@@ -1,9 +1,10 @@
+from functools import partial
+
 import pytest
 import torch
 
 from robust_eval.errors import ConfigError
 from robust_eval.registry import build
-from robust_eval.rng import Rng
 from trainers.regularizers.dropblock import DropBlock
 from trainers.regularizers.erm import ERM
 
@@ -11,35 +12,32 @@ N = 16
 
 
 @pytest.fixture
-def x():
-    return torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+def loss(loss):
+    """At the end of training, when most is dropped."""
+    return partial(loss, progress=1.0)
 
 
 @pytest.fixture
-def y():
-    return torch.arange(N) % 5
+def features(loss):
+    """Return what goes into the network after `layer`, changed."""
 
+    def find(method, network, x, y, layer, **at):
+        seen = []
+        module = {"stem": network.second, "stage1": network.third, "stage2": network.head}[layer]
+        handle = module.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+        loss(method, network, x, y, **at)
+        handle.remove()
+        return seen[0]
 
-def loss(method, network, x, y, seed=0, progress=1.0):
-    return method.loss(network, x, y, rng=Rng(seed).child("step").for_batch(len(x)), progress=progress)
-
-
-def features(method, network, x, y, layer, **at):
-    """What goes into the network after `layer`, changed."""
-    seen = []
-    module = {"stem": network.second, "stage1": network.third, "stage2": network.head}[layer]
-    handle = module.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
-    loss(method, network, x, y, **at)
-    handle.remove()
-    return seen[0]
+    return find
 
 
 @pytest.mark.parametrize(("method", "progress"), [(DropBlock(probability=0.0), 1.0), (DropBlock(), 0.0)])
-def test_nothing_to_drop_is_erm(method, progress, network, x, y):
+def test_nothing_to_drop_is_erm(loss, method, progress, network, x, y):
     torch.testing.assert_close(loss(method, network, x, y, progress=progress), loss(ERM(), network, x, y))
 
 
-def test_features_are_dropped_or_scaled_up_by_what_the_draw_kept(network, x, y):
+def test_features_are_dropped_or_scaled_up_by_what_the_draw_kept(features, network, x, y):
     plain = network.first(x).detach() + 1
     network.first.register_forward_hook(lambda _, args, out: out + 1)  # no zeros of its own
     seen = features(DropBlock(probability=0.4, block=3), network, x, y, "stem")
@@ -50,7 +48,7 @@ def test_features_are_dropped_or_scaled_up_by_what_the_draw_kept(network, x, y):
     assert len(kept.flatten(2).flatten(0, 1).unique(dim=0)) > 0.9 * N * 8
 
 
-def test_the_mean_of_many_draws_is_what_went_in(network, x, y):
+def test_the_mean_of_many_draws_is_what_went_in(features, network, x, y):
     h = torch.rand(N, 8, 8, 8, generator=torch.Generator().manual_seed(2))
     network.first.register_forward_hook(lambda _, args, out: h)
     method = DropBlock(probability=0.2, block=3, layers=("stem",))
@@ -63,14 +61,14 @@ def test_the_mean_of_many_draws_is_what_went_in(network, x, y):
     assert (middle / corner).item() == pytest.approx((1 - rate) ** 8, rel=0.02)
 
 
-def test_the_part_that_is_dropped_grows_with_progress(network, x, y):
+def test_the_part_that_is_dropped_grows_with_progress(loss, network, x, y):
     at_half = loss(DropBlock(probability=0.4), network, x, y, progress=0.5)
     assert at_half == loss(DropBlock(probability=0.2), network, x, y, progress=1.0)
     assert at_half == loss(DropBlock(probability=0.2, schedule="constant"), network, x, y, progress=0.1)
     assert at_half != loss(DropBlock(probability=0.2), network, x, y, progress=0.5)
 
 
-def test_blocks_over_the_border_drop_what_the_repository_drops(network):
+def test_blocks_over_the_border_drop_what_the_repository_drops(features, network):
     x, y = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(64) % 5
     network.first.register_forward_hook(lambda _, args, out: out + 1)
     for seeds, part in (("everywhere", 0.618), ("inside", 0.096)):
@@ -79,7 +77,7 @@ def test_blocks_over_the_border_drop_what_the_repository_drops(network):
         assert (torch.stack(seen) == 0).float().mean().item() == pytest.approx(part, rel=0.1)
 
 
-def test_all_of_its_layers_lose_blocks_of_their_own(network, x, y):
+def test_all_of_its_layers_lose_blocks_of_their_own(features, network, x, y):
     method = DropBlock(probability=0.6, block=1, layers=("stem", "stage1", "stage2"))
     for module in (network.first, network.second, network.third):
         module.register_forward_hook(lambda _, args, out: out + 1)
@@ -90,7 +88,7 @@ def test_all_of_its_layers_lose_blocks_of_their_own(network, x, y):
     assert not torch.equal(lost[2], lost[1][: len(lost[2])])
 
 
-def test_no_gradient_comes_through_a_block(network, x, y):
+def test_no_gradient_comes_through_a_block(loss, network, x, y):
     held = []
     network.first.register_forward_hook(
         lambda _, args, out: held.append(out + 1) or held[0].retain_grad() or held[0]
@@ -102,13 +100,13 @@ def test_no_gradient_comes_through_a_block(network, x, y):
     assert before.grad[after != 0].any()
 
 
-def test_everything_may_be_dropped_without_harm(network, x, y):
+def test_everything_may_be_dropped_without_harm(loss, network, x, y):
     method = DropBlock(probability=1 - 1e-9, block=1, schedule="constant")
     assert loss(method, network, x, y).isfinite()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_features_keep_their_type(network, x, y, dtype):
+def test_features_keep_their_type(features, network, x, y, dtype):
     assert features(DropBlock(), network.to(dtype), x.to(dtype), y, "stage1").dtype == dtype
 
 
@@ -126,6 +124,6 @@ def test_bad_fields_are_refused(field, value, message):
         build("regularizer", "dropblock", {field: value})
 
 
-def test_a_layer_the_network_does_not_have_is_refused(network, x, y):
+def test_a_layer_the_network_does_not_have_is_refused(loss, network, x, y):
     with pytest.raises(ConfigError, match=r"expected some of input, stem, stage1, stage2.*got stage4"):
         loss(DropBlock(layers=("stage4",)), network, x, y)

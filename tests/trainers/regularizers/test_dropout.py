@@ -33,32 +33,23 @@ class Watched(nn.Module):
 
 
 @pytest.fixture
-def x():
-    return torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+def dropped(loss):
+    """Return the features that arrive in the stages after the stem, stage 1 and stage 2."""
+
+    def find(method, x, seed=0, width=4):
+        model = Watched(width)
+        loss(method, model, x[:, :1], torch.zeros(len(x), dtype=torch.int64), seed)
+        return model.seen
+
+    return find
 
 
-@pytest.fixture
-def y():
-    return torch.arange(N) % 5
-
-
-def loss(method, model, x, y, seed=0):
-    return method.loss(model, x, y, rng=Rng(seed).child("step").for_batch(len(x)), progress=0.5)
-
-
-def dropped(method, x, seed=0, width=4):
-    """The features that arrive in the stages after the stem, stage 1 and stage 2."""
-    model = Watched(width)
-    loss(method, model, x[:, :1], torch.zeros(len(x), dtype=torch.int64), seed)
-    return model.seen
-
-
-def test_nothing_dropped_is_erm(network, x, y):
+def test_nothing_dropped_is_erm(loss, network, x, y):
     torch.testing.assert_close(loss(Dropout(probability=0), network, x, y), loss(ERM(), network, x, y))
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5])
-def test_a_feature_is_zero_or_divided_by_the_chance_to_be_kept(probability):
+def test_a_feature_is_zero_or_divided_by_the_chance_to_be_kept(dropped, probability):
     x = torch.ones(N, 1, 16, 16)
     after_stem, after_stage1, after_stage2 = dropped(Dropout(probability=probability, layers=("stage1",)), x)
     assert torch.equal(after_stem, torch.ones_like(after_stem))
@@ -67,7 +58,7 @@ def test_a_feature_is_zero_or_divided_by_the_chance_to_be_kept(probability):
     torch.testing.assert_close(after_stage2[kept], torch.full((int(kept.sum()),), 1 / (1 - probability)))
 
 
-def test_features_are_dropped_one_by_one_and_as_often_as_asked():
+def test_features_are_dropped_one_by_one_and_as_often_as_asked(dropped):
     p, x = 0.3, torch.ones(64, 1, 16, 16)
     kept = (dropped(Dropout(probability=p, layers=("stem",)), x)[0] != 0).double()
     # five standard deviations of the mean of so many coins
@@ -79,7 +70,7 @@ def test_features_are_dropped_one_by_one_and_as_often_as_asked():
         assert abs(correlation) < 5 / lines[1:].numel() ** 0.5, f"neighbours in dimension {dim} go together"
 
 
-def test_the_mean_over_draws_is_the_feature_itself(x):
+def test_the_mean_over_draws_is_the_feature_itself(dropped, x):
     mean = torch.stack([dropped(Dropout(layers=("stem",)), x, seed)[0] for seed in range(400)]).mean(0)
     torch.testing.assert_close(mean.mean(), x[:, :1].mean(), rtol=0.005, atol=0)
     # each of them, within six standard deviations
@@ -87,7 +78,7 @@ def test_the_mean_over_draws_is_the_feature_itself(x):
     assert ((mean - x[:, :1]).abs() <= bound + 1e-6).all()
 
 
-def test_layers_have_draws_of_their_own():
+def test_layers_have_draws_of_their_own(dropped):
     x = torch.ones(N, 1, 16, 16)
     after_stem, _, after_stage2 = dropped(Dropout(probability=0.5, layers=("stem", "stage2")), x)
     first, both = after_stem != 0, after_stage2 != 0
@@ -95,7 +86,7 @@ def test_layers_have_draws_of_their_own():
     assert both.sum() < 0.6 * first.sum()
 
 
-def test_the_gradient_passes_where_features_are_kept():
+def test_the_gradient_passes_where_features_are_kept(loss):
     h = torch.ones(N, 1, 8, 8, requires_grad=True)
     model = Watched(width=1)
     loss(Dropout(probability=0.5, layers=("stage2",)), model, h, torch.zeros(N, dtype=torch.int64))
@@ -104,7 +95,7 @@ def test_the_gradient_passes_where_features_are_kept():
     torch.testing.assert_close(gradient, torch.where(seen != 0, 2.0, 0.0))
 
 
-def test_it_is_torchs_dropout_with_the_same_mask(network, x, y):
+def test_it_is_torchs_dropout_with_the_same_mask(loss, network, x, y):
     method = Dropout(probability=0.4, layers=("stage1",))
     value = loss(method, network, x, y)
     h = network.second(network.first(x))
@@ -114,7 +105,7 @@ def test_it_is_torchs_dropout_with_the_same_mask(network, x, y):
     torch.testing.assert_close(value, functional.cross_entropy(logits, y))
 
 
-def test_a_layer_that_a_network_does_not_have_is_named(network, x, y):
+def test_a_layer_that_a_network_does_not_have_is_named(loss, network, x, y):
     with pytest.raises(ConfigError, match=r"expected some of input, stem, stage1, stage2, .* got stage4"):
         loss(Dropout(layers=("stage1", "stage4")), network, x, y)
 
@@ -131,7 +122,7 @@ def test_everything_cannot_be_dropped():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_it_keeps_the_precision_and_layout_of_features(dtype):
+def test_it_keeps_the_precision_and_layout_of_features(loss, dropped, dtype):
     x = torch.ones(N, 1, 8, 8, dtype=dtype)
     assert dropped(Dropout(), x)[-1].dtype == dtype
     model = Watched(width=1)
@@ -142,5 +133,5 @@ def test_it_keeps_the_precision_and_layout_of_features(dtype):
     assert model.seen[-1].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_one_image_will_do(network, x, y):
+def test_one_image_will_do(loss, network, x, y):
     assert loss(Dropout(), network.eval(), x[:1], y[:1]).isfinite()

@@ -2,55 +2,32 @@ import pytest
 import torch
 from torch.nn import functional
 
-from robust_eval.rng import Rng
 from trainers.regularizers.cutmix import CutMix
 from trainers.regularizers.erm import ERM
 from trainers.regularizers.feature_cutmix import FeatureCutMix
 
-N = 16
-
-
-@pytest.fixture
-def x():
-    return torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def y():
-    return torch.arange(N) % 5
-
-
-def step(seed):
-    return Rng(seed).child("step").for_batch(N)
-
-
-def loss(method, network, x, y, seed=0):
-    return method.loss(network, x, y, rng=step(seed), progress=0.5)
-
-
-def gradients(network, value):
-    return torch.autograd.grad(value, list(network.parameters()))
-
 
 @pytest.mark.parametrize("seed", range(8))
-def test_at_the_input_it_is_cutmix_bit_for_bit(network, x, y, seed):
+def test_at_the_input_it_is_cutmix_bit_for_bit(loss, network, x, y, seed):
     hidden = loss(FeatureCutMix(layers=("input",)), network, x, y, seed)
     assert hidden == loss(CutMix(), network, x, y, seed)
 
 
-def test_never_mixing_is_erm(network, x, y):
+def test_never_mixing_is_erm(loss, network, x, y):
     torch.testing.assert_close(
         loss(FeatureCutMix(probability=0.0), network, x, y), loss(ERM(), network, x, y)
     )
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_one_box_of_all_channels_is_the_partners_and_its_area_mixes_the_targets(network, x, y, seed):
+def test_one_box_of_all_channels_is_the_partners_and_its_area_mixes_the_targets(
+    loss, permutation, gradients, network, x, y, seed
+):
     seen = []
     handle = network.second.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     value = loss(FeatureCutMix(probability=1.0, layers=("stem",)), network, x, y, seed)
     handle.remove()
-    perm = torch.randperm(N, generator=step(seed).child("perm").torch_generator())
+    perm = permutation(seed=seed)
     h = network.first(x)
     pasted = (seen[0] != h).any(0).any(0)
     rows, columns = pasted.any(1), pasted.any(0)
@@ -68,7 +45,7 @@ def test_one_box_of_all_channels_is_the_partners_and_its_area_mixes_the_targets(
         torch.testing.assert_close(got, wanted, atol=1e-6, rtol=1e-4)
 
 
-def test_it_mixes_the_given_part_of_the_batches(network, x, y):
+def test_it_mixes_the_given_part_of_the_batches(loss, network, x, y):
     plain = loss(ERM(), network, x, y)
     method = FeatureCutMix(alpha=8.0, probability=0.3)
     mixed = sum(not torch.equal(loss(method, network, x, y, seed), plain) for seed in range(100))

@@ -5,27 +5,12 @@ import torch
 
 from robust_eval.errors import ConfigError
 from robust_eval.mixing import soft_targets
-from robust_eval.rng import Rng
 from trainers import train
 from trainers.regularizers.erm import ERM
 from trainers.regularizers.gradual_cascading_sum import GradualCascadingSum, gradual_coefficients
 
 N = 16
 TIMES = [i / 997 for i in range(998)]
-
-
-@pytest.fixture
-def x():
-    return torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def y():
-    return torch.arange(N) % 5
-
-
-def loss(method, network, x, y, progress):
-    return method.loss(network, x, y, rng=Rng(0).for_batch(len(x)), progress=progress)
 
 
 class TestCoefficients:
@@ -109,14 +94,14 @@ def test_stages_without_a_share_are_left_out(method, costs):
 
 
 @pytest.mark.parametrize("divide_by_k", [True, False])
-def test_over_the_stages_coefficients_follow_progress(divide_by_k, network, x, y):
+def test_over_the_stages_coefficients_follow_progress(loss, divide_by_k, network, x, y):
     network.eval()
     method, done = GradualCascadingSum(k=4, finetune=0.25, divide_by_k=divide_by_k), 0.0
     for used, stage in zip((4, 3, 2, 1), method.stages(), strict=True):
         for part in (0.0, 0.3, 0.99):
             progress = done + part * stage.share
             network.seen.clear()
-            value = loss(stage.regularizer, network, x, y, progress)
+            value = loss(stage.regularizer, network, x, y, progress=progress)
             (seen,) = network.seen
             assert len(seen) == stage.regularizer.evaluations(N) == N // used
             weights = gradual_coefficients(4, min(1.0, progress / 0.75))
@@ -130,27 +115,27 @@ def test_over_the_stages_coefficients_follow_progress(divide_by_k, network, x, y
         done += stage.share
 
 
-def test_progress_that_rounds_past_a_knot_does_not_leave_the_stage(network, x, y):
+def test_progress_that_rounds_past_a_knot_does_not_leave_the_stage(loss, network, x, y):
     for number, stage in enumerate(GradualCascadingSum(k=8).stages()):
         for progress in (0.75 * number / 7 - 1e-9, 0.75 * (number + 1) / 7 + 1e-9):
             network.seen.clear()
-            assert loss(stage.regularizer, network, x, y, progress).isfinite()
+            assert loss(stage.regularizer, network, x, y, progress=progress).isfinite()
             assert len(network.seen[0]) == stage.regularizer.evaluations(N)
             assert network.seen[0].min() >= 0 and network.seen[0].max() <= 1
 
 
-def test_single_images_are_erm(network, x, y):
-    expected = loss(ERM(), network, x, y, 0.9).item()
+def test_single_images_are_erm(loss, network, x, y):
+    expected = loss(ERM(), network, x, y, progress=0.9).item()
     last = GradualCascadingSum().stages()[-1].regularizer
     for method in (last, GradualCascadingSum(k=1)):
-        assert loss(method, network, x, y, 0.9).item() == pytest.approx(expected, abs=1e-6)
+        assert loss(method, network, x, y, progress=0.9).item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_criterion_and_smoothing_reach_the_stages(network, x, y):
+def test_criterion_and_smoothing_reach_the_stages(loss, network, x, y):
     fields = {"criterion": "bce", "label_smoothing": 0.2}
     last = GradualCascadingSum(**fields).stages()[-1].regularizer
-    value = loss(last, network, x, y, 0.9).item()
-    assert value == pytest.approx(loss(ERM(**fields), network, x, y, 0.9).item(), abs=1e-6)
+    value = loss(last, network, x, y, progress=0.9).item()
+    assert value == pytest.approx(loss(ERM(**fields), network, x, y, progress=0.9).item(), abs=1e-6)
 
 
 def test_it_needs_a_batch_of_k():
@@ -158,12 +143,8 @@ def test_it_needs_a_batch_of_k():
         GradualCascadingSum().evaluations(6)
 
 
-def test_it_works_in_mixed_and_double_precision(network, x, y):
-    first = GradualCascadingSum(k=3)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert loss(first, network, x, y, 0.1).isfinite()
-    network.double()
-    assert loss(first, network, x.double(), y, 0.1).dtype == torch.float64
+def test_it_works_in_mixed_and_double_precision(check_precisions):
+    check_precisions(GradualCascadingSum(k=3), progress=0.1)
 
 
 def test_training_spends_the_budget_to_within_a_batch_for_each_stage(recipe, digits):

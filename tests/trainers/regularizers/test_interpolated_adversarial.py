@@ -10,20 +10,6 @@ N, HALF = 16, 8
 EPS = 8 / 255
 
 
-@pytest.fixture
-def x():
-    return torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def y():
-    return torch.arange(N) % 5
-
-
-def loss(method, network, x, y, seed=0):
-    return method.loss(network, x, y, rng=Rng(seed).child("step").for_batch(len(x)), progress=0.5)
-
-
 def draws(n, seed=0, alpha=1.0):
     """Each half's partners, and a weight for each image."""
     rng = Rng(seed).child("step")
@@ -35,7 +21,7 @@ def draws(n, seed=0, alpha=1.0):
 
 
 @pytest.mark.parametrize("n", [16, 15, 2])
-def test_each_half_is_mixed_with_itself_and_so_are_its_targets(n, network, x, y):
+def test_each_half_is_mixed_with_itself_and_so_are_its_targets(loss, n, network, x, y):
     x, y = x[:n], y[:n]
     network.eval()
     value = loss(InterpolatedAdversarial(), network, x, y)
@@ -63,7 +49,7 @@ def test_each_half_is_mixed_with_itself_and_so_are_its_targets(n, network, x, y)
 
 
 @pytest.mark.parametrize("away_from", ["prediction", "label"])
-def test_the_ascent_leads_away_from_the_class_named(away_from, network, x, y):
+def test_the_ascent_leads_away_from_the_class_named(loss, away_from, network, x, y):
     method = InterpolatedAdversarial(away_from=away_from)
     network.eval()
     network.head[1].weight.data *= 5
@@ -77,20 +63,20 @@ def test_the_ascent_leads_away_from_the_class_named(away_from, network, x, y):
 
 @pytest.mark.parametrize("away_from", ["prediction", "label"])
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.25, 4), (0.5, 8), (1.0, 16)])
-def test_evaluations_count_the_steps_of_the_perturbed_part(away_from, share, count, network, x, y):
+def test_evaluations_count_the_steps_of_the_perturbed_part(loss, away_from, share, count, network, x, y):
     method = InterpolatedAdversarial(share=share, away_from=away_from, steps=3)
     loss(method, network, x, y)
     extra = 1 if away_from == "prediction" else 0
     assert sum(map(len, network.seen)) == method.evaluations(N) == N + count * (3 + extra)
 
 
-def test_without_a_perturbed_part_it_is_mixup_with_a_weight_for_each_image(network, x, y):
+def test_without_a_perturbed_part_it_is_mixup_with_a_weight_for_each_image(loss, permutation, network, x, y):
     loss(InterpolatedAdversarial(share=0.0), network, x, y)
     (seen,) = network.seen
     torch.testing.assert_close(
         seen.sort(0).values.amin((0, 2, 3)) >= x.amin((0, 2, 3)), torch.ones(3, dtype=torch.bool)
     )
-    perm = torch.randperm(N, generator=Rng(0).child("step", "perm").torch_generator())
+    perm = permutation()
     moved = perm != torch.arange(N)
     weights = [
         ((seen[i] - x[perm[i]]) / (x[i] - x[perm[i]])).median().item() for i in range(N) if bool(moved[i])
@@ -98,24 +84,23 @@ def test_without_a_perturbed_part_it_is_mixup_with_a_weight_for_each_image(netwo
     assert len({round(weight, 3) for weight in weights}) == int(moved.sum())
 
 
-def test_images_that_are_all_alike_make_mixing_erm(network, y):
+def test_images_that_are_all_alike_make_mixing_erm(loss, network, y):
     x = torch.full((N, 3, 8, 8), 0.3)
     y = torch.full_like(y, 2)
     value = loss(InterpolatedAdversarial(eps=0, steps=1), network, x, y).item()
     assert value == pytest.approx(loss(ERM(), network, x, y).item(), abs=1e-6)
 
 
-def test_batch_norm_moves_once_and_weights_stay_trainable(network, x, y):
+def test_batch_norm_moves_once_and_weights_stay_trainable(loss, network, x, y):
     loss(InterpolatedAdversarial(steps=2), network, x, y)
     assert network.first[1].num_batches_tracked == 1
     assert all(weight.grad is None and weight.requires_grad for weight in network.parameters())
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_it_works_in_mixed_and_double_precision_and_for_one_image(norm, network, x, y):
+def test_it_works_in_mixed_and_double_precision_and_for_one_image(
+    check_precisions, loss, norm, network, x, y
+):
     method = InterpolatedAdversarial(steps=2, norm=norm)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert loss(method, network, x, y).isfinite()
     assert loss(method, network, x[:1], y[:1]).isfinite()
-    network.double()
-    assert loss(method, network, x.double(), y).dtype == torch.float64
+    check_precisions(method)

@@ -1,58 +1,31 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional
 
-from robust_eval.rng import Rng
 from trainers.regularizers.erm import ERM
 from trainers.regularizers.loss_std import LossStd
 
 N = 16
 
 
-@pytest.fixture
-def x():
-    return torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def y():
-    return torch.arange(N) % 5
-
-
-class Fixed(nn.Module):
-    """Gives the same logits whatever comes in."""
-
-    def __init__(self, logits):
-        super().__init__()
-        self.logits = logits
-
-    def forward(self, _):
-        return self.logits
-
-
-def loss(method, network, x, y):
-    return method.loss(network, x, y, rng=Rng(0).for_batch(len(x)), progress=0.5)
-
-
 @pytest.mark.parametrize("criterion", ["ce", "bce"])
-def test_without_the_second_term_it_is_erm(criterion, network, x, y):
+def test_without_the_second_term_it_is_erm(loss, criterion, network, x, y):
     none = LossStd(c=0, criterion=criterion)
     torch.testing.assert_close(loss(none, network, x, y), loss(ERM(criterion=criterion), network, x, y))
 
 
 @pytest.mark.parametrize("unbiased", [True, False])
-def test_the_second_term_is_numpys_standard_deviation(unbiased, network, x, y):
+def test_the_second_term_is_numpys_standard_deviation(loss, unbiased, network, x, y):
     value = loss(LossStd(c=0.7, unbiased=unbiased), network, x, y)
     losses = functional.cross_entropy(network(x), y, reduction="none").detach().numpy()
     expected = losses.mean() + 0.7 * np.std(losses, ddof=int(unbiased))
     assert value.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_equal_losses_are_their_plain_mean_and_have_a_finite_slope(x, y):
+def test_equal_losses_are_their_plain_mean_and_have_a_finite_slope(loss, stub, x, y):
     logits = torch.zeros(N, 5, requires_grad=True)
-    value = loss(LossStd(c=1.0), Fixed(logits), x, y)
+    value = loss(LossStd(c=1.0), stub(logits), x, y)
     assert value.item() == pytest.approx(np.log(5), abs=2e-6)
     (gradient,) = torch.autograd.grad(value, logits)
     (plain,) = torch.autograd.grad(functional.cross_entropy(logits, y), logits)
@@ -60,7 +33,7 @@ def test_equal_losses_are_their_plain_mean_and_have_a_finite_slope(x, y):
 
 
 @pytest.mark.parametrize("unbiased", [True, False])
-def test_its_gradient_is_that_of_a_mean_in_which_hard_examples_weigh_more(unbiased, network, x, y):
+def test_its_gradient_is_that_of_a_mean_in_which_hard_examples_weigh_more(loss, unbiased, network, x, y):
     network, x, c = network.double(), x.double(), 0.5
     gradients = torch.autograd.grad(
         loss(LossStd(c=c, unbiased=unbiased), network, x, y), network.parameters()
@@ -72,7 +45,7 @@ def test_its_gradient_is_that_of_a_mean_in_which_hard_examples_weigh_more(unbias
     torch.testing.assert_close(gradients, expected, rtol=1e-6, atol=1e-9)
 
 
-def test_it_acts_on_smoothed_and_binary_losses_alike(network, x, y):
+def test_it_acts_on_smoothed_and_binary_losses_alike(loss, network, x, y):
     value = loss(LossStd(c=1.0, criterion="bce", label_smoothing=0.1), network, x, y)
     targets = 0.9 * functional.one_hot(y, 5) + 0.02
     losses = functional.binary_cross_entropy_with_logits(network(x), targets, reduction="none").mean(1)
@@ -80,7 +53,7 @@ def test_it_acts_on_smoothed_and_binary_losses_alike(network, x, y):
 
 
 @pytest.mark.parametrize("unbiased", [True, False])
-def test_one_example_has_no_spread(unbiased, network, x, y):
+def test_one_example_has_no_spread(loss, unbiased, network, x, y):
     network.eval()
     alone = loss(LossStd(c=1.0, unbiased=unbiased), network, x[:1], y[:1])
     torch.testing.assert_close(alone, loss(ERM(), network, x[:1], y[:1]), atol=2e-6, rtol=0)

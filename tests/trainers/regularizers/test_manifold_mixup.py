@@ -5,7 +5,6 @@ from torch.nn import functional
 
 from robust_eval.errors import ConfigError
 from robust_eval.registry import build
-from robust_eval.rng import Rng
 from trainers.regularizers.erm import ERM
 from trainers.regularizers.manifold_mixup import ManifoldMixup
 from trainers.regularizers.mixup import Mixup
@@ -14,36 +13,9 @@ N = 16
 LAYERS = ("input", "stem", "stage1", "stage2")
 
 
-@pytest.fixture
-def x():
-    return torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def y():
-    return torch.arange(N) % 5
-
-
-def step(seed):
-    return Rng(seed).child("step").for_batch(N)
-
-
-def loss(method, network, x, y, seed=0):
-    return method.loss(network, x, y, rng=step(seed), progress=0.5)
-
-
-def drawn(seed, alpha=2.0):
-    perm = torch.randperm(N, generator=step(seed).child("perm").torch_generator())
-    return step(seed).child("lam").numpy().beta(alpha, alpha), perm
-
-
-def gradients(network, value):
-    return torch.autograd.grad(value, list(network.parameters()))
-
-
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("criterion", ["ce", "bce_softmax"])
-def test_at_the_input_it_is_mixup_bit_for_bit(network, x, y, seed, criterion):
+def test_at_the_input_it_is_mixup_bit_for_bit(loss, gradients, network, x, y, seed, criterion):
     hidden = loss(ManifoldMixup(layers=("input",), criterion=criterion), network, x, y, seed)
     plain = loss(Mixup(alpha=2.0, criterion=criterion), network, x, y, seed)
     assert hidden == plain
@@ -51,7 +23,7 @@ def test_at_the_input_it_is_mixup_bit_for_bit(network, x, y, seed, criterion):
 
 
 @pytest.mark.parametrize("layer", LAYERS[1:])
-def test_in_an_affine_network_every_layer_is_the_input(x, y, layer):
+def test_in_an_affine_network_every_layer_is_the_input(loss, x, y, layer):
     class Affine(nn.Sequential):
         @property
         def stages(self):
@@ -66,8 +38,10 @@ def test_in_an_affine_network_every_layer_is_the_input(x, y, layer):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_features_and_targets_are_mixed_in_one_ratio_with_one_partner(network, x, y, seed):
-    λ, perm = drawn(seed)
+def test_features_and_targets_are_mixed_in_one_ratio_with_one_partner(
+    loss, step, permutation, gradients, network, x, y, seed
+):
+    λ, perm = step(seed).child("lam").numpy().beta(2.0, 2.0), permutation(seed=seed)
     value = loss(ManifoldMixup(layers=("stage1",)), network, x, y, seed)
     h = network.second(network.first(x))
     mixed = torch.stack([λ * h[i] + (1 - λ) * h[perm[i]] for i in range(N)])
@@ -82,14 +56,14 @@ def test_features_and_targets_are_mixed_in_one_ratio_with_one_partner(network, x
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_a_small_alpha_only_permutes_the_batch(network, x, y, layer):
+def test_a_small_alpha_only_permutes_the_batch(loss, network, x, y, layer):
     plain = loss(ERM(), network, x, y).item()
     for seed in range(4):
         value = loss(ManifoldMixup(alpha=1e-4, layers=(layer,)), network, x, y, seed).item()
         assert value == pytest.approx(plain, abs=1e-6)
 
 
-def test_layers_are_drawn_equally_often(network, x, y):
+def test_layers_are_drawn_equally_often(loss, network, x, y):
     plain = loss(ERM(), network, x, y)
     each = {
         layer: [loss(ManifoldMixup(layers=(layer,)), network, x, y, s) for s in range(90)] for layer in LAYERS
@@ -103,7 +77,7 @@ def test_layers_are_drawn_equally_often(network, x, y):
     assert plain.isfinite()
 
 
-def test_a_layer_the_network_does_not_have_is_refused(network, x, y):
+def test_a_layer_the_network_does_not_have_is_refused(loss, network, x, y):
     with pytest.raises(ConfigError, match=r"expected some of input, stem, stage1, stage2.*got stage3"):
         loss(ManifoldMixup(layers=("stage3",)), network, x, y)
 

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from torch import nn
 
 from robust_eval.errors import ConfigError
 from robust_eval.mixing import mix, soft_targets
@@ -11,43 +10,14 @@ from trainers.regularizers.cutmix import CutMix
 from trainers.regularizers.erm import ERM
 from trainers.regularizers.patchup_hard import PatchUpHard
 
-N = 16
-
-
-@pytest.fixture
-def x():
-    return torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def y():
-    return torch.arange(N) % 5
-
-
-def step(seed):
-    return Rng(seed).child("step").for_batch(N)
-
-
-def loss(method, network, x, y, seed=0):
-    return method.loss(network, x, y, rng=step(seed), progress=0.5)
-
 
 def at_stem(**fields):
     return PatchUpHard(**{"probability": 1.0, "layers": ("stem",), "block": 3, "gamma": 0.3} | fields)
 
 
-def stem_features(method, network, x, y, seed=0):
-    """What goes in after the stem, unchanged and changed, the partners, and the loss."""
-    network.first[2] = nn.Identity()  # no two features are equal, as zeros would be
-    seen = []
-    handle = network.second.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    value = loss(method, network, x, y, seed)
-    handle.remove()
-    perm = torch.randperm(N, generator=step(seed).child("perm").torch_generator())
-    return network.first(x), seen[0], perm, value
-
-
-def test_blocks_are_the_partners_in_all_images_alike_and_other_ones_in_each_channel(network, x, y):
+def test_blocks_are_the_partners_in_all_images_alike_and_other_ones_in_each_channel(
+    stem_features, network, x, y
+):
     h, mixed, perm, _ = stem_features(at_stem(), network, x, y)
     own = (mixed == h).all(0)
     assert 0.4 < own.float().mean() < 0.9
@@ -63,7 +33,9 @@ def test_the_default_gamma_changes_the_part_of_a_map_that_the_card_says(f, part)
 
 
 @pytest.mark.parametrize("criterion", ["ce", "bce", "bce_softmax"])
-def test_the_two_published_terms_are_equal_and_their_sum_is_the_loss(network, x, y, criterion):
+def test_the_two_published_terms_are_equal_and_their_sum_is_the_loss(
+    gradients, stem_features, network, x, y, criterion
+):
     h, mixed, perm, value = stem_features(at_stem(criterion=criterion), network, x, y)
     outside = (mixed == h).all(0)
     p = outside.float().mean()
@@ -78,33 +50,33 @@ def test_the_two_published_terms_are_equal_and_their_sum_is_the_loss(network, x,
     second = fit(mix(own, other, p.item()))
     assert abs(first - second) < 1e-6
     torch.testing.assert_close(value, first + second)
-    expected = torch.autograd.grad(first + second, list(network.parameters()))
-    for got, wanted in zip(torch.autograd.grad(value, list(network.parameters())), expected, strict=True):
+    expected = gradients(network, first + second)
+    for got, wanted in zip(gradients(network, value), expected, strict=True):
         torch.testing.assert_close(got, wanted, atol=1e-6, rtol=1e-4)
 
 
-def test_one_loss_term_is_half_of_two(network, x, y):
+def test_one_loss_term_is_half_of_two(loss, network, x, y):
     for layer in ("input", "stem", "stage1", "stage2"):
         one, two = (loss(at_stem(layers=(layer,), loss_terms=terms), network, x, y) for terms in (1, 2))
         assert 2 * one == two
 
 
-def test_batches_left_unmixed_count_once(network, x, y):
+def test_batches_left_unmixed_count_once(loss, network, x, y):
     assert loss(at_stem(probability=0.0), network, x, y) == loss(ERM(), network, x, y)
 
 
-def test_without_blocks_one_term_is_erm(network, x, y):
+def test_without_blocks_one_term_is_erm(loss, network, x, y):
     method = at_stem(gamma=0.0, loss_terms=1)
     torch.testing.assert_close(loss(method, network, x, y), loss(ERM(), network, x, y), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_at_the_input_it_is_cutmix_with_its_own_weight_of_the_loss(network, x, y, seed):
+def test_at_the_input_it_is_cutmix_with_its_own_weight_of_the_loss(loss, network, x, y, seed):
     value = loss(at_stem(layers=("input",)), network, x, y, seed)
     torch.testing.assert_close(value, 2 * loss(CutMix(probability=1.0), network, x, y, seed))
 
 
-def test_it_mixes_seven_batches_in_ten_at_one_of_three_layers(network, x, y):
+def test_it_mixes_seven_batches_in_ten_at_one_of_three_layers(loss, network, x, y):
     plain = loss(ERM(), network, x, y)
     values = [loss(PatchUpHard(), network, x, y, seed) for seed in range(200)]
     unmixed = sum(map(torch.equal, values, [plain] * 200))

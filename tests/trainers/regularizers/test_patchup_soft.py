@@ -1,6 +1,5 @@
 import pytest
 import torch
-from torch import nn
 
 from robust_eval.mixing import mix, soft_targets
 from robust_eval.rng import Rng
@@ -10,40 +9,12 @@ from trainers.regularizers.erm import ERM
 from trainers.regularizers.patchup_hard import PatchUpHard
 from trainers.regularizers.patchup_soft import PatchUpSoft
 
-N = 16
 AT_STEM = {"layers": ("stem",), "block": 3, "gamma": 0.3}
 
 
-@pytest.fixture
-def x():
-    return torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def y():
-    return torch.arange(N) % 5
-
-
-def step(seed):
-    return Rng(seed).child("step").for_batch(N)
-
-
-def loss(method, network, x, y, seed=0):
-    return method.loss(network, x, y, rng=step(seed), progress=0.5)
-
-
-def stem_features(method, network, x, y, seed=0):
-    """What goes in after the stem, unchanged and changed, the partners, and the loss."""
-    network.first[2] = nn.Identity()  # no two features are equal, as zeros would be
-    seen = []
-    handle = network.second.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    value = loss(method, network, x, y, seed)
-    handle.remove()
-    perm = torch.randperm(N, generator=step(seed).child("perm").torch_generator())
-    return network.first(x), seen[0], perm, value
-
-
-def test_blocks_are_mixed_in_one_ratio_and_the_rest_is_left_exactly_as_it_is(network, x, y):
+def test_blocks_are_mixed_in_one_ratio_and_the_rest_is_left_exactly_as_it_is(
+    step, stem_features, network, x, y
+):
     h, mixed, perm, _ = stem_features(PatchUpSoft(**AT_STEM), network, x, y)
     λ = step(0).child("lam").numpy().beta(2, 2)
     outside = (mixed == h).all(0)
@@ -58,7 +29,9 @@ def test_the_default_gamma_changes_the_part_of_a_map_that_the_card_says(f, part)
 
 
 @pytest.mark.parametrize("criterion", ["ce", "bce", "bce_softmax"])
-def test_the_two_published_terms_are_equal_and_their_sum_is_the_loss(network, x, y, criterion):
+def test_the_two_published_terms_are_equal_and_their_sum_is_the_loss(
+    step, stem_features, network, x, y, criterion
+):
     h, mixed, perm, value = stem_features(PatchUpSoft(**AT_STEM, criterion=criterion), network, x, y)
     λ = step(0).child("lam").numpy().beta(2, 2)
     p = (mixed == h).all(0).float().mean()
@@ -76,44 +49,44 @@ def test_the_two_published_terms_are_equal_and_their_sum_is_the_loss(network, x,
     torch.testing.assert_close(value, first + second)
 
 
-def test_a_weight_of_zero_is_the_hard_variant_bit_for_bit(network, x, y, monkeypatch):
+def test_a_weight_of_zero_is_the_hard_variant_bit_for_bit(loss, network, x, y, monkeypatch):
     monkeypatch.setattr(PatchUpSoft, "own_part", lambda self, rng: 0.0)
     for seed in range(5):
         hard = PatchUpHard(**AT_STEM, probability=1.0)
         assert loss(PatchUpSoft(**AT_STEM), network, x, y, seed) == loss(hard, network, x, y, seed)
 
 
-def test_a_weight_of_one_changes_nothing(network, x, y, monkeypatch):
+def test_a_weight_of_one_changes_nothing(loss, stem_features, network, x, y, monkeypatch):
     monkeypatch.setattr(PatchUpSoft, "own_part", lambda self, rng: 1.0)
     h, mixed, _, value = stem_features(PatchUpSoft(**AT_STEM, loss_terms=1), network, x, y)
     assert torch.equal(h, mixed)
     torch.testing.assert_close(value, loss(ERM(), network, x, y), atol=1e-6, rtol=0)
 
 
-def test_a_large_alpha_gives_the_average_inside_blocks(network, x, y):
+def test_a_large_alpha_gives_the_average_inside_blocks(stem_features, network, x, y):
     h, mixed, perm, _ = stem_features(PatchUpSoft(**AT_STEM, alpha=1e8), network, x, y)
     outside = (mixed == h).all(0)
     torch.testing.assert_close(mixed, torch.where(outside, h, (h + h[perm]) / 2), atol=1e-3, rtol=0)
 
 
-def test_without_blocks_one_term_is_erm(network, x, y):
+def test_without_blocks_one_term_is_erm(loss, network, x, y):
     method = PatchUpSoft(gamma=0.0, layers=("stage1",), loss_terms=1)
     torch.testing.assert_close(loss(method, network, x, y), loss(ERM(), network, x, y), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_at_the_input_a_box_is_swapped_as_in_cutmix(network, x, y, seed):
+def test_at_the_input_a_box_is_swapped_as_in_cutmix(loss, network, x, y, seed):
     value = loss(PatchUpSoft(layers=("input",)), network, x, y, seed)
     torch.testing.assert_close(value, 2 * loss(CutMix(probability=1.0), network, x, y, seed))
 
 
-def test_every_batch_is_mixed(network, x, y):
+def test_every_batch_is_mixed(loss, network, x, y):
     plain = loss(ERM(), network, x, y)
     method = PatchUpSoft(layers=("stem", "stage1"))
     assert not any(torch.equal(loss(method, network, x, y, seed), plain) for seed in range(50))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_features_keep_their_type(network, x, y, dtype):
+def test_features_keep_their_type(stem_features, network, x, y, dtype):
     _, mixed, _, value = stem_features(PatchUpSoft(**AT_STEM), network.to(dtype), x.to(dtype), y)
     assert mixed.dtype == dtype and value.isfinite()

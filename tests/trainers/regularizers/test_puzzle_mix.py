@@ -9,31 +9,12 @@ from torch.nn import functional
 
 from robust_eval.errors import ConfigError
 from robust_eval.registry import build
-from robust_eval.rng import Rng
 from trainers._transport import sources
 from trainers.regularizers import puzzle_mix
 from trainers.regularizers.erm import ERM
 from trainers.regularizers.puzzle_mix import PuzzleMix, _prior_slopes, _saliency, _Tiling
 
 N = 16
-
-
-@pytest.fixture
-def x():
-    return torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def y():
-    return torch.arange(N) % 5
-
-
-def loss(method, network, x, y, seed=0):
-    return method.loss(network, x, y, rng=Rng(seed).child("step").for_batch(len(x)), progress=0.5)
-
-
-def permutation(n, seed=0):
-    return torch.randperm(n, generator=Rng(seed).child("step", "perm").torch_generator())
 
 
 def random(*shape, seed=0):
@@ -222,7 +203,7 @@ class TestTransport:
                 )
 
 
-def test_an_image_mixed_with_itself_is_erm(network, x, y):
+def test_an_image_mixed_with_itself_is_erm(loss, network, x, y):
     same, label = x[:1].expand(4, -1, -1, -1), y[:1].expand(4)
     method = PuzzleMix(transport=False)
     assert loss(method, network, same, label).item() == pytest.approx(
@@ -231,7 +212,7 @@ def test_an_image_mixed_with_itself_is_erm(network, x, y):
 
 
 @pytest.mark.parametrize("fields", [{}, {"criterion": "bce_softmax"}, {"label_smoothing": 0.1}])
-def test_shares_near_one_with_a_strong_prior_are_erm(network, x, y, fields):
+def test_shares_near_one_with_a_strong_prior_are_erm(loss, network, x, y, fields):
     # alpha this small draws 0 or 1: the batch, or a permutation of it
     method = PuzzleMix(alpha=1e-5, eta=1e5, **fields)
     for seed in range(3):
@@ -241,7 +222,7 @@ def test_shares_near_one_with_a_strong_prior_are_erm(network, x, y, fields):
 
 
 @pytest.mark.parametrize("n_labels", [2, 3, 4])
-def test_labels_are_mixed_by_the_area_of_each_pair(network, x, y, monkeypatch, n_labels):
+def test_labels_are_mixed_by_the_area_of_each_pair(loss, permutation, network, x, y, monkeypatch, n_labels):
     found = []
 
     def spy(*arguments, real=PuzzleMix._shares):
@@ -252,7 +233,7 @@ def test_labels_are_mixed_by_the_area_of_each_pair(network, x, y, monkeypatch, n
     for seed in range(4):
         network.seen.clear()
         method = PuzzleMix(n_labels=n_labels, transport=False, beta=0.1, eta=0.02)
-        value, perm = loss(method, network, x, y, seed), permutation(N, seed)
+        value, perm = loss(method, network, x, y, seed), permutation(seed=seed)
         plain, mixed = network.seen
         assert torch.equal(plain, x)
         side = 8 // found[-1].shape[1]
@@ -265,21 +246,14 @@ def test_labels_are_mixed_by_the_area_of_each_pair(network, x, y, monkeypatch, n
     assert labels == set(range(n_labels))
 
 
-def test_the_look_at_the_plain_batch_touches_neither_batch_norm_nor_weights(network, x, y):
-    modes, statistics = [], []
-
-    def watch(module, _):
-        modes.append(module.training)
-        statistics.append(module.running_mean.clone())
-
-    network.first[1].register_forward_pre_hook(watch)
+def test_the_look_at_the_plain_batch_touches_neither_batch_norm_nor_weights(loss, passes, network, x, y):
     loss(PuzzleMix(), network, x, y)
-    assert modes == [False, True]
-    assert torch.equal(*statistics)
+    assert passes.modes == [False, True]
+    assert torch.equal(*passes.statistics)
     assert all(weight.grad is None and weight.requires_grad for weight in network.parameters())
 
 
-def test_the_clean_loss_is_added_from_the_same_pass(network, x, y):
+def test_the_clean_loss_is_added_from_the_same_pass(loss, network, x, y):
     # in eval mode both passes see the same network, so the mixed images are the same
     network.eval()
     mixed = loss(PuzzleMix(), network, x, y)
@@ -292,7 +266,7 @@ def test_the_clean_loss_is_added_from_the_same_pass(network, x, y):
     torch.testing.assert_close(found, [weight.grad for weight in network.parameters()])
 
 
-def test_with_a_clean_loss_both_passes_train_batch_norm(network, x, y):
+def test_with_a_clean_loss_both_passes_train_batch_norm(loss, network, x, y):
     loss(PuzzleMix(clean_lam=1.0), network, x, y)
     assert network.first[1].num_batches_tracked == 2 and network.first[1].training
     assert len(network.seen) == 2
@@ -300,7 +274,7 @@ def test_with_a_clean_loss_both_passes_train_batch_norm(network, x, y):
 
 
 class TestAdversarialVariant:
-    def test_the_look_is_at_a_uniform_start_and_the_mixed_images_stay_near(self, network, x, y):
+    def test_the_look_is_at_a_uniform_start_and_the_mixed_images_stay_near(self, loss, network, x, y):
         same = x[:1].expand(N, -1, -1, -1)
         loss(PuzzleMix(adv_p=1.0, transport=False), network, same, y)
         start, mixed = network.seen
@@ -308,7 +282,7 @@ class TestAdversarialVariant:
         assert 0 < (mixed - same).abs().max() <= 10 / 255 + 1e-6
         assert mixed.min() >= 0 and mixed.max() <= 1
 
-    def test_it_is_drawn_for_each_image_of_the_pairs(self, network, x, y):
+    def test_it_is_drawn_for_each_image_of_the_pairs(self, loss, network, x, y):
         same, label = x[:1].expand(4, -1, -1, -1), y[:1].expand(4)
         started = changed = 0
         for seed in range(40):
@@ -320,7 +294,7 @@ class TestAdversarialVariant:
         # a strong prior may hide the one that is perturbed
         assert started / 2 < changed <= started
 
-    def test_the_step_goes_up_the_gradient(self, network, x, y):
+    def test_the_step_goes_up_the_gradient(self, loss, network, x, y):
         network.eval()
         same, label = x[:1].expand(4, -1, -1, -1), y[:1].expand(4)
         for seed in range(5):
@@ -329,7 +303,7 @@ class TestAdversarialVariant:
             value = functional.cross_entropy(network(network.seen[1]), label)
             assert value > functional.cross_entropy(network(same), label)
 
-    def test_with_a_radius_of_zero_nothing_is_perturbed(self, network, x, y):
+    def test_with_a_radius_of_zero_nothing_is_perturbed(self, loss, network, x, y):
         network.eval()
         assert loss(PuzzleMix(adv_p=1.0, adv_eps=0), network, x, y) == loss(PuzzleMix(), network, x, y)
 
@@ -354,13 +328,13 @@ class TestSaliency:
         torch.testing.assert_close(pooled.sum((1, 2)), torch.ones(3))
         torch.testing.assert_close(pooled[1], torch.full((3, 3), 1 / 9))
 
-    def test_a_network_without_gradient_still_has_a_loss(self, network, x, y):
+    def test_a_network_without_gradient_still_has_a_loss(self, loss, network, x, y):
         torch.nn.init.zeros_(network.head[1].weight)
         torch.testing.assert_close(
             loss(PuzzleMix(), network, x, y), torch.tensor(0.0) + _constant(network, y), atol=0.5, rtol=0
         )
 
-    def test_gradients_that_are_not_finite_count_as_none(self, network, x, y, monkeypatch):
+    def test_gradients_that_are_not_finite_count_as_none(self, loss, network, x, y, monkeypatch):
         real = torch.autograd.grad
 
         def broken(*arguments, **named):
@@ -377,7 +351,7 @@ def _constant(network, y):
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (3, 3, 11, 13), (1, 3, 9, 9), (4, 3, 28, 28), (2, 3, 8, 20)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_images_of_any_shape_are_mixed(shape, dtype):
+def test_images_of_any_shape_are_mixed(loss, shape, dtype):
     x = random(*shape).to(dtype)
     head = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     for seed in range(6):
@@ -385,14 +359,14 @@ def test_images_of_any_shape_are_mixed(shape, dtype):
         assert value.isfinite() and value.dtype == dtype
 
 
-def test_it_runs_inside_autocast(network, x, y):
+def test_it_runs_inside_autocast(loss, network, x, y):
     with torch.autocast("cpu", torch.bfloat16):
         value = loss(PuzzleMix(clean_lam=0.5, adv_p=0.5), network, x, y)
     assert value.isfinite()
     value.backward()
 
 
-def test_all_sizes_of_blocks_that_fit_are_drawn(network, x, y, monkeypatch):
+def test_all_sizes_of_blocks_that_fit_are_drawn(loss, network, x, y, monkeypatch):
     sides = []
 
     def spy(self, saliency, side, real=_Tiling.pool):
@@ -405,7 +379,7 @@ def test_all_sizes_of_blocks_that_fit_are_drawn(network, x, y, monkeypatch):
     assert set(sides) == {4, 2, 1}
 
 
-def test_blocks_smaller_than_a_pixel_are_refused(network, x, y):
+def test_blocks_smaller_than_a_pixel_are_refused(loss, network, x, y):
     with pytest.raises(ConfigError, match=r"expected some of blocks to be at most 8, .* got 16, 32"):
         loss(PuzzleMix(blocks=(16, 32)), network, x, y)
 

@@ -26,31 +26,23 @@ class Watched(nn.Module):
 
 
 @pytest.fixture
-def x():
-    return torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+def dropped(loss):
+    """Return the features that come out of stage 2."""
+
+    def find(method, x, seed=0):
+        model = Watched()
+        loss(method, model, x[:, :1], torch.zeros(len(x), dtype=torch.int64), seed)
+        return model.seen[0]
+
+    return find
 
 
-@pytest.fixture
-def y():
-    return torch.arange(N) % 5
-
-
-def loss(method, model, x, y, seed=0):
-    return method.loss(model, x, y, rng=Rng(seed).child("step").for_batch(len(x)), progress=0.5)
-
-
-def dropped(method, x, seed=0):
-    model = Watched()
-    loss(method, model, x[:, :1], torch.zeros(len(x), dtype=torch.int64), seed)
-    return model.seen[0]
-
-
-def test_nothing_dropped_is_erm(network, x, y):
+def test_nothing_dropped_is_erm(loss, network, x, y):
     torch.testing.assert_close(loss(SpatialDropout(probability=0), network, x, y), loss(ERM(), network, x, y))
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5])
-def test_a_channel_goes_as_a_whole_or_is_divided_by_the_chance_to_be_kept(probability, x):
+def test_a_channel_goes_as_a_whole_or_is_divided_by_the_chance_to_be_kept(dropped, probability, x):
     seen = dropped(SpatialDropout(probability=probability, layers=("stage2",)), x)
     gone = (seen == 0).flatten(2)
     assert torch.equal(gone.all(2), gone.any(2)) and gone.any() and not gone.all()
@@ -59,7 +51,7 @@ def test_a_channel_goes_as_a_whole_or_is_divided_by_the_chance_to_be_kept(probab
     torch.testing.assert_close(seen[kept], expected[kept])
 
 
-def test_channels_and_examples_are_dropped_independently_and_as_often_as_asked():
+def test_channels_and_examples_are_dropped_independently_and_as_often_as_asked(dropped):
     p = 0.2
     kept = (
         dropped(SpatialDropout(probability=p, layers=("stage1",)), torch.ones(1024, 1, 1, 1))[..., 0, 0] != 0
@@ -71,20 +63,20 @@ def test_channels_and_examples_are_dropped_independently_and_as_often_as_asked()
         assert abs(correlation) < 5 / lines[1:].numel() ** 0.5
 
 
-def test_the_mean_over_draws_is_the_feature_itself(x):
+def test_the_mean_over_draws_is_the_feature_itself(dropped, x):
     mean = torch.stack([dropped(SpatialDropout(layers=("stem",)), x, seed) for seed in range(400)]).mean(0)
     bound = 6 * x[:, :1].expand_as(mean) * (0.1 / 0.9 / 400) ** 0.5
     assert ((mean - x[:, :1]).abs() <= bound + 1e-6).all()
 
 
-def test_layers_have_draws_of_their_own():
+def test_layers_have_draws_of_their_own(dropped):
     one = dropped(SpatialDropout(probability=0.5, layers=("stage1",)), torch.ones(N, 1, 1, 1)) != 0
     two = dropped(SpatialDropout(probability=0.5), torch.ones(N, 1, 1, 1)) != 0
     assert two.sum() < 0.6 * one.sum()
 
 
 @pytest.mark.parametrize("layer", ["stem", "stage1", "stage2"])
-def test_it_is_one_product_with_a_mask_of_channels(layer, network, x, y):
+def test_it_is_one_product_with_a_mask_of_channels(loss, layer, network, x, y):
     value = loss(SpatialDropout(probability=0.4, layers=(layer,)), network, x, y)
     generator = Rng(0).child("step", "mask", layer).torch_generator()
     mask = torch.empty(N, 8, 1, 1).bernoulli_(0.6, generator=generator) / 0.6
@@ -94,7 +86,7 @@ def test_it_is_one_product_with_a_mask_of_channels(layer, network, x, y):
     torch.testing.assert_close(value, functional.cross_entropy(h, y))
 
 
-def test_a_layer_that_a_network_does_not_have_is_named(network, x, y):
+def test_a_layer_that_a_network_does_not_have_is_named(loss, network, x, y):
     with pytest.raises(ConfigError, match=r"expected some of input, stem, stage1, stage2, .* got stage3"):
         loss(SpatialDropout(layers=("stage3",)), network, x, y)
 
@@ -105,7 +97,7 @@ def test_it_needs_a_hidden_layer(layers):
         build("regularizer", "spatial_dropout", {"layers": layers})
 
 
-def test_in_half_precision_the_division_is_as_exact_as_one_feature():
+def test_in_half_precision_the_division_is_as_exact_as_one_feature(dropped):
     seen = dropped(
         SpatialDropout(probability=0.3, layers=("stem",)), torch.full((N, 1, 8, 8), 0.7, dtype=torch.bfloat16)
     )
@@ -115,6 +107,6 @@ def test_in_half_precision_the_division_is_as_exact_as_one_feature():
     assert (kept - torch.tensor(0.69921875 / 0.7, dtype=torch.bfloat16).double()).abs().max() == 0
 
 
-def test_it_keeps_double_precision_and_works_for_one_image(network, x, y):
+def test_it_keeps_double_precision_and_works_for_one_image(loss, network, x, y):
     assert loss(SpatialDropout(), network.double(), x.double(), y).dtype == torch.float64
     assert loss(SpatialDropout(), network.eval(), x[:1].double(), y[:1]).isfinite()

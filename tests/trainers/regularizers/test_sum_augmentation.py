@@ -5,26 +5,11 @@ from torch.nn import functional
 from robust_eval.errors import ConfigError
 from robust_eval.mixing import soft_targets, sum_augment
 from robust_eval.registry import build
-from robust_eval.rng import Rng
 from trainers._groups import weigh
 from trainers.regularizers.erm import ERM
 from trainers.regularizers.sum_augmentation import SumAugmentation
 
 N = 16
-
-
-@pytest.fixture
-def x():
-    return torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def y():
-    return torch.arange(N) % 5
-
-
-def loss(method, network, x, y, seed=0):
-    return method.loss(network, x, y, rng=Rng(seed).child("step").for_batch(len(x)), progress=0.5)
 
 
 def solved(mixed, x, k):
@@ -36,7 +21,7 @@ def solved(mixed, x, k):
     return solution.solution[:, 0]
 
 
-def test_one_image_in_a_sum_is_erm(network, x, y):
+def test_one_image_in_a_sum_is_erm(loss, network, x, y):
     for coefficients in ("uniform", "beta", "random"):
         value = loss(SumAugmentation(k=1, coefficients=coefficients), network, x, y).item()
         assert value == pytest.approx(loss(ERM(), network, x, y).item(), abs=1e-6)
@@ -46,13 +31,13 @@ def test_it_needs_no_parameter():
     assert build("regularizer", "sum_augmentation", {}) == SumAugmentation(k=2)
 
 
-def test_it_divides_by_k_unless_told_not_to(network, x, y):
+def test_it_divides_by_k_unless_told_not_to(loss, network, x, y):
     divided = loss(SumAugmentation(k=4), network, x, y)
     whole = loss(SumAugmentation(k=4, divide_by_k=False), network, x, y)
     torch.testing.assert_close(4 * divided, whole)
 
 
-def test_it_offers_the_binary_loss(network, x, y):
+def test_it_offers_the_binary_loss(loss, network, x, y):
     value = loss(SumAugmentation(k=4, divide_by_k=False, criterion="bce"), network, x, y)
     targets = sum_augment(soft_targets(y, 5), 4)
     logits = network(sum_augment(x, 4))
@@ -64,7 +49,7 @@ def test_it_needs_a_batch_of_k():
         SumAugmentation(k=8).evaluations(6)
 
 
-def test_images_left_over_are_not_used(network, x, y):
+def test_images_left_over_are_not_used(loss, network, x, y):
     method = SumAugmentation(k=3)
     loss(method, network, x, y)
     (seen,) = network.seen
@@ -74,7 +59,9 @@ def test_images_left_over_are_not_used(network, x, y):
 
 @pytest.mark.parametrize("coefficients", ["beta", "random"])
 @pytest.mark.parametrize("k", [2, 3, 5])
-def test_drawn_coefficients_are_positive_sum_to_one_and_mix_targets_alike(coefficients, k, network, x, y):
+def test_drawn_coefficients_are_positive_sum_to_one_and_mix_targets_alike(
+    loss, coefficients, k, network, x, y
+):
     network.eval()
     method = SumAugmentation(k=k, coefficients=coefficients, divide_by_k=False)
     value = loss(method, network, x, y)
@@ -89,7 +76,7 @@ def test_drawn_coefficients_are_positive_sum_to_one_and_mix_targets_alike(coeffi
     assert value.item() == pytest.approx(expected, abs=1e-4)
 
 
-def test_drawn_coefficients_are_new_for_each_batch_and_favour_no_place(network, x, y):
+def test_drawn_coefficients_are_new_for_each_batch_and_favour_no_place(loss, network, x, y):
     drawn = []
     for seed in range(200):
         loss(SumAugmentation(k=3, coefficients="random"), network, x, y, seed)
@@ -99,7 +86,7 @@ def test_drawn_coefficients_are_new_for_each_batch_and_favour_no_place(network, 
     assert (drawn.mean(0) - 1 / 3).abs().max() < 0.04
 
 
-def test_a_small_alpha_lets_one_image_lead_and_a_large_one_none(network, x, y):
+def test_a_small_alpha_lets_one_image_lead_and_a_large_one_none(loss, network, x, y):
     spread = {}
     for alpha in (1e-4, 0.5, 1e4):
         for seed in range(40):
@@ -125,9 +112,5 @@ def test_weighing_is_a_plain_loop_and_leaves_its_input(x):
 
 
 @pytest.mark.parametrize("coefficients", ["uniform", "beta"])
-def test_it_works_in_mixed_and_double_precision(coefficients, network, x, y):
-    method = SumAugmentation(k=3, coefficients=coefficients)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert loss(method, network, x, y).isfinite()
-    network.double()
-    assert loss(method, network, x.double(), y).dtype == torch.float64
+def test_it_works_in_mixed_and_double_precision(check_precisions, coefficients):
+    check_precisions(SumAugmentation(k=3, coefficients=coefficients))
