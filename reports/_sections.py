@@ -22,7 +22,7 @@ __all__ = ["HOW_TO_READ", "Advice", "Sections", "Setting", "sections"]
 HOW_TO_READ = (
     "Robust accuracy is the share of all images that are classified correctly when clean and still are after "
     "the attack.",
-    "Intervals are Wilson's at 95 %; for a mean over corruptions there is none.",
+    "Intervals are Wilson's at 95 %; for a mean over corruptions, or over seeds of training, there is none.",
     "The worst case counts an image as robust only if it survives every attack of that norm and radius; it "
     "carries the doubts of all of them.",
     "An attack with a radius had to stay inside it. One that looks for the smallest perturbation is scored "
