@@ -18,7 +18,7 @@ from robust_eval.cell import content_key
 from robust_eval.data import Examples
 from robust_eval.errors import ConfigError, RobustEvalError
 from robust_eval.methods import Regularizer, Stage
-from robust_eval.models.checkpoint import load_into, read_state
+from robust_eval.models.checkpoint import file_sha256, load_into, read_state
 from robust_eval.normalized import Normalized
 from robust_eval.recipe import NO_JOURNAL, Journal, Recipe, Trained
 from robust_eval.rng import Rng
@@ -69,7 +69,15 @@ def train(
     set_mode = frozen_layers(network, recipe.freeze)
 
     state_file = None if journal.folder is None else journal.folder / "state.pt"
-    identity = content_key({"recipe": repr(recipe), "data": examples.fingerprint})
+    start = None if recipe.start is None else file_sha256(recipe.start)
+    identity = content_key(
+        {
+            "recipe": repr(recipe),
+            "start": start,
+            "data": examples.fingerprint,
+            "processes": fabric.world_size,
+        }
+    )
     kept = resume(state_file, identity, place) if state_file is not None else None
     state = kept["state"] if kept is not None else State()
     log = Log(journal if first else NO_JOURNAL, state.history)
@@ -95,6 +103,7 @@ def train(
             here = len(part_of(torch.arange(batch_size), fabric))
             cost = stage.regularizer.evaluations(here) * fabric.world_size
             share, last = stage.share + state.carried, number + 1 == len(stages)
+            best = recipe.checkpoint == "best" if last else stage.hand_over == "best"
             steps = max(1, round(share * recipe.epochs * len(training) / cost))
             steps_per_pass = max(1, round(len(training) / cost))
             stage_rng = rng.child("stage", number)
@@ -140,13 +149,12 @@ def train(
                         **together(measured, fabric),
                         "lr": lr,
                     }
-                    state.see(row, step + 1, watched)
+                    state.see(row, step + 1, watched, keep_best=best)
                     log.add(row)
                     losses = []
                     if state_file is not None and first:
                         snapshot(state_file, identity, state, network, optimizer, average)
 
-            best = recipe.checkpoint == "best" if last else stage.hand_over == "best"
             weights = state.best_weights if best and state.best_weights else watched.state_dict()
             network.load_state_dict(together(weights, fabric))
             state.carried = share * (1 - state.step / steps)

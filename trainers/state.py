@@ -45,15 +45,17 @@ class State:
         kept = {"done": self.done, "evaluations": self.evaluations, "history": self.history}
         return State(number, carried=self.carried, **kept)  # type: ignore[arg-type]
 
-    def see(self, row: dict[str, Any], step: int, network: nn.Module) -> None:
-        """Take in the row at the end of a pass; keep the weights if none before were better."""
+    def see(self, row: dict[str, Any], step: int, network: nn.Module, *, keep_best: bool) -> None:
+        """Take in the row at the end of a pass; if told to, keep the weights when none before were better."""
         self.step = step
         self.history.append(row)
         accuracy = row["validation_accuracy"]
         self.waited += accuracy is not None
         if accuracy is not None and accuracy > self.best:
             self.best, self.waited = accuracy, 0
-            self.best_weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+            if keep_best:
+                weights = network.state_dict().items()
+                self.best_weights = {name: value.detach().clone() for name, value in weights}
 
 
 def snapshot(

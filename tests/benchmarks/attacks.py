@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import platform
 import statistics
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from machine import processor
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -115,7 +115,7 @@ def main() -> None:
         robust = arguments.robust or _trained(arguments)
         networks["robust"] = _network(robust, None, examples)
     x, y = examples.pixels(), examples.labels
-    print(f"{date.today()}, {_processor()}, {arguments.threads} threads, torch {torch.__version__}, ", end="")
+    print(f"{date.today()}, {processor()}, {arguments.threads} threads, torch {torch.__version__}, ", end="")
     print(f"gradients in {pick_precision('auto', x.device)}, median of {arguments.rounds}\n")
     for name, network in networks.items():
         with torch.no_grad():
@@ -344,13 +344,6 @@ def _memory(name: str) -> float | None:
 def _reset_peak() -> None:
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _arguments() -> argparse.Namespace:

@@ -12,15 +12,14 @@ through the network over the batch: 1 means that nothing is paid but the network
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import torch
+from machine import processor
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
@@ -46,7 +45,7 @@ def main() -> None:
     wanted = arguments.methods.split(",") if arguments.methods else names("regularizer")
     x = torch.rand(arguments.n, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
     y = (torch.arange(arguments.n) % 10).to(device)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     print(f"{date.today()}, {where}, {arguments.threads} threads, torch {torch.__version__}, ", end="")
     print(f"batches of {arguments.n}, median of {arguments.rounds}\n")
     for label in arguments.networks.split(","):
@@ -153,13 +152,6 @@ def _timed(run: Callable[[], Any], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - started
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _arguments() -> argparse.Namespace:
