@@ -1,0 +1,25 @@
+"""Reasons not to trust a number: each check looks at one thing and gives a verdict, a figure and what to do.
+
+- :mod:`.outputs`: a model's answers to clean images. These concern every number of the model.
+- :mod:`.results`: what one attack handed back. These go into the record of that attack.
+- :mod:`.inputs`, :mod:`.gradients`, :mod:`.probes`: a model as an attack sees it, by small experiments on a few images
+  (:class:`Subject`); they go into a record of their own (:mod:`robust_eval.examination`).
+- :mod:`.across`: several records side by side, when a report is written.
+"""
+
+from robust_eval.checks.outputs import class_coverage, deterministic, finite, logits, model_checks
+from robust_eval.checks.results import constraint, minimal_transfer, violations, zero_gradient
+from robust_eval.checks.subject import Subject
+
+__all__ = [
+    "Subject",
+    "class_coverage",
+    "constraint",
+    "deterministic",
+    "finite",
+    "logits",
+    "minimal_transfer",
+    "model_checks",
+    "violations",
+    "zero_gradient",
+]

@@ -1,0 +1,62 @@
+"""What a model's answers to clean images say about it."""
+
+from __future__ import annotations
+
+from robust_eval.record import Check
+from robust_eval.types import Labels, Logits
+
+__all__ = ["class_coverage", "deterministic", "finite", "logits", "model_checks"]
+
+
+def finite(output: Logits) -> Check:
+    """Fail when the model answers some clean image with NaN or infinity (counted as a wrong prediction)."""
+    # minus infinity is a legitimate way to rule a class out
+    share = (~output.softmax(1).isfinite()).any(1).double().mean().item()
+    return Check(
+        "finite",
+        "fail" if share else "ok",
+        share,
+        "the model returns NaN or infinite outputs; check its weights, its normalisation and its precision",
+    )
+
+
+def logits(output: Logits) -> Check:
+    """Warn when the outputs are probabilities: attacks take the softmax of them a second time."""
+    rows = output[output.isfinite().all(1)]
+    sums = (rows.double().sum(1) - 1).abs() < 1e-4
+    share = (sums & (rows >= 0).all(1) & (rows <= 1).all(1)).double().mean().item() if len(rows) else 0.0
+    return Check(
+        "logits",
+        "warn" if share == 1 else "ok",
+        share,
+        "the model returns probabilities; return logits, or gradients shrink and attacks look weaker than they are",
+    )
+
+
+def deterministic(first: Logits, second: Logits) -> Check:
+    """Warn when the same images get other outputs the second time (share of predictions that change, or 1e-4)."""
+    flips = (first.argmax(1) != second.argmax(1)).double().mean().item()
+    change = (first - second).nan_to_num().abs().amax(1) / first.nan_to_num().abs().amax(1).clamp(min=1e-12)
+    random = flips > 0 or change.max().item() > 1e-4
+    return Check(
+        "deterministic",
+        "warn" if random else "ok",
+        flips if flips else change.max().item(),
+        "the model's output is random; accuracy and success here are those of single draws",
+    )
+
+
+def class_coverage(y: Labels, classes: int) -> Check:
+    """Warn when all images are of one class: the file is probably sorted by class."""
+    seen = len(set(y.tolist()))
+    return Check(
+        "class_coverage",
+        "warn" if seen == 1 and classes > 1 and len(y) > 1 else "ok",
+        float(seen),
+        "every image is of one class; the file is probably sorted by class: shuffle it or raise n",
+    )
+
+
+def model_checks(first: Logits, second: Logits, y: Labels) -> tuple[Check, ...]:
+    """Return the checks on a model's clean outputs, asked for twice."""
+    return finite(first), logits(first), deterministic(first, second), class_coverage(y, first.shape[1])

@@ -1,0 +1,61 @@
+"""What an attack handed back: whether it kept its constraints, and whether it could see where to go.
+
+Whether an example was really fooled is not a check but the evaluator's own measurement (:mod:`robust_eval.evaluate`).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from robust_eval.cell import Access
+from robust_eval.methods import Attack
+from robust_eval.record import Check
+from robust_eval.types import Images, Mask, Threat
+
+__all__ = ["constraint", "minimal_transfer", "violations", "zero_gradient"]
+
+TOLERANCE = 1e-6
+"""Rounding of float32 pixels, in units of the [0, 1] pixel range and per unit of radius."""
+
+
+def violations(x: Images, x_adv: Images, threat: Threat) -> Mask:
+    """Return which images left the [0, 1] box or the ball, or are not finite."""
+    bad = ~x_adv.isfinite().flatten(1).all(1) | (x_adv < 0).flatten(1).any(1) | (x_adv > 1).flatten(1).any(1)
+    if threat.eps is not None:
+        bad |= threat.distance(x, x_adv) > threat.eps * (1 + TOLERANCE) + TOLERANCE
+    return bad
+
+
+def constraint(violated: Mask) -> Check:
+    """Fail when the attack handed back images outside its constraints (they count as not fooled)."""
+    share = violated.double().mean().item()
+    return Check(
+        "constraint",
+        "fail" if share else "ok",
+        share,
+        "the attack left its ball or the [0, 1] box; those examples count as not fooled: report the attack",
+    )
+
+
+def minimal_transfer(attack: Attack, access: Access) -> Check:
+    """Warn about a minimal-norm attack by transfer: it stops where the undefended model is just fooled."""
+    weak = attack.minimal_norm and access == "transfer"
+    return Check(
+        "minimal_transfer",
+        "warn" if weak else "ok",
+        float(weak),
+        "the smallest perturbation that fools the undefended model rarely fools another: not a measure of the "
+        "defense; attack through it (access adaptive)",
+    )
+
+
+def zero_gradient(zero: Tensor, bad: Tensor, attacked: Mask) -> Check:
+    """Warn when more than 1 % of the attacked examples met a gradient that is exactly zero or not finite."""
+    blind = ((zero > 0) | (bad > 0))[attacked.to(zero.device)]
+    share = blind.double().mean().item() if len(blind) else 0.0
+    return Check(
+        "zero_gradient",
+        "warn" if share > 0.01 else "ok",
+        share,
+        "gradients vanish or are not finite: the attack is blind there and the true accuracy may be lower",
+    )

@@ -1,0 +1,26 @@
+"""A model under examination, with a few images to try it on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from robust_eval.classifier import Classifier
+from robust_eval.rng import Rng
+from robust_eval.types import Images, Labels, Threat
+
+__all__ = ["Subject"]
+
+
+class Subject(NamedTuple):
+    """What a check experiments on. All images are classified correctly, by the majority of draws if it has any."""
+
+    model: Classifier
+    """As it is scored."""
+    seen: Classifier
+    """As attacks see it: averaged over draws, its gradients mended where that was needed."""
+    x: Images
+    y: Labels
+    threat: Threat
+    """A fixed radius that the model is attacked at."""
+    rng: Rng
+    """One row for each image."""
