@@ -1,4 +1,4 @@
-"""What both defenses share: classify several mixed copies of an image and average the probabilities."""
+"""What the defenses share: classify several versions of an image and average the probabilities."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from robust_eval.data import Examples
-from robust_eval.errors import DataError
+from robust_eval.errors import ConfigError, DataError
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Logits, StochasticModule
 
-__all__ = ["ANY", "Averaged", "Pool", "average"]
+__all__ = ["ANY", "Averaged", "Pool", "Pooled", "average", "log_probabilities"]
 
 
 ANY = 1 << 62
@@ -53,21 +53,22 @@ class Pool(nn.Module):
 
 
 class Averaged(StochasticModule):
-    """Base of the defended models: holds the network, the pool and the draws of the current batch.
+    """Base of the defended models: holds the network and the draws of the current batch.
 
-    ``copies`` is how many images pass through the network for one image, by which batches are split.
+    ``copies`` is how many images pass through the network for one image, by which batches are split. With
+    ``draws=False`` the defense draws nothing, and the model is stochastic only if its network is.
     """
 
-    def __init__(self, network: nn.Module, pool: Examples, copies: int) -> None:
+    def __init__(self, network: nn.Module, copies: int, *, draws: bool = True) -> None:
         super().__init__()
         self.network = network
-        self.pool = Pool(pool)
-        self.copies = copies
+        self.copies = copies * (network.copies if isinstance(network, StochasticModule) else 1)
+        self.stochastic = draws or (isinstance(network, StochasticModule) and network.stochastic)
         self._rng: Rng | None = None
 
     def redraw(self, rng: Rng) -> None:
         """Fix the draws of the next forward passes; one row for each image."""
-        self._rng = rng
+        self._rng = rng if self.stochastic else None
 
     @abstractmethod
     def average(self, x: Images, rng: Rng) -> Logits:
@@ -75,19 +76,51 @@ class Averaged(StochasticModule):
 
     def forward(self, x: Images) -> Logits:
         """Map images in [0, 1] to the log of the averaged probabilities: a softmax of it gives them back."""
-        if self._rng is None:
+        if self._rng is None and self.stochastic:
             raise ValueError("this network is stochastic: call redraw(rng) before the forward pass")
+        return self.average(x, (self._rng or Rng(0)).for_batch(len(x)))
+
+
+class Pooled(Averaged):
+    """Base of the defended models that mix with training images.
+
+    Raises ``ConfigError`` where there is no pool, and ``DataError`` at the first images of another shape.
+    """
+
+    def __init__(self, network: nn.Module, pool: Examples | None, copies: int) -> None:
+        super().__init__(network, copies)
+        if pool is None:
+            raise ConfigError(
+                "pool: expected training images to mix with, got none; give wrap(network, pool) some"
+            )
+        self.pool = Pool(pool)
+
+    def forward(self, x: Images) -> Logits:
+        """See :meth:`Averaged.forward`."""
         if x.shape[1:] != self.pool.images.shape[1:]:
             raise DataError(
                 f"pool: expected images of shape {tuple(x.shape[1:])}, as those classified, "
                 f"got {tuple(self.pool.images.shape[1:])}; give training images of the same data"
             )
-        return self.average(x, self._rng.for_batch(len(x)))
+        return super().forward(x)
 
 
-def average(network: nn.Module, mixed: Float[Tensor, "n m c h w"]) -> Logits:
-    """Return the log of the mean over ``m`` of the network's probabilities."""
+def average(network: nn.Module, mixed: Float[Tensor, "n m c h w"], rng: Rng) -> Logits:
+    """Return the log of the mean over ``m`` of the network's probabilities; ``rng`` is for a network that draws."""
     n, m = mixed.shape[:2]
-    log_p = network(mixed.flatten(0, 1)).log_softmax(1).unflatten(0, (n, m))
-    result: Logits = log_p.logsumexp(1) - math.log(m)
-    return result
+    log_p = log_probabilities(network, mixed.flatten(0, 1), rng)
+    return log_p.view(n, m, log_p.shape[1]).logsumexp(1) - math.log(m)
+
+
+def log_probabilities(network: nn.Module, x: Images, rng: Rng) -> Logits:
+    """Return the network's log-probabilities for images that are versions of the rows of ``rng``, as many of each.
+
+    A network that draws by itself draws anew for each of them.
+    """
+    if isinstance(network, StochasticModule) and network.stochastic:
+        assert rng.index is not None, "a stream has rows here"
+        of_each = len(x) // max(1, len(rng.index))
+        version = torch.arange(of_each, device=rng.index.device)
+        network.redraw(rng.child("network").rows((rng.index[:, None] * of_each + version).flatten()))
+    log_p: Logits = network(x).log_softmax(1)
+    return log_p

@@ -14,12 +14,12 @@ defense says little: judge it by the adaptive attack.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import nn
 
-from defenses._averaged import Averaged, average
+from defenses._averaged import Pooled, average
 from robust_eval.data import Examples
 from robust_eval.methods import Defense
 from robust_eval.registry import register
@@ -34,6 +34,8 @@ __all__ = ["SumAugmentation"]
 class SumAugmentation(Defense):
     """Test-time sum augmentation."""
 
+    needs_pool: ClassVar[bool] = True
+
     lam: Annotated[float, Field(gt=0)] = 1.0
     """Weight λ of the image relative to each image mixed in."""
     k: Annotated[int, Field(ge=1)] = 4
@@ -41,13 +43,13 @@ class SumAugmentation(Defense):
     copies: Annotated[int, Field(ge=1)] = 16
     """Sums whose probabilities are averaged."""
 
-    def wrap(self, network: nn.Module, pool: Examples) -> Averaged:
+    def wrap(self, network: nn.Module, pool: Examples | None = None) -> Pooled:
         """Return the defended model; see :class:`robust_eval.methods.Defense`."""
         return _Summed(network, pool, self)
 
 
-class _Summed(Averaged):
-    def __init__(self, network: nn.Module, pool: Examples, method: SumAugmentation) -> None:
+class _Summed(Pooled):
+    def __init__(self, network: nn.Module, pool: Examples | None, method: SumAugmentation) -> None:
         super().__init__(network, pool, method.copies)
         self.method = method
 
@@ -55,4 +57,4 @@ class _Summed(Averaged):
         lam, k, copies = self.method.lam, self.method.k, self.method.copies
         index = rng.child("pool").integers(len(self.pool), copies * (k - 1), device=x.device)
         others = self.pool.take(index).reshape(len(x), copies, k - 1, *x.shape[1:]).sum(2)
-        return average(self.network, (lam * x[:, None] + others.to(x.dtype)) / (lam + k - 1))
+        return average(self.network, (lam * x[:, None] + others.to(x.dtype)) / (lam + k - 1), rng)

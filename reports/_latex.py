@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from reports._sections import Sections
+from reports._trust import spoken
 from reports.tables import CLEAN, MEAN, Column, Comparison, Line, title_of
 
 __all__ = ["latex"]
@@ -36,11 +37,49 @@ def latex(parts: Sections) -> str:
         ),
     ]
     lines = [r"% needs \usepackage{booktabs}"]
+    if parts.trust:
+        lines += ["", *_trust(parts)]
     for label, caption, table in named:
         if table.columns and table.lines:
             for i, chunk in enumerate(table.chunks(_WIDTH, repeat=(CLEAN, MEAN))):
                 lines += ["", *_table(chunk, caption, f"tab:{label}" + (f"-{i + 1}" if i else ""))]
+    for i, grid in enumerate(parts.grids):
+        lines += [
+            "",
+            *_grid(f"tab:grid-{i + 1}", f"{grid.title}. {grid.note}", grid.heads, grid.rows, grid.left),
+        ]
     return "\n".join(lines) + "\n"
+
+
+def _trust(parts: Sections) -> Iterator[str]:
+    for item in parts.advice:
+        yield "% " + " ".join(_escaped(f"{spoken(item.name)}: {item.advice}").split())
+    yield from _grid(
+        "tab:trust",
+        "What the checks say of the numbers. ?: a check warns, !: a check fails.",
+        ("model", "defense", "verdict", "raised", "examined"),
+        [(line.model, line.defense, line.words, line.figures or "–", line.examined) for line in parts.trust],
+        5,
+    )
+
+
+def _grid(
+    label: str, caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]], left: int
+) -> Iterator[str]:
+    """Return a table of words."""
+    yield r"\begin{table}[t]"
+    yield r"\centering\footnotesize\setlength{\tabcolsep}{4pt}"
+    yield rf"\caption{{{_escaped(caption)}}}"
+    yield rf"\label{{{label}}}"
+    yield rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(heads) - left)}}}"
+    yield r"\toprule"
+    yield " & ".join(map(_escaped, heads)) + r" \\"
+    yield r"\midrule"
+    for row in rows:
+        yield " & ".join(map(_escaped, row)) + r" \\"
+    yield r"\bottomrule"
+    yield r"\end{tabular}"
+    yield r"\end{table}"
 
 
 def _table(table: Comparison, caption: str, label: str) -> Iterator[str]:

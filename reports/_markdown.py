@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from reports._sections import Sections, Setting
+from reports._sections import CERTIFIED, COST, Sections, Setting
+from reports._trust import passed_in_words, spoken
 from reports.agreement import EXPLAINED, HEADS
-from reports.tables import CLEAN, MEAN, Comparison, title_of
+from reports.tables import CLEAN, MEAN, MISSING, Comparison, is_share, title_of
 
 __all__ = ["markdown"]
 
@@ -18,17 +19,19 @@ _WIDTH = 6
 def markdown(parts: Sections) -> str:
     """Return the whole report in GitHub's Markdown."""
     blocks = ["# Robustness report", *map(_escaped, parts.statement)]
+    blocks += _trust(parts)
     blocks += _numbers("Attacks" if parts.attacks.columns != (CLEAN,) else "Clean accuracy", parts.attacks)
     blocks += _numbers("Corruptions", parts.corruptions)
     blocks += _numbers("Median distance of the smallest perturbation", parts.distances)
     for table in parts.further:
         blocks += _numbers(title_of(table.metric), table)
+    for grid in parts.grids:
+        blocks += [f"## {grid.title}", _escaped(grid.note), _grid(grid.heads, grid.rows, left=grid.left)]
     if parts.agreements:
         rows = [line.texts() for line in parts.agreements]
         blocks += ["## Agreement with other libraries", EXPLAINED, _grid(HEADS, rows, left=4)]
     blocks += ["## How to read this", _bullets(parts.how_to_read)]
-    blocks += _checks(parts)
-    blocks += _settings("Parameters of the attacks", "attack", "threat", parts.attack_settings)
+    blocks += _settings("Parameters of the attacks", "attack", "threat", parts.attack_settings, COST)
     blocks += _settings("Parameters of the corruptions", "corruption", "severity", parts.corruption_settings)
     blocks += _settings("Parameters of the defenses", "defense", "scored over", parts.defense_settings)
     blocks += ["## Models", _grid(["model", "arch", "regularizer", "train seed"], parts.models)]
@@ -38,11 +41,13 @@ def markdown(parts: Sections) -> str:
 def _numbers(title: str, table: Comparison) -> Iterator[str]:
     if not table.columns or not table.lines:
         return
-    unit = "Percent, with 95 % intervals." if table.metric.startswith("accuracy") else "With 95 % intervals."
+    unit = "Percent, with 95 % intervals." if is_share(table.metric) else "With 95 % intervals."
     if table.metric == "median_distance":
         unit = (
             "In the attack's norm, pixels in [0, 1], over the images that were attacked, with 95 % intervals."
         )
+    if table.metric == "certified_accuracy":
+        unit = f"{CERTIFIED} {unit}"
     yield f"## {title}"
     yield unit
     for chunk in table.chunks(_WIDTH, repeat=(CLEAN, MEAN)):
@@ -53,21 +58,46 @@ def _numbers(title: str, table: Comparison) -> Iterator[str]:
         yield _grid([*heads, *(c.text for c in chunk.columns)], rows, left=len(heads))
 
 
-def _checks(parts: Sections) -> list[str]:
+def _trust(parts: Sections) -> Iterator[str]:
+    if not parts.trust:
+        return
+    several = len({line.data for line in parts.trust}) > 1
+    heads = ["model", "defense", *(["data"] if several else []), "verdict", "raised", "examined"]
+    yield "## Trust"
+    yield _grid(
+        heads,
+        [
+            [
+                *(line.model, line.defense, *([line.data] if several else [])),
+                *(line.words, line.figures or MISSING, line.examined),
+            ]
+            for line in parts.trust
+        ],
+    )
+    if passed := passed_in_words(parts.trust):
+        yield _bullets([_escaped(line) for line in passed])
     if not parts.advice:
-        return ["## Checks", "No check warned or failed."]
+        yield "No check warned or failed."
+        return
     rows = [
-        [{"warn": "? warns", "fail": "! fails"}[a.verdict], a.name, str(a.records), a.figures, a.advice]
+        [
+            {"warn": "? warns", "fail": "! fails"}[a.verdict],
+            spoken(a.name),
+            str(a.records),
+            a.figures,
+            a.advice,
+        ]
         for a in parts.advice
     ]
-    head = ["mark", "check", "records", "figure", "what to do"]
-    return ["## Checks", "A marked number is to be doubted for the reason below.", _grid(head, rows)]
+    yield "A marked number is to be doubted for the reason below."
+    yield _grid(["mark", "check", "records", "figure", "what to do"], rows)
 
 
-def _settings(title: str, kind: str, strength: str, settings: Sequence[Setting]) -> list[str]:
+def _settings(title: str, kind: str, strength: str, settings: Sequence[Setting], cost: str = "") -> list[str]:
     if not settings:
         return []
-    return [f"## {title}", _grid([kind, strength, "parameters"], [list(setting) for setting in settings])]
+    rows = [[*setting[:3], *([setting.cost] if cost else [])] for setting in settings]
+    return [f"## {title}", _grid([kind, strength, "parameters", *([cost] if cost else [])], rows, left=3)]
 
 
 def _bullets(lines: Sequence[str]) -> str:

@@ -30,6 +30,8 @@ _SPOKEN = {
     "accuracy_majority": "accuracy of the majority over draws",
     "accuracy_worst_of_k": "accuracy in the worst of the draws",
     "median_distance": "median distance",
+    "calibration_error": "expected calibration error",
+    "confidence_gap": "mean confidence - accuracy",
 }
 
 

@@ -12,12 +12,26 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from reports._names import params_text, threat_text
+from reports._calibration import CALIBRATION
+from reports._differences import Differences, differences
+from reports._names import metric_text, params_text, threat_text
+from reports._trust import Advice, Trust, advice, speaking, trust
 from reports.agreement import Agreement, agreements
 from reports.load import Entry, Loaded
-from reports.tables import MEAN, MISSING, Comparison, Number, comparison, metrics, threats
+from reports.tables import CLEAN, MEAN, MISSING, Comparison, Number, comparison, metrics, threats
 
-__all__ = ["HOW_TO_READ", "Advice", "Sections", "Setting", "sections"]
+__all__ = [
+    "CERTIFIED",
+    "COST",
+    "HOW_TO_READ",
+    "Grid",
+    "Sections",
+    "Setting",
+    "advice_for",
+    "counters",
+    "doubts",
+    "sections",
+]
 
 HOW_TO_READ = (
     "Robust accuracy is the share of all images that are classified correctly when clean and still are after "
@@ -27,22 +41,30 @@ HOW_TO_READ = (
     "carries the doubts of all of them.",
     "An attack with a radius had to stay inside it. One that looks for the smallest perturbation is scored "
     "at a radius by the distances it found.",
+    "Passes per image are forward passes + gradients, on average for an image that was attacked.",
 )
 DEFENDED = (
     "A defended model is attacked twice: transfer (crafted on the undefended model) and adaptive (through "
     "the defense). The access any is the worst over both, the number to quote."
 )
+CERTIFIED = (
+    "Clean images that are right and proven to stay so under any perturbation shorter than the l2 radius, each with "
+    "the confidence that the defense states."
+)
+COST = "passes per image"
+"""Heading: forward passes + gradients, of an attacked image on average."""
 _SUMMED = ("seconds", "forwards", "backwards")
 
 
-class Advice(NamedTuple):
-    """One check that warned or failed somewhere."""
+class Grid(NamedTuple):
+    """A table of words."""
 
-    name: str
-    verdict: str
-    records: int
-    figures: str
-    advice: str
+    title: str
+    note: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: int
+    """How many columns are names; the others are numbers."""
 
 
 class Setting(NamedTuple):
@@ -51,6 +73,8 @@ class Setting(NamedTuple):
     name: str
     strength: str
     params: str
+    cost: str = ""
+    """What it took on average for an image that was attacked."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +82,15 @@ class Sections:
     """Everything a report says, before it is spelt out in a format."""
 
     statement: tuple[str, ...]
+    trust: tuple[Trust, ...]
     how_to_read: tuple[str, ...]
     attacks: Comparison
     corruptions: Comparison
     distances: Comparison
     further: tuple[Comparison, ...]
     """Other metrics, one table each."""
+    grids: tuple[Grid, ...]
+    """Differences between models, and calibration."""
     agreements: tuple[Agreement, ...]
     """Our attacks beside those of other libraries, where both were run."""
     advice: tuple[Advice, ...]
@@ -79,10 +106,12 @@ def sections(loaded: Loaded) -> Sections:
     """Collect what the records say."""
     results, entries = loaded.results, loaded.entries
     table = comparison(results)
-    named = [name for name in metrics(results) if name not in ("accuracy", "median_distance")]
+    told = ("accuracy", "median_distance", *CALIBRATION)
+    named = [name for name in metrics(results) if name not in told]
     defended = any(entry.labels["defense"] != "none" for entry in entries)
     return Sections(
         statement=tuple(_statement(results, entries)),
+        trust=trust(loaded),
         how_to_read=(*HOW_TO_READ, *([DEFENDED] if defended else [])),
         attacks=table.part("clean", "attack"),
         corruptions=table.part("clean", "corruption").without_access()
@@ -90,13 +119,14 @@ def sections(loaded: Loaded) -> Sections:
         else table.only(()),
         distances=comparison(results, metric="median_distance"),
         further=tuple(piece for name in named for piece in _pieces(comparison(results, metric=name))),
+        grids=(*map(_differences, differences(entries)), *_calibrations(results)),
         agreements=tuple(agreements(entries)),
-        advice=tuple(_advice(entries)),
-        attack_settings=tuple(_settings(entries, "attack")),
+        advice=tuple(advice(speaking(loaded))),
+        attack_settings=tuple(_with_cost(entries)),
         corruption_settings=tuple(s for s in _settings(entries, "corruption") if s.params != "none"),
         defense_settings=tuple(_defenses(entries)),
         models=tuple(dict.fromkeys(map(_model, entries))),
-        provenance=tuple(_provenance(entries)),
+        provenance=tuple(_provenance(entries, loaded.examinations)),
     )
 
 
@@ -104,17 +134,47 @@ def advice_for(entries: tuple[Entry, ...]) -> dict[tuple[str, str], str]:
     """Return the advice of each raised check by record key and name; by ``("", name)`` if computed."""
     found: dict[tuple[str, str], str] = {}
     for entry in entries:
-        for check in entry.record.checks:
+        for check in entry.checks:
             if check.verdict != "ok":
                 found[entry.record.key, check.name] = f"{check.name} ({check.figure:.3g}): {check.advice}"
                 found.setdefault(("", check.name), f"{check.name}: {check.advice}")
     return found
 
 
-def doubts(number: Number, advice: Mapping[tuple[str, str], str]) -> list[str]:
+def doubts(number: Number, told: Mapping[tuple[str, str], str]) -> list[str]:
     """Return one sentence for each check that was raised on a number."""
     names = [] if number.checks == "ok" else [name.removesuffix("!") for name in number.checks.split(";")]
-    return [advice.get((number.key, name)) or advice.get(("", name), name) for name in names]
+    return [told.get((number.key, name)) or told.get(("", name), name) for name in names]
+
+
+def _differences(found: Differences) -> Grid:
+    rows = [
+        (name, *(MISSING if cell is None else cell.text for cell in cells)) for name, cells in found.lines
+    ]
+    sizes = sorted({cell.n for _, cells in found.lines for cell in cells if cell is not None})
+    n = f"{sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else "") if sizes else "0"
+    note = (
+        f"In points of accuracy, undefended, beside {found.reference} on the same {n} images of {found.data}: 95 % "
+        "interval of the paired difference (Bonett and Price) and McNemar's exact p, not corrected for the number of "
+        "comparisons. About these weights; training again adds a spread of its own."
+    )
+    return Grid("Differences between models", note, ("model", *found.columns), tuple(rows), 1)
+
+
+def _calibrations(results: pd.DataFrame) -> Iterator[Grid]:
+    """Return one table of both calibration metrics on clean images."""
+    tables = [comparison(results, metric=name) for name in CALIBRATION]
+    rows = tuple(
+        (*tables[0].head_texts(line), *(table.text(line, CLEAN, intervals=False) for table in tables))
+        for line in tables[0].lines
+    )
+    if rows:
+        heads = (*(name.replace("_", " ") for name in tables[0].heads), *map(metric_text, CALIBRATION))
+        note = (
+            "On clean images, in units of probability, with 15 bins of equal width. A gap above 0 is too much "
+            "confidence, below 0 too little."
+        )
+        yield Grid("Calibration", note, heads, rows, len(tables[0].heads))
 
 
 def _pieces(table: Comparison) -> Iterator[Comparison]:
@@ -132,6 +192,9 @@ def _corrupted(table: Comparison) -> bool:
 
 def _statement(results: pd.DataFrame, entries: tuple[Entry, ...]) -> Iterator[str]:
     sizes = sorted({entry.record.spec.get("data", {}).get("n") or _n(entry) for entry in entries})
+    if not sizes:
+        yield "Nothing was measured."
+        return
     images = f"{sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else "")
     models = len(set(results["model"]))
     yield f"{images} images of {_listed(results['data'])}; {models} {'model' if models == 1 else 'models'}."
@@ -158,31 +221,38 @@ def _listed(names: pd.Series[str]) -> str:
     return ", ".join(sorted(set(names)))
 
 
-def _advice(entries: tuple[Entry, ...]) -> Iterator[Advice]:
-    raised: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+def _with_cost(entries: tuple[Entry, ...]) -> Iterator[Setting]:
+    """Return the settings of the attacks with the passes that an attacked image took, averaged over records."""
+    spent: dict[Setting, list[tuple[float, float]]] = defaultdict(list)
+    settings = list(_settings(entries, "attack"))
     for entry in entries:
-        for check in entry.record.checks:
-            if check.verdict != "ok":
-                raised[check.verdict, check.name, check.advice].append(check.figure)
-    for (verdict, name, advice), figures in sorted(raised.items()):
-        low, high = f"{min(figures):.3g}", f"{max(figures):.3g}"
-        yield Advice(name, verdict, len(figures), low if low == high else f"{low} to {high}", advice)
+        rows = entry.record.rows
+        if entry.labels["family"] == "attack" and {"attacked", "forwards", "backwards"} <= set(rows.columns):
+            attacked = rows[rows["attacked"]]
+            if len(attacked):
+                means = (float(attacked["forwards"].mean()), float(attacked["backwards"].mean()))
+                spent[_setting(entry)].append(means)
+    for setting in settings:
+        passes = spent[setting]
+        forwards, backwards = (
+            (sum(column) / len(passes) for column in zip(*passes, strict=True)) if passes else (0, 0)
+        )
+        yield setting._replace(cost=f"{forwards:,.0f} + {backwards:,.0f}" if passes else MISSING)
 
 
 def _settings(entries: tuple[Entry, ...], family: str) -> Iterator[Setting]:
-    seen: set[Setting] = set()
-    for entry in sorted(entries, key=_by_strength):
-        labels, params = entry.labels, entry.params
-        if labels["family"] != family:
-            continue
-        attack = family == "attack"
-        strength = threat_text(labels["norm"], labels["eps"]) if attack else f"s{labels['severity']}"
-        told = ("eps", "norm") if attack else ("severity",)
-        rest = {name: value for name, value in params.items() if name not in told}
-        setting = Setting(labels["perturbation"], strength, params_text(rest))
-        if setting not in seen:
-            seen.add(setting)
-            yield setting
+    yield from dict.fromkeys(
+        _setting(entry) for entry in sorted(entries, key=_by_strength) if entry.labels["family"] == family
+    )
+
+
+def _setting(entry: Entry) -> Setting:
+    labels = entry.labels
+    attack = labels["family"] == "attack"
+    strength = threat_text(labels["norm"], labels["eps"]) if attack else f"s{labels['severity']}"
+    told = ("eps", "norm") if attack else ("severity",)
+    rest = {name: value for name, value in entry.params.items() if name not in told}
+    return Setting(labels["perturbation"], strength, params_text(rest))
 
 
 def _by_strength(entry: Entry) -> tuple[str, str, float, int]:
@@ -203,10 +273,13 @@ def _defenses(entries: tuple[Entry, ...]) -> Iterator[Setting]:
             yield setting
 
 
-def _provenance(entries: tuple[Entry, ...]) -> Iterator[tuple[str, str]]:
+def _provenance(entries: tuple[Entry, ...], examinations: tuple[Entry, ...]) -> Iterator[tuple[str, str]]:
     """Return what the records say about how they were made: counters summed, other facts counted."""
-    yield "records", str(len(entries))
+    yield "records", str(len(entries)) + (f" and {len(examinations)} examinations" if examinations else "")
+    entries += examinations
     yield "runs", ", ".join(dict.fromkeys(entry.run for entry in entries))
+    yield from dict.fromkeys(_images(entry) for entry in entries)
+    yield "seed of the attacks", ", ".join(sorted({str(entry.labels["seed"]) for entry in entries}))
     sums: dict[str, float] = defaultdict(float)
     facts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for entry in entries:
@@ -224,6 +297,13 @@ def _provenance(entries: tuple[Entry, ...]) -> Iterator[tuple[str, str]]:
         else:
             several = len(values) > 1
             yield name, ", ".join(f"{v} ({c} records)" if several else v for v, c in sorted(values.items()))
+
+
+def _images(entry: Entry) -> tuple[str, str]:
+    """Return which images were measured: their number, and the hash of their pixels and labels."""
+    data = entry.record.spec.get("data") or {}
+    n, fingerprint = data.get("n", _n(entry)), data.get("fingerprint", "unknown")
+    return f"images of {entry.labels['data']}", f"{n}, sha256 {fingerprint}"
 
 
 def counters(entry: Entry) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reports._sections import Sections, advice_for, counters, doubts
+from reports._sections import CERTIFIED, COST, Sections, advice_for, counters, doubts
+from reports._trust import spoken
 from reports.agreement import EXPLAINED, HEADS
 from reports.figures import TITLES, inline
 from reports.load import Entry
@@ -24,8 +25,9 @@ def page(parts: Sections, entries: tuple[Entry, ...], drawn: Mapping[str, str]) 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("reports"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["spoken"] = spoken
     advice = advice_for(entries)
-    checked = {entry.record.key for entry in entries if entry.record.checks}
+    checked = {entry.record.key: len(entry.checks) for entry in entries if entry.checks}
 
     def tables(table: Comparison) -> list[dict[str, Any]]:
         if not table.columns or not table.lines:
@@ -36,8 +38,13 @@ def page(parts: Sections, entries: tuple[Entry, ...], drawn: Mapping[str, str]) 
         parts=parts,
         tables=tables,
         attacked=parts.attacks.columns != (CLEAN,),
-        further=[(title_of(table.metric), tables(table)) for table in parts.further],
+        further=[
+            (title_of(table.metric), CERTIFIED if table.metric == "certified_accuracy" else "", tables(table))
+            for table in parts.further
+        ],
         records=[_record(entry) for entry in entries],
+        several_data=len({line.data for line in parts.trust}) > 1,
+        cost_head=COST,
         agreement_heads=HEADS,
         agreement_explained=EXPLAINED,
         # a drawing comes with its own text escaped
@@ -45,7 +52,9 @@ def page(parts: Sections, entries: tuple[Entry, ...], drawn: Mapping[str, str]) 
     )
 
 
-def _table(table: Comparison, advice: Mapping[tuple[str, str], str], checked: set[str]) -> dict[str, Any]:
+def _table(
+    table: Comparison, advice: Mapping[tuple[str, str], str], checked: Mapping[str, int]
+) -> dict[str, Any]:
     before: list[str] = []
     lines = []
     for line in table.lines:
@@ -70,7 +79,7 @@ def _cell(
     line: Line,
     column: Column,
     advice: Mapping[tuple[str, str], str],
-    checked: set[str],
+    checked: Mapping[str, int],
 ) -> dict[str, Any] | None:
     number = table.cells.get((line, column))
     if number is None:
@@ -83,11 +92,15 @@ def _cell(
         "interval": number.interval,
         "verdict": "passed" if passed else number.verdict,
         "mark": "✓" if passed else number.mark,
-        "title": "; ".join(told) or ("all checks passed" if passed else ""),
+        "title": "; ".join(told) or (_passed(checked[number.key]) if passed else ""),
         "n": number.n,
         "missing": number.value is None,
         "worst": column.perturbation == "worst_case",
     }
+
+
+def _passed(checks: int) -> str:
+    return "its one check passed" if checks == 1 else f"all {checks} checks passed"
 
 
 def _record(entry: Entry) -> dict[str, Any]:
@@ -109,6 +122,6 @@ def _record(entry: Entry) -> dict[str, Any]:
         "forwards": provenance.get("forwards"),
         "backwards": provenance.get("backwards"),
         "device": provenance.get("device", "unknown"),
-        "checks": [(check.name, check.verdict, f"{check.figure:.3g}") for check in entry.record.checks],
+        "checks": [(check.name, check.verdict, f"{check.figure:.3g}") for check in entry.checks],
         "key": entry.record.key,
     }

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from reports._calibration import calibration
 from reports._names import differing, verdict_text, with_params
 from reports._worst_case import worst_cases
 from robust_eval.cell import content_key
+from robust_eval.checks.across import ABOUT_ANSWERS, across, examines
 from robust_eval.errors import DataError
-from robust_eval.record import Record
+from robust_eval.record import Check, Record
 from robust_eval.store import Store
 
-__all__ = ["COLUMNS", "Entry", "Loaded", "load"]
+__all__ = ["COLUMNS", "Entry", "Loaded", "load", "most_thorough"]
 
 COLUMNS = (
     "model", "arch", "regularizer", "defense", "access", "data", "family", "perturbation", "params", "norm",
@@ -27,6 +29,11 @@ COLUMNS = (
 )  # fmt: skip
 """The columns of results.csv; the last two are not needed to read it."""
 
+EXAMINATION = "examination"
+"""The family of records that measure nothing."""
+
+_LEVELS = ("quick", "full")
+_VERDICTS = ("ok", "warn", "fail")
 _TYPES = {
     **dict.fromkeys(("eps", "value", "ci_low", "ci_high", "seconds"), "float64"),
     **dict.fromkeys(("severity", "n", "seed", "train_seed"), "Int64"),
@@ -53,6 +60,8 @@ class Entry:
     """The name of the folder that was read."""
     labels: dict[str, Any]
     """The columns of the long table from ``model`` to ``severity``, ``seed`` and ``train_seed``."""
+    checks: tuple[Check, ...] = ()
+    """Those of the record, of its model's examination and of the records beside it; the worst of each name."""
 
     @property
     def params(self) -> dict[str, Any]:
@@ -68,6 +77,8 @@ class Loaded:
     """Long format, with the columns of :data:`COLUMNS`."""
     entries: tuple[Entry, ...]
     """The records behind it, in the order of their first rows."""
+    examinations: tuple[Entry, ...] = ()
+    """Records that measure nothing: what was found on models by looking at them as attacks do."""
 
 
 def load(folders: Sequence[Path]) -> Loaded:
@@ -75,12 +86,96 @@ def load(folders: Sequence[Path]) -> Loaded:
 
     Raises ``DataError`` for a folder that holds no records.
     """
-    entries = _tell_apart(_read(folders))
+    everything = _read(folders)
+    examinations = [entry for entry in everything if entry.labels["family"] == EXAMINATION]
+    entries = _checked(
+        _tell_apart([entry for entry in everything if entry.labels["family"] != EXAMINATION]), examinations
+    )
     table = [row for entry in entries for row in _rows(entry)]
-    table += worst_cases([(entry.record, entry.labels) for entry in entries])
+    table += worst_cases([(entry.record, entry.labels, entry.checks) for entry in entries])
     results = _typed(sorted(table, key=_position))
     place = {key: i for i, key in reversed(list(enumerate(results["key"])))}
-    return Loaded(results, tuple(sorted(entries, key=lambda e: (place.get(e.record.key, -1), e.record.key))))
+    return Loaded(
+        results,
+        tuple(sorted(entries, key=lambda e: (place.get(e.record.key, -1), e.record.key))),
+        tuple(_named_like(examinations, entries)),
+    )
+
+
+def most_thorough(examinations: Iterable[Entry], record: Record | None = None) -> Entry | None:
+    """Return the examination of the highest level; of several the one in the record's norm, nearest to its radius."""
+    norm, eps = (None, None) if record is None else (record.labels.get("norm"), record.labels.get("eps"))
+
+    def place(entry: Entry) -> tuple[int, bool, float, str]:
+        level, at = str(entry.params.get("level")), entry.params.get("eps")
+        rank = _LEVELS.index(level) if level in _LEVELS else -1
+        gap = abs(at - eps) if isinstance(at, int | float) and eps is not None else 0.0
+        return (-rank, entry.params.get("norm") != norm, gap, entry.record.key)
+
+    return min(examinations, key=place, default=None)
+
+
+def _checked(entries: list[Entry], examinations: list[Entry]) -> list[Entry]:
+    """Put beside each record what was found on its model, and by comparing it with others."""
+    beside = across(entry.record for entry in entries)
+    return [
+        replace(
+            entry,
+            checks=_worst_of_each(
+                (
+                    *entry.record.checks,
+                    *beside.get(entry.record.key, ()),
+                    *_examined(entry.record, examinations),
+                )
+            ),
+        )
+        for entry in entries
+    ]
+
+
+def _examined(record: Record, examinations: list[Entry]) -> list[Check]:
+    concerning = [entry for entry in examinations if examines(entry.record, record)]
+    # an attack by transfer has two models: the one it was crafted on and the one it is measured on
+    by_model: dict[bool, list[Entry]] = defaultdict(list)
+    for entry in concerning:
+        by_model[entry.record.spec.get("defense") == record.spec.get("defense")].append(entry)
+    found = [most_thorough(by_model[own], record) for own in (True, False)]
+    attack = record.labels.get("family") == "attack"
+    return [
+        check
+        for entry in found
+        if entry is not None
+        for check in entry.record.checks
+        if attack or check.name in ABOUT_ANSWERS
+    ]
+
+
+def _worst_of_each(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """Return one check of each name, the one with the worst verdict, the first of several."""
+    kept: dict[str, Check] = {}
+    for check in checks:
+        before = kept.setdefault(check.name, check)
+        if _VERDICTS.index(check.verdict) > _VERDICTS.index(before.verdict):
+            kept[check.name] = check
+    return tuple(kept.values())
+
+
+def _named_like(examinations: list[Entry], entries: list[Entry]) -> list[Entry]:
+    """Give examinations the names that their models, defenses and data have in the tables."""
+    named = []
+    for examination in sorted(examinations, key=lambda entry: entry.record.key):
+        checks = _worst_of_each(examination.record.checks)
+        same = [
+            entry
+            for entry in entries
+            if all(
+                entry.record.spec.get(part) == examination.record.spec.get(part)
+                for part in ("model", "data", "defense", "pool")
+            )
+        ]
+        names = {name: same[0].labels[name] for name in ("model", "defense", "data")} if same else {}
+        named.append(replace(examination, labels={**examination.labels, **names}, checks=checks))
+    return named
 
 
 def _read(folders: Sequence[Path]) -> list[Entry]:
@@ -124,18 +219,21 @@ def _word(value: Any, absent: str = "unknown") -> str:
 
 def _rows(entry: Entry) -> list[dict[str, Any]]:
     record, labels = entry.record, entry.labels
+    computed = calibration(record.rows) if labels["family"] == "clean" and record.summary else []
     return [
         {
             **labels,
+            # a certificate of clean images is stated in l2
+            "norm": "l2" if labels["family"] == "clean" and measurement.eps is not None else labels["norm"],
             "eps": labels["eps"] if measurement.eps is None else measurement.eps,
             "metric": measurement.metric,
             **{name: getattr(measurement, name) for name in ("value", "ci_low", "ci_high", "n")},
             "seconds": record.provenance.get("seconds"),
-            "checks": verdict_text(record.checks),
+            "checks": verdict_text(entry.checks),
             "key": record.key,
             "run": entry.run,
         }
-        for measurement in record.summary
+        for measurement in (*record.summary, *computed)
     ]
 
 
@@ -163,7 +261,7 @@ def _tell_apart(entries: list[Entry]) -> list[Entry]:
     """Rename models, data sets, defenses and perturbations that share a name and are not the same."""
     for rename in (_models, _data, _defenses, _perturbations, _the_rest):
         names = rename(entries)
-        entries = [Entry(e.record, e.run, {**e.labels, **names.get(e.record.key, {})}) for e in entries]
+        entries = [replace(e, labels={**e.labels, **names.get(e.record.key, {})}) for e in entries]
     return entries
 
 
@@ -213,7 +311,14 @@ def _defenses(entries: list[Entry]) -> _Names:
 
 def _perturbations(entries: list[Entry]) -> _Names:
     perturbed = [entry for entry in entries if entry.labels["perturbation"] != "none"]
-    settings = {entry.record.key: {**entry.params, **_version(entry, "perturbation")} for entry in perturbed}
+    settings = {
+        entry.record.key: {
+            **entry.params,
+            **{name: entry.record.spec[name] for name in ("gradient_draws",) if name in entry.record.spec},
+            **_version(entry, "perturbation"),
+        }
+        for entry in perturbed
+    }
     return _by_params(
         perturbed,
         "perturbation",

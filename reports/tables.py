@@ -18,7 +18,21 @@ from reports._names import length_text, metric_text, threat_text
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["MISSING", "Column", "Comparison", "Line", "Number", "comparison", "metrics", "terminal"]
+__all__ = [
+    "CLEAN",
+    "MEAN",
+    "MISSING",
+    "Column",
+    "Comparison",
+    "Line",
+    "Number",
+    "comparison",
+    "is_share",
+    "metrics",
+    "terminal",
+    "threats",
+    "title_of",
+]
 
 MISSING = "–"
 """What stands where nothing was measured."""
@@ -52,7 +66,7 @@ class Column(NamedTuple):
     def name(self) -> str:
         """The perturbation as it is spoken of."""
         if self.family == "clean":
-            return "clean"
+            return "clean" if self.eps is None else "certified"
         return {"worst_case": "worst case", MEAN.perturbation: "mean"}.get(
             self.perturbation, self.perturbation
         )
@@ -60,7 +74,7 @@ class Column(NamedTuple):
     @property
     def strength(self) -> str:
         """Norm and radius, or severity."""
-        if self.family == "attack":
+        if self.family == "attack" or self.eps is not None:
             return threat_text(self.norm, self.eps)
         return f"s{self.severity}" if self.severity is not None else ""
 
@@ -126,7 +140,7 @@ class Number(NamedTuple):
         return f"{self.short}{self.mark}" + (f" ({self.interval})" if self.interval else "")
 
     def _text(self, value: float) -> str:
-        return f"{100 * value:.1f}" if self.metric.startswith("accuracy") else f"{value:.3g}"
+        return f"{100 * value:.1f}" if is_share(self.metric) else f"{value:.3g}"
 
 
 @dataclass(frozen=True)
@@ -348,7 +362,7 @@ def _column_order(column: Column) -> tuple[Any, ...]:
             column.perturbation,
             severity,
         )
-    return (family, 0, column.perturbation, severity, False, "", 0)
+    return (family, 0, column.perturbation, severity, False, "", eps)
 
 
 def threats(results: pd.DataFrame) -> list[str]:
@@ -362,6 +376,11 @@ def threats(results: pd.DataFrame) -> list[str]:
         texts = list(dict.fromkeys(length_text(eps, norm) for eps in sorted(radii.values())))
         found.append(f"{norm} {', '.join(texts)}" if texts else f"{norm} (smallest perturbation)")
     return found
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is an accuracy, to be told in percent."""
+    return metric.startswith("accuracy") or metric.endswith("_accuracy")
 
 
 def title_of(metric: str) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from reports._latex import latex
 from reports._markdown import markdown
 from reports._sections import sections
+from reports._trust import doubts_in_words, speaking
 from reports.agreement import Agreement, terminal
 from reports.figures import TITLES, figures, svg
 from reports.html import page
@@ -34,6 +35,8 @@ class Report:
     files: tuple[Path, ...]
     agreements: tuple[Agreement, ...] = ()
     """Our attacks beside those of other libraries, where both were run."""
+    doubts: tuple[str, ...] = ()
+    """One line for each check that warns or fails on a model, with the number of records it stands beside."""
 
     def agreement(self) -> RenderableType | None:
         """Return the table of those for a terminal, if there are any."""
@@ -59,4 +62,5 @@ def write(folders: Sequence[Path], out: Path) -> Report:
         write_text(out / name, text)
     for name in set(TITLES) - set(drawn):
         (out / "figures" / f"{name}.svg").unlink(missing_ok=True)  # of an earlier report with other records
-    return Report(loaded.results, out, tuple(out / name for name in texts), parts.agreements)
+    doubts = tuple(doubts_in_words(speaking(loaded)))
+    return Report(loaded.results, out, tuple(out / name for name in texts), parts.agreements, doubts)

@@ -104,8 +104,10 @@ def _state(network: nn.Module) -> object:
 
 
 def _make(network: nn.Module, x: Images, precision: Literal["fp32", "bf16"]) -> Twins:
-    if any(isinstance(module, StochasticModule) for module in network.modules()):
+    if any(isinstance(module, StochasticModule) and module.stochastic for module in network.modules()):
         return Twins(None, None, "its output is random")
+    if not all(getattr(module, "traceable", True) for module in network.modules()):
+        return Twins(None, None, "its gradients are carried through steps that have none")
     if x.dtype != torch.float32:
         return Twins(None, None, f"its images are {x.dtype}, not float32")
     if not len(x):

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from robust_eval.data import Examples
+from robust_eval.examination import Examination
 from robust_eval.methods import Attack, Corruption, Defense
 from robust_eval.registry import describe
 
@@ -61,37 +62,51 @@ class Cell:
 
     model: ModelSource
     data: Data
-    perturbation: Attack | Corruption | None = None
-    """``None`` measures the clean images."""
+    perturbation: Attack | Corruption | Examination | None = None
+    """``None`` measures the clean images; an examination measures how far the other numbers can be trusted."""
     defense: Defense | None = None
     access: Access = "none"
     seed: int = 0
     draws: int = 10
     """Fresh draws over which a stochastic model is scored."""
+    gradient_draws: int | None = None
+    """Draws that a gradient through a stochastic model is averaged over; ``None`` takes as many as it needs."""
     score_at: tuple[float, ...] = field(default=(), compare=False)
     """Radii at which a minimal-norm attack is scored from its distances: not part of the key, since they cost
     nothing and can be added to a record later."""
 
     @property
     def family(self) -> str:
-        """Clean, attack or corruption."""
+        """Clean, attack, corruption or examination."""
         if self.perturbation is None:
             return "clean"
         return describe(self.perturbation).kind
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether what is scored depends on draws."""
+        return self.model.stochastic or (self.defense is not None and self.defense.stochastic)
+
+    @property
+    def pool(self) -> Examples | None:
+        """The training images that the defense mixes with; ``None`` where it needs none."""
+        return self.data.pool if self.defense is not None and self.defense.needs_pool else None
+
     @cached_property
     def spec(self) -> dict[str, Any]:
         """Everything that decides the numbers, as plain data."""
+        given = {} if self.gradient_draws is None else {"gradient_draws": self.gradient_draws}
         return {
             "schema": SCHEMA,
             "model": self.model.identity,
             "data": {"fingerprint": self.data.examples.fingerprint, "n": len(self.data.examples)},
             "perturbation": _described(self.perturbation),
             "defense": _described(self.defense),
-            "pool": self.data.pool.fingerprint if self.defense is not None and self.data.pool else None,
+            "pool": self.pool.fingerprint if self.pool is not None else None,
             "access": self.access,
             "seed": self.seed,
-            "draws": self.draws if self.defense is not None or self.model.stochastic else None,
+            "draws": self.draws if self.stochastic else None,
+            **given,
         }
 
     @cached_property
@@ -129,7 +144,9 @@ class Cell:
                 f"{labels['defense']} ({self.access})" if self.access != "none" else labels["defense"]
             )
         what = "clean" if self.perturbation is None else labels["perturbation"]
-        if labels["severity"] is not None:
+        if self.family == "examination":
+            what = f"{labels['params']['level']} checks"
+        elif labels["severity"] is not None:
             what += f" severity {labels['severity']}"
         elif labels["eps"] is None and "norm" in labels["params"]:
             what += f" {labels['norm']}"

@@ -138,6 +138,14 @@ class Classifier:
         """Why the network is asked as it is and not through a faster twin."""
         return None if self._twins is None else self._twins.reason
 
+    def calls(self, draws: int) -> int:
+        """Return how many calls make at least so many draws of a stochastic network; one of a deterministic network."""
+        return -(-draws // self._evaluations) if self.stochastic else 1
+
+    @property
+    def _evaluations(self) -> int:
+        return self.network.evaluations if isinstance(self.network, StochasticModule) else 1
+
     @property
     def _part_size(self) -> int:
         copies = self.network.copies if isinstance(self.network, StochasticModule) else 1
@@ -279,7 +287,7 @@ class Classifier:
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
         if rng is not None and rng.index is not None:
-            self.ledger.add("forwards", rng.index)
+            self.ledger.add("forwards", rng.index, self._evaluations)
         if x.requires_grad and not logits.requires_grad:
             raise RobustEvalError(
                 "expected a model that autograd can differentiate, got one whose output is cut off from its input; "
@@ -291,7 +299,7 @@ class Classifier:
         largest = gradient.detach().abs().flatten(1).amax(1)  # NaN where an entry is
         finite = largest.isfinite()
         if rng is not None and rng.index is not None:
-            self.ledger.add("backwards", rng.index)
+            self.ledger.add("backwards", rng.index, self._evaluations)
             self.ledger.add("zero_gradients", rng.index, largest == 0)
             self.ledger.add("bad_gradients", rng.index, ~finite)
         return gradient if finite.all() else gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)

@@ -78,6 +78,10 @@ class Frame:
     seed: Annotated[int, Field(ge=0)] = 0
     draws: Annotated[int, Field(ge=1)] = 10
     """Fresh draws over which a randomised model is scored."""
+    gradient_draws: Annotated[int, Field(ge=1)] | None = None
+    """Draws that gradients through a randomised model are averaged over; as many as they need if left out."""
+    checks: Literal["quick", "full", "off"] = "quick"
+    """How thoroughly each model that is attacked is examined for reasons not to trust its numbers."""
     budget: str | None = None
     """A named set of attacks, before those of the ``[[attack]]`` tables."""
     imports: tuple[str, ...] = ()
@@ -127,7 +131,7 @@ class Experiment:
                 table["checkpoint"] = _absolute(self.folder, table["checkpoint"])
             if is_factory(table.get("architecture")):
                 table["architecture"] = _absolute(self.folder, table["architecture"])
-        for table in tables.get("attack", ()):
+        for table in (tables.get("recipe", {}), *tables.get("train", ()), *tables.get("attack", ())):
             if isinstance(table, dict):
                 table |= located(table, self.folder)
         for key in ("name", "pool"):
@@ -143,11 +147,11 @@ def named_experiments() -> list[str]:
     return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
 
 
-def read(name: str, *, data: str | None = None) -> Experiment:
+def read(name: str, *, data: str | None = None, checks: str | None = None) -> Experiment:
     """Read an experiment: a shipped one by name, or a file; raises ``ConfigError`` with all of its problems.
 
     ``data`` is the name or path of a set to take instead of the one that the file names; a path is relative to the
-    current directory.
+    current directory. ``checks`` takes the place of the file's.
     """
     if name in named_experiments():
         text = (resources.files("robust_eval") / "experiments" / f"{name}.toml").read_text(encoding="utf-8")
@@ -175,6 +179,8 @@ def read(name: str, *, data: str | None = None) -> Experiment:
         given = data if data in names("data") else str(Path(data).expanduser().absolute())
         table = tables.get("data")
         tables["data"] = {**(table if isinstance(table, dict) else {}), "name": given}
+    if checks is not None:
+        tables["checks"] = checks
     return parse(tables, where=name, folder=folder)
 
 

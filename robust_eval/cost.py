@@ -15,11 +15,13 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from robust_eval.adaptive.expectation import MOST
 from robust_eval.attacks._losses import cross_entropy
 from robust_eval.attacks._peer import Peer
 from robust_eval.cell import Cell, ModelSource, content_key
 from robust_eval.classifier import Classifier
 from robust_eval.errors import RobustEvalError
+from robust_eval.examination import Examination
 from robust_eval.methods import Attack
 from robust_eval.model_source import OwnModel, RecipeModel
 from robust_eval.passes import Passes
@@ -32,6 +34,8 @@ __all__ = ["Estimate", "Line", "Speed", "estimate", "untrained"]
 LONG_ENOUGH = 0.05
 """Seconds a batch must take to be a measurement."""
 FIRST, GROWTH = 4, 4
+CHECKS = "checks"
+"""The line of the examinations."""
 SCORING = "scoring"
 """The line of the passes that measure what an attack, a corruption or nothing has made of the images."""
 
@@ -81,11 +85,20 @@ def estimate(cells: Sequence[Cell], bench: Workbench) -> Estimate:
     shared: set[str] = set()
     lines: dict[str, Line] = {}
     for cell in cells:
+        if isinstance(cell.perturbation, Examination):
+            at_most = cell.perturbation.cost.times(cell.perturbation.images * _draws(cell, bench))
+            speed = _speed(speeds, cell, bench, defended=True, fast=True).speed
+            _add(lines, CHECKS, at_most, speed.seconds(at_most))
+            continue
         n = len(cell.data.examples)
-        draws = cell.draws if cell.defense is not None or cell.model.stochastic else 1
+        draws = cell.draws if cell.stochastic else 1
         scoring = Passes(n * draws, 0)
         speed = _speed(speeds, cell, bench, defended=True, fast=False).speed
         _add(lines, SCORING, scoring, speed.seconds(scoring))
+        if cell.perturbation is None and cell.defense is not None and cell.defense.certificate_passes:
+            proof = Passes(n * cell.defense.certificate_passes, 0)
+            speed = _speed(speeds, cell, bench, defended=False, fast=False).speed
+            _add(lines, "certificates", proof, speed.seconds(proof))
         if not isinstance(cell.perturbation, Attack):
             continue
         name = describe(cell.perturbation).name
@@ -99,9 +112,9 @@ def estimate(cells: Sequence[Cell], bench: Workbench) -> Estimate:
         of_peer = isinstance(cell.perturbation, Peer)
         speed, classes = _speed(speeds, cell, bench, defended=cell.access == "adaptive", fast=not of_peer)
         one = cell.perturbation.cost(classes)
-        whole = None if one is None else one.times(n)
+        whole = None if one is None else one.times(n * (1 if of_peer else _draws(cell, bench)))
         _add(lines, name, whole, 0.0 if whole is None else speed.seconds(whole))
-    ordered = sorted(lines.values(), key=lambda line: line.name == SCORING)
+    ordered = sorted(lines.values(), key=lambda line: (line.name == SCORING) * 2 + (line.name == CHECKS))
     return Estimate(tuple(ordered), time.perf_counter() - started)
 
 
@@ -124,6 +137,12 @@ def _add(lines: dict[str, Line], name: str, cost: Passes | None, seconds: float)
     lines[name] = Line(name, known.cells + 1, total, known.seconds + seconds)
 
 
+def _draws(cell: Cell, bench: Workbench) -> int:
+    """Return over how many draws a gradient is averaged at most."""
+    model = bench.model(cell) if cell.access == "adaptive" else bench.base(cell)
+    return (cell.gradient_draws or MOST) if model.stochastic else 1
+
+
 class _Measured(NamedTuple):
     speed: Speed
     classes: int
@@ -140,7 +159,9 @@ def _speed(
     defense = describe(cell.defense)._asdict() if defended and cell.defense is not None else None
     key = content_key({"architecture": recipe, "defense": defense, "fast": fast})
     if key not in known:
-        model = bench.target(cell) if fast else bench.model(cell) if defended else bench.base(cell)
+        model = (
+            bench.target(cell, adapted=False) if fast else bench.model(cell) if defended else bench.base(cell)
+        )
         known[key] = _measured(model, cell, bench)
     return known[key]
 

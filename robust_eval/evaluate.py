@@ -17,15 +17,19 @@ import pandas as pd
 import torch
 
 from robust_eval import checks
+from robust_eval.adaptive import Expectation
 from robust_eval.cell import Cell
 from robust_eval.methods import Attack
 from robust_eval.metrics import accuracy, median_distance, score_within
 from robust_eval.record import Measurement, Record
 from robust_eval.rng import Rng
-from robust_eval.types import Threat
+from robust_eval.types import Images, Labels, Mask, Threat
 from robust_eval.workbench import Perturbed, Scored, Workbench
 
-__all__ = ["evaluate", "rescored", "summarise"]
+__all__ = ["evaluate", "provenance", "rescored", "summarise"]
+
+CERTIFIED_AT = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Radii in l2 at which Cohen et al. 2019 (arXiv 1902.02918) state certified accuracies of CIFAR-10, up to 1."""
 
 
 def evaluate(cell: Cell, bench: Workbench) -> Record:
@@ -41,29 +45,37 @@ def evaluate(cell: Cell, bench: Workbench) -> Record:
         perturbed = perturbed._replace(x=torch.where(violated.view(-1, 1, 1, 1), x, perturbed.x))
     scored = clean if cell.perturbation is None else bench.score(cell, perturbed.x, y, rng.child("score"))
 
-    rows = _rows(cell, x, y, clean, scored, perturbed)
+    rows = _rows(cell, x, y, clean, scored, perturbed).assign(**bench.certified(cell))
     verdicts = [*bench.model_checks(cell)]
     if isinstance(cell.perturbation, Attack):
         verdicts.append(checks.constraint(violated))
+        fooled = perturbed.attacked & (scored.prediction != y)
+        verdicts.append(checks.rounding(fooled, _still_fooled(cell, bench, perturbed.x, y, fooled, rng)))
         verdicts.append(checks.minimal_transfer(cell.perturbation, cell.access))
         verdicts.append(
             checks.zero_gradient(perturbed.zero_gradients, perturbed.bad_gradients, perturbed.attacked)
         )
+        if perturbed.adapted is not None:
+            verdicts.append(checks.vanishing_gradient(perturbed.adapted))
+            verdicts.append(checks.gradient_draws(perturbed.adapted))
     return Record(
         key=cell.key,
         spec=cell.spec,
         labels=cell.labels,
         summary=summarise(cell, rows),
         checks=tuple(verdicts),
-        provenance=_provenance(
-            cell, bench, perturbed, rows, time.perf_counter() - started + perturbed.seconds_saved
-        ),
+        provenance={
+            **provenance(cell, bench, rows, time.perf_counter() - started + perturbed.seconds_saved),
+            **_how_attacked(cell, bench, perturbed),
+        },
         rows=rows,
     )
 
 
 def summarise(cell: Cell, rows: pd.DataFrame) -> tuple[Measurement, ...]:
-    """Return the numbers of a cell, computed from its rows alone."""
+    """Return the numbers of a cell, computed from its rows alone; an examination has none."""
+    if cell.family == "examination":
+        return ()
     attack = cell.perturbation if isinstance(cell.perturbation, Attack) else None
     eps = attack.threat.eps if attack else None
     numbers: list[Measurement]
@@ -75,11 +87,18 @@ def summarise(cell: Cell, rows: pd.DataFrame) -> tuple[Measurement, ...]:
         if "majority" in rows:
             numbers.append(accuracy(rows["majority"], metric="accuracy_majority", eps=eps))
             numbers.append(accuracy(rows["worst"], metric="accuracy_worst_of_k", eps=eps))
+    if "certified_radius" in rows:
+        numbers += [_certified_accuracy(rows, radius) for radius in CERTIFIED_AT]
     if "target" in rows and rows["attacked"].any():
         aimed = rows[rows["attacked"]]
         reached = (aimed["prediction"] == aimed["target"]).astype(float)
         numbers.append(accuracy(reached, metric="target_reached", eps=eps))
     return tuple(numbers)
+
+
+def _certified_accuracy(rows: pd.DataFrame, radius: float) -> Measurement:
+    certified = (rows["certified_prediction"] == rows["label"]) & (rows["certified_radius"] > radius)
+    return accuracy(certified.astype(float), metric="certified_accuracy", eps=radius)
 
 
 def rescored(record: Record, cell: Cell) -> Record:
@@ -126,17 +145,13 @@ def _rows(
     )
 
 
-def _provenance(
-    cell: Cell, bench: Workbench, perturbed: Perturbed, rows: pd.DataFrame, seconds: float
-) -> dict[str, Any]:
+def provenance(cell: Cell, bench: Workbench, rows: pd.DataFrame, seconds: float) -> dict[str, Any]:
+    """Return what a record says about how it was made."""
     return {
         "seconds": round(seconds, 4),
         "forwards": int(rows["forwards"].sum()),
         "backwards": int(rows["backwards"].sum()),
         "device": str(bench.device),
-        "precision": perturbed.precision,
-        "slow_because": perturbed.slow_because,
-        "batch_size": perturbed.batch_size or bench.batch_size(cell),
         "weights_sha256": bench.weights_sha256(cell),
         "versions": {
             "robust-eval": version("robust-eval"),
@@ -145,3 +160,28 @@ def _provenance(
             "python": platform.python_version(),
         },
     }
+
+
+def _still_fooled(cell: Cell, bench: Workbench, x_adv: Images, y: Labels, fooled: Mask, rng: Rng) -> Mask:
+    """Return which images still fool the model when they are rounded to 8 bits a channel."""
+    still = fooled.clone()
+    if fooled.any():
+        in_bytes = (x_adv[fooled] * 255).round() / 255
+        # with the draws that scored the image: other ones would be counted as rounding
+        scored = bench.score(cell, in_bytes, y[fooled], rng.select(fooled).child("score"))
+        still[fooled] = scored.prediction != y[fooled]
+    return still
+
+
+def _how_attacked(cell: Cell, bench: Workbench, perturbed: Perturbed) -> dict[str, Any]:
+    """Return how the perturbation was made, and how the model that an attack saw differs from the one scored."""
+    facts: dict[str, Any] = {
+        "precision": perturbed.precision,
+        "slow_because": perturbed.slow_because,
+        "batch_size": perturbed.batch_size or bench.batch_size(cell),
+    }
+    if perturbed.adapted is not None and perturbed.adapted.remedies:
+        facts["remedies"] = list(perturbed.adapted.remedies)
+    if perturbed.adapted is not None and isinstance(perturbed.adapted.network, Expectation):
+        facts["gradient_draws"] = perturbed.adapted.network.draws
+    return facts

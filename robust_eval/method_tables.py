@@ -44,7 +44,7 @@ class MethodTables:
         self.where = where
         self.problems = problems
         self.folder = folder or Path()
-        """Where relative paths in an attack's table start."""
+        """Where relative paths in a table start."""
 
     def methods(self, kind: Kind, table: str | Table, i: int) -> list[Any]:
         """Return the methods of a table: one, or one for each value of a list."""
@@ -116,6 +116,7 @@ class MethodTables:
         """Return the name and recipe of a ``[[train]]`` table, one for each of its ``seeds``."""
         fields: Table = {"crop": source.crop, "flip": source.flip} if source is not None else {}
         fields |= defaults | table
+        fields |= located(fields, self.folder)
         name = fields.pop("name", None)
         where = f"{self.where}: [[train]] {i + 1}"
         seeds = self._seeds(fields, table, where)
@@ -180,15 +181,20 @@ def _named(table: str | Mapping[str, Any]) -> tuple[Any, Table]:
 
 
 def located(fields: Mapping[str, Any], folder: Path) -> Table:
-    """Return the fields that are paths, from anywhere: the weights of a surrogate, and the file of its factory."""
+    """Return the fields that are paths, from anywhere: a recipe's first weights, a surrogate's, and its factory."""
     paths: Table = {}
-    if isinstance(surrogate := fields.get("surrogate"), str):
-        paths["surrogate"] = str((folder / Path(surrogate).expanduser()).absolute())
+    for name in ("start", "surrogate"):
+        if isinstance(path := fields.get(name), str):
+            paths[name] = _absolute(folder, path)
     if "surrogate" in fields or "architecture" in fields:
         architecture = fields.get("architecture")
         if is_factory(architecture):
-            paths["architecture"] = str((folder / Path(str(architecture)).expanduser()).absolute())
+            paths["architecture"] = _absolute(folder, str(architecture))
     return paths
+
+
+def _absolute(folder: Path, path: str) -> str:
+    return str((folder / Path(path).expanduser()).absolute())
 
 
 def _no_name(name: object) -> str:

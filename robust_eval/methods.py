@@ -19,7 +19,7 @@ from robust_eval.passes import Passes
 from robust_eval.rng import Rng
 from robust_eval.types import AttackResult, Images, Labels, Norm, Severity, StochasticModule, Threat
 
-__all__ = ["Architecture", "Attack", "Corruption", "Defense", "Regularizer", "Stage"]
+__all__ = ["Architecture", "Attack", "Certificate", "Corruption", "Defense", "Regularizer", "Stage"]
 
 
 class Attack(ABC):
@@ -32,6 +32,8 @@ class Attack(ABC):
     """Fewest classes of a model for which the attack is defined."""
     gradients: ClassVar[bool] = True
     """False if the attack sees only outputs."""
+    adapts: ClassVar[bool] = True
+    """False if the attack is run on the model as it is, without gradients mended or averaged over draws."""
     baseline: ClassVar[bool] = False
     """True if any attack worth its name must beat this one: noise, or what was made for another model."""
 
@@ -88,15 +90,45 @@ class Corruption(ABC):
         return self.apply(x, rng=rng.for_batch(len(x))).clamp(0, 1).to(x.dtype)
 
 
+class Certificate(NamedTuple):
+    """What provably holds for each image, each with the confidence that the method states."""
+
+    prediction: Labels
+    """The class that no perturbation shorter than the radius can change; -1 where the method abstains."""
+    radius: Float[Tensor, " n"]
+    """In l2, in units of the [0, 1] pixel range; 0 where the method abstains."""
+
+
 class Defense(ABC):
     """A change of how a trained model is used at test time. Subclasses are frozen dataclasses."""
 
+    needs_pool: ClassVar[bool] = False
+    """True if the defense mixes with training images."""
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the defense draws; a deterministic model behind one that does not stays deterministic."""
+        return True
+
     @abstractmethod
-    def wrap(self, network: nn.Module, pool: Examples) -> StochasticModule:
+    def wrap(self, network: nn.Module, pool: Examples | None = None) -> StochasticModule:
         """Return a module that maps images in [0, 1] to the log of its averaged probabilities.
 
-        It is differentiable, and its draws are set through ``redraw``. ``pool`` is training data with labels.
+        It has a gradient, and its draws are set through ``redraw``; it says so if it draws nothing. ``pool`` is
+        training data with labels, for those that need it.
         """
+
+    def certify(self, model: Classifier, x: Images, *, rng: Rng) -> Certificate | None:
+        """Return what provably holds for a batch of clean images when the undefended ``model`` is so defended.
+
+        ``None`` if nothing does, or if nobody asked for it.
+        """
+        return None
+
+    @property
+    def certificate_passes(self) -> int:
+        """How many forward passes of the undefended model the certificate of an image costs."""
+        return 0
 
 
 class Architecture(ABC):
@@ -120,6 +152,9 @@ class Stage(NamedTuple):
     """Which weights the next stage starts from: the last ones, or those with the best validation accuracy."""
     give_up_after: int | None = None
     """Passes without a higher validation accuracy after which the rest of the share goes to the next stage."""
+    continues: bool = False
+    """Whether training goes on from the stage before as if both were one: with its optimizer, momentum and averaged
+    weights, and one learning-rate schedule over both. Else all of them begin anew."""
 
 
 class Regularizer(ABC):

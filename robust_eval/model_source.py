@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from robust_eval.adaptive.randomness import GlobalDraws, draws_by_itself
 from robust_eval.cell import content_key
 from robust_eval.classifier import frozen
 from robust_eval.data import Examples
@@ -87,7 +88,7 @@ class OwnModel:
 
     @property
     def stochastic(self) -> bool:
-        """Whether the network declares that its output depends on draws."""
+        """Whether the network's output depends on draws, declared or not."""
         return isinstance(self.network, StochasticModule) and self.network.stochastic
 
 
@@ -111,6 +112,11 @@ def own_model(
     network, arch = made.network, made.arch
     _try_on(network, examples, arch)  # first, since lazy layers have no weights before
     weights = file_sha256(checkpoint) if checkpoint is not None else state_sha256(network)
+    with frozen(network):
+        if not isinstance(network, StochasticModule) and draws_by_itself(
+            network, examples[slice(2)].pixels()
+        ):
+            network = GlobalDraws(network)
     return OwnModel(
         name=name or (recipe["regularizer"]["name"] if recipe else checkpoint.stem if checkpoint else arch),
         network=network,

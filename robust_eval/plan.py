@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from robust_eval.cell import Cell, Data, ModelSource, content_key
+from robust_eval.cell import Access, Cell, Data, ModelSource, content_key
 from robust_eval.config import Experiment, ModelTable
 from robust_eval.data import Examples, Source
 from robust_eval.errors import ConfigError, DataError
+from robust_eval.examination import Examination
 from robust_eval.method_tables import is_factory
 from robust_eval.model_source import OwnModel, RecipeModel, own_model
 from robust_eval.registry import describe
@@ -27,7 +28,8 @@ def plan(experiment: Experiment) -> list[Cell]:
     """
     source = experiment.source()
     examples = source.test(experiment.frame.data.n)
-    data = Data(source.name, examples, _pool(experiment, source, examples) if experiment.defenses else None)
+    mixes = any(defense.needs_pool for defense in experiment.defenses)
+    data = Data(source.name, examples, _pool(experiment, source, examples) if mixes else None)
     cells: dict[str, Cell] = {}
     known: dict[str, str] = {}
     for model in _models(experiment, source, examples):
@@ -84,12 +86,27 @@ def _cells(experiment: Experiment, model: ModelSource, data: Data) -> list[Cell]
     for defense in (None, *experiment.defenses):
         shared: dict[str, Any] = {"model": model, "data": data, "defense": defense}
         shared |= {"seed": experiment.frame.seed, "draws": experiment.frame.draws}
+        shared |= {"gradient_draws": experiment.frame.gradient_draws}
         cells.append(Cell(**shared))
+        if experiment.attacks and experiment.frame.checks != "off":
+            seen: Access = "none" if defense is None else "adaptive"
+            cells.append(Cell(**shared, perturbation=_examination(experiment), access=seen))
         for attack, access, score_at in experiment.attacks:
             for how in ("none",) if defense is None else access:
                 cells.append(Cell(**shared, perturbation=attack, access=how, score_at=score_at))
         cells += [Cell(**shared, perturbation=corruption) for corruption in experiment.corruptions]
     return cells
+
+
+def _examination(experiment: Experiment) -> Examination:
+    """Return the examination at the first radius that the experiment attacks at."""
+    level = experiment.frame.checks
+    assert level != "off"
+    for attack, _, score_at in experiment.attacks:
+        for eps in (attack.threat.eps, *score_at):
+            if attack.threat.norm != "l1" and eps:
+                return Examination(level=level, norm=attack.threat.norm, eps=eps)
+    return Examination(level=level)
 
 
 def _pool(experiment: Experiment, source: Source, examples: Examples) -> Examples:
@@ -100,7 +117,8 @@ def _pool(experiment: Experiment, source: Source, examples: Examples) -> Example
     else:
         found = source.train()
         if found is None:
-            mixing = ", ".join(dict.fromkeys(describe(defense).name for defense in experiment.defenses))
+            names = [describe(defense).name for defense in experiment.defenses if defense.needs_pool]
+            mixing = ", ".join(dict.fromkeys(names))
             raise DataError(
                 f"data {frame.data.name}: {mixing} mixes with training images, and there are none; name some with "
                 "--pool (pool = in [data]), or put train_images and train_labels into the file"

@@ -66,11 +66,12 @@ class Recipe:
     freeze: tuple[Literal["stem", "stage1", "stage2", "stage3", "stage4", "head"], ...] = ()
     """Layers whose weights and statistics stay as they are."""
     start: Path | None = None
-    """Weights of the same architecture to start from; ``None`` draws them."""
+    """Weights of the same architecture to start from; ``None`` draws them. In an experiment file, relative to it."""
     validation: Fraction = 0.1
     """Part of the training data held out, stratified and never augmented, to watch progress."""
-    crop: Annotated[int, Field(ge=0)] = 0
-    """Zero padding in pixels before a random crop to the original size; 0 = no crop."""
+    crop: Annotated[int, Field(ge=0)] | Literal["resized"] = 0
+    """Zero padding in pixels before a random crop to the original size; 0 = no crop. ``resized`` crops boxes of 8 % to
+    100 % of the image and resizes them (Szegedy et al. 2015, arXiv 1409.4842), as is usual for ImageNet."""
     flip: bool = False
     """Whether images are mirrored at random."""
     mean: tuple[float, ...] | None = None

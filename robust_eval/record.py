@@ -44,7 +44,9 @@ class Record:
     ``rows`` holds one example per row: index, label, clean_prediction, prediction, confidence, clean_score and
     score (correct or not; the share of draws for a stochastic model; under attack 0 for an image that the scored
     model gets wrong when clean, by majority over draws), attacked, distance (in the attack's
-    norm), distance_linf, distance_l2, step (first step fooled, -1 if never), forwards, backwards.
+    norm), distance_linf, distance_l2, step (first step fooled, -1 if never), forwards, backwards; certified_prediction
+    and certified_radius where a defense certifies. An examination has no measurements, and of these columns the first
+    three and the last two.
     """
 
     key: str

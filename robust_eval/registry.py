@@ -36,7 +36,7 @@ __all__ = [
     "version",
 ]
 
-Kind = Literal["attack", "corruption", "defense", "regularizer", "architecture", "data"]
+Kind = Literal["attack", "corruption", "defense", "regularizer", "architecture", "data", "examination"]
 T = TypeVar("T")
 
 # Packages of the floor, imported when their kind is first asked for. What lives above (defenses, regularizers)

@@ -13,6 +13,7 @@ from robust_eval.accelerate import Precision
 from robust_eval.cell import Cell, ModelSource, content_key
 from robust_eval.errors import RobustEvalError
 from robust_eval.evaluate import evaluate, rescored
+from robust_eval.examine import examine
 from robust_eval.model_source import OwnModel, RecipeModel
 from robust_eval.models.checkpoint import file_sha256, load_into, read_card, read_state, save
 from robust_eval.normalized import Normalized
@@ -108,7 +109,7 @@ def run(
             continue
         progress.begin(cell)
         try:
-            record = evaluate(cell, bench)
+            record = (examine if cell.family == "examination" else evaluate)(cell, bench)
         except Exception as error:
             store.fail(cell.key, cell.labels, traceback.format_exc())
             line = str(error).splitlines()[0] if str(error) else ""

@@ -95,6 +95,8 @@ class StochasticModule(nn.Module):
     stochastic: bool = True
     copies: int = 1
     """Images that pass through the network for one image; batches are split by it."""
+    evaluations: int = 1
+    """Draws that one forward pass averages over: each counts as a pass of its own."""
 
     def redraw(self, rng: Rng) -> None:
         """Fix the draws of the next forward passes; ``rng`` carries one row for each image of the batch."""

@@ -14,19 +14,22 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robust_eval import checks
 from robust_eval.accelerate import Precision
+from robust_eval.adaptive import Adapted, GlobalDraws, adapt
 from robust_eval.cell import Cell, Data, ModelSource, content_key
 from robust_eval.classifier import Classifier, Ledger
 from robust_eval.errors import DataError
+from robust_eval.examination import Examination
 from robust_eval.memory import images_that_fit
 from robust_eval.methods import Attack, Corruption
 from robust_eval.record import Check
 from robust_eval.registry import describe
 from robust_eval.rng import Rng, seeded
-from robust_eval.types import Images, Labels, Mask
+from robust_eval.types import Images, Labels, Mask, StochasticModule
 
 __all__ = ["Loaded", "Perturbed", "Scored", "Workbench"]
 
@@ -72,6 +75,8 @@ class Perturbed(NamedTuple):
     """Why the attack asked the network itself and not a faster twin."""
     batch_size: int | None = None
     """Images at a time, as it was at the end of the attack."""
+    adapted: Adapted | None = None
+    """What the attack saw, where it was not simply the model."""
     seconds_saved: float = 0.0
     """What making them had cost when another cell made them; counted to every cell that uses them."""
 
@@ -111,8 +116,11 @@ class Workbench:
         key = content_key(cell.model.identity)
         if key not in self._fits:
             one = cell.data.examples.pixels(slice(0, 1)).to(self.device)
+            network = self._loaded(cell.model).network
+            if isinstance(network, StochasticModule):
+                network.redraw(Rng(0).for_batch(1))
             with seeded(Rng(0)):
-                self._fits[key] = images_that_fit(self._loaded(cell.model).network, one) or wanted
+                self._fits[key] = images_that_fit(network, one) or wanted
         return min(wanted, self._fits[key])
 
     def images(self, data: Data) -> tuple[Images, Labels]:
@@ -127,12 +135,12 @@ class Workbench:
         """Return what is scored: the model with its defense, if it has one."""
         if cell.defense is None:
             return self.base(cell)
-        if cell.data.pool is None:
+        if cell.defense.needs_pool and cell.pool is None:
             raise DataError(
                 f"defense {describe(cell.defense).name!r} mixes with training images, and {cell.data.name} has none; "
                 "name a set of them with --pool, or put train_images and train_labels into the file"
             )
-        defense, pool = cell.defense, cell.data.pool
+        defense, pool = cell.defense, cell.pool
         spec = {k: cell.spec[k] for k in ("model", "defense", "pool")}
 
         def make() -> nn.Module:
@@ -140,17 +148,56 @@ class Workbench:
 
         return self._classifier(self._keep(("defended", content_key(spec)), make), cell)
 
-    def target(self, cell: Cell) -> Classifier:
-        """Return what the attack sees: the base for a transfer attack, else what is scored."""
+    def target(self, cell: Cell, *, adapted: bool = True) -> Classifier:
+        """Return what the attack sees: the base for a transfer attack, else what is scored; ``adapted`` to it, unless
+        the attack wants it as it is.
+        """
         model = self.model(cell) if cell.access == "adaptive" else self.base(cell)
+        adapts = adapted and (not isinstance(cell.perturbation, Attack) or cell.perturbation.adapts)
         # as the papers did: a point that just fools the base says nothing about the defended model
         return Classifier(
-            model.network,
+            self.adapted(cell).network if adapts else model.network,
             batch_size=model.batch_size,
             stop_when_fooled=cell.access != "transfer",
             precision=self.precision,
             compiled=self.compiled,
         )
+
+    def adapted(self, cell: Cell) -> Adapted:
+        """Return the base of a transfer attack, else what is scored, as an attack needs to see it."""
+        behind = cell.access == "adaptive"
+        parts = ("model", "data", "seed", "draws", "gradient_draws", *(("defense", "pool") if behind else ()))
+        spec = {k: cell.spec[k] for k in parts if k in cell.spec}
+        base = self._loaded(cell.model).network
+
+        def wrap(network: nn.Module) -> nn.Module:
+            if network is base:
+                return self.model(cell).network
+            assert cell.defense is not None
+            return cell.defense.wrap(network, cell.pool).to(self.device)
+
+        def make() -> Adapted:
+            x, y = self.images(cell.data)
+            right = self.clean(self._aimed_at(cell)).prediction == y
+            rng = Rng(cell.seed).for_batch(len(x)).child("adapt").select(right)
+            with seeded(rng):
+                return adapt(
+                    base,
+                    x[right],
+                    y[right],
+                    rng=rng,
+                    wrap=wrap if behind and cell.defense is not None else None,
+                    draws=cell.gradient_draws,
+                    batch_size=self.batch_size(cell),
+                )
+
+        return self._keep(("adapted", content_key(spec)), make)
+
+    def _aimed_at(self, cell: Cell) -> Cell:
+        """Return the cell of what is attacked: a model attacked by transfer is attacked as if it stood alone."""
+        if cell.access == "adaptive":
+            return cell
+        return Cell(cell.model, cell.data, seed=cell.seed, draws=cell.draws)
 
     def _classifier(self, network: nn.Module, cell: Cell) -> Classifier:
         """Return what scores: the network itself, not a faster twin whose logits are equal up to rounding."""
@@ -185,6 +232,18 @@ class Workbench:
 
         return self._keep(("clean", content_key(spec)), make)
 
+    def certified(self, cell: Cell) -> dict[str, NDArray[Any]]:
+        """Return what the defense certifies of the clean images, as columns of rows; nothing in any other cell."""
+        if cell.defense is None or cell.perturbation is not None:
+            return {}
+        x, _ = self.images(cell.data)
+        rng = Rng(cell.seed).for_batch(len(x)).child("certify")
+        with seeded(rng):
+            found = cell.defense.certify(self.base(cell), x, rng=rng)
+        if found is None:
+            return {}
+        return {f"certified_{name}": column.cpu().numpy() for name, column in found._asdict().items()}
+
     def model_checks(self, cell: Cell) -> tuple[Check, ...]:
         """Return the checks on the undefended model's clean outputs."""
         spec = {k: cell.spec[k] for k in ("model", "data", "seed")}
@@ -195,7 +254,8 @@ class Workbench:
             rng = Rng(cell.seed).for_batch(len(x)).child("checks")
             with seeded(rng):
                 # a network that declares its draws gets the same ones twice
-                return checks.model_checks(model.logits(x, rng=rng), model.logits(x, rng=rng), y)
+                again = rng.child("again") if isinstance(model.network, GlobalDraws) else rng
+                return checks.model_checks(model.logits(x, rng=rng), model.logits(x, rng=again), y)
 
         return self._keep(("checks", content_key(spec)), make)
 
@@ -207,7 +267,7 @@ class Workbench:
             if cell.access == "adaptive":
                 wanted += ["defense", "pool"]
             if cell.access == "adaptive" or cell.model.stochastic:
-                wanted.append("draws")
+                wanted += ["draws", *(["gradient_draws"] if "gradient_draws" in cell.spec else [])]
             if cell.access == "transfer" and not cell.perturbation.minimal_norm:
                 wanted.append("access")
         key = ("perturbed", content_key({k: cell.spec[k] for k in wanted}))
@@ -216,6 +276,7 @@ class Workbench:
         return result._replace(seconds_saved=seconds) if known else result
 
     def _perturb(self, cell: Cell) -> Perturbed:
+        assert not isinstance(cell.perturbation, Examination)
         x, y = self.images(cell.data)
         rng = Rng(cell.seed).for_batch(len(x)).child(cell.family)
         nobody, nothing = torch.zeros_like(y, dtype=torch.bool), torch.zeros(len(x), dtype=torch.int64)
@@ -225,15 +286,10 @@ class Workbench:
             return Perturbed(
                 cell.perturbation(x, rng=rng), nobody, nothing - 1, nothing, nothing, nothing, nothing
             )
-        # a model attacked by transfer is attacked as if it stood alone
-        aimed_at = self.clean(
-            cell
-            if cell.access == "adaptive"
-            else Cell(cell.model, cell.data, seed=cell.seed, draws=cell.draws)
-        )
-        attacked = aimed_at.prediction == y
+        attacked = self.clean(self._aimed_at(cell)).prediction == y
         x_adv, step, ledger, target = x.clone(), torch.full_like(y, -1), Ledger(), None
         precision, slow_because, batch_size = "fp32", None, None
+        adapted = self.adapted(cell) if cell.perturbation.adapts else None
         if attacked.any():
             model = self.target(cell)
             model.ledger = ledger
@@ -258,6 +314,7 @@ class Workbench:
             precision=precision,
             slow_because=slow_because,
             batch_size=batch_size,
+            adapted=adapted,
         )
 
     def _loaded(self, source: ModelSource) -> Loaded:

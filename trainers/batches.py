@@ -1,9 +1,9 @@
-"""Says which images are held out and which come together in a batch, and gets a batch ready."""
+"""Says which images are held out and which come together in a batch, and gets batches ready."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Iterable, Iterator
+from itertools import count, tee
 from typing import NamedTuple
 
 import torch
@@ -14,9 +14,9 @@ from robust_eval.data import Examples
 from robust_eval.recipe import Recipe
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels
-from trainers.augment import crop, flip
+from trainers.augment import crop, flip, resized_crop
 
-__all__ = ["Batch", "Split", "load", "shuffled_batches", "stratified_split"]
+__all__ = ["Batch", "Split", "augmented", "loaded", "shuffled_batches", "stratified_split"]
 
 
 class Split(NamedTuple):
@@ -44,18 +44,27 @@ def shuffled_batches(n: int, size: int, *, rng: Rng) -> Iterator[Int[Tensor, " s
 
 
 class Batch(NamedTuple):
-    """Augmented images in [0, 1] with their labels."""
+    """Images in [0, 1] with their labels, where training runs."""
 
+    rows: Int[Tensor, " n"]
+    """Their positions in the training set."""
     x: Images
     y: Labels
 
 
-def load(recipe: Recipe, training: Examples, index: Int[Tensor, " n"], *, rng: Rng) -> Batch:
-    """Return the images at these positions, cropped and mirrored as the recipe says."""
-    index = index.to(training.images.device)
-    x = training.pixels(index)
-    if recipe.crop:
+def loaded(training: Examples, indices: Iterable[Int[Tensor, " n"]]) -> Iterator[Batch]:
+    """Yield the images at each of these positions; those in files are decoded while earlier ones are trained on."""
+    indices, ahead = tee(indices)
+    for index, x in zip(indices, training.batches(ahead), strict=False):
+        yield Batch(index, x, training.labels[index])
+
+
+def augmented(recipe: Recipe, x: Images, *, rng: Rng) -> Images:
+    """Return images cropped and mirrored as the recipe says, each by the draw of its row."""
+    if recipe.crop == "resized":
+        x = resized_crop(x, rng=rng.child("crop"))
+    elif recipe.crop:
         x = crop(x, recipe.crop, rng=rng.child("crop"))
     if recipe.flip:
         x = flip(x, rng=rng.child("flip"))
-    return Batch(x, training.labels[index])
+    return x

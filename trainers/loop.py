@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import islice
+from dataclasses import replace
+from itertools import islice, pairwise, takewhile
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from robust_eval.cell import content_key
 from robust_eval.data import Examples
 from robust_eval.errors import ConfigError, RobustEvalError
+from robust_eval.memory import available
 from robust_eval.methods import Regularizer, Stage
 from robust_eval.models.checkpoint import file_sha256, load_into, read_state
 from robust_eval.normalized import Normalized
@@ -24,12 +26,12 @@ from robust_eval.recipe import NO_JOURNAL, Journal, Recipe, Trained
 from robust_eval.rng import Rng
 from trainers._seeding import seeded
 from trainers.averaging import Average
-from trainers.batches import Split, load, shuffled_batches, stratified_split
+from trainers.batches import Split, augmented, loaded, shuffled_batches, stratified_split
 from trainers.freezing import frozen_layers
 from trainers.objective import Objective
 from trainers.optim import Plateau, learning_rate, make_optimizer
-from trainers.processes import mean_of, part_of, started, together
-from trainers.state import State, restore, resume, snapshot
+from trainers.processes import mean_of, part_of, set_up, started, together
+from trainers.state import STATE, State, restore, resume, snapshot
 from trainers.watch import Log, measure
 
 __all__ = ["train"]
@@ -50,10 +52,13 @@ def train(
 
     A stage that gives up leaves the rest of its share to the next. One that hands over its best weights gives the next
     those of its highest validation accuracy, the earliest of equals. The network that comes back has the last weights
-    of the last stage, or its best ones if the recipe says so. With a folder in the ``journal``, a training that was
-    killed goes on from its last pass, to the same weights. Started by ``torchrun``, each process takes its part of
-    every batch, the first one measures and writes, and all return the same network. Raises ``RobustEvalError`` when a
-    loss is not finite and ``ConfigError`` when the recipe does not fit the data.
+    of the last stage, or its best ones if the recipe says so. Stages that continue each other share one optimizer and
+    one schedule. Images that are in files are decoded while earlier ones are trained on.
+
+    With a folder in the ``journal``, a training that was killed goes on from its last pass, to the same weights.
+    Started by ``torchrun``, each process takes its part of every batch, the first one measures and writes, and all
+    return the same network. Raises ``RobustEvalError`` when a loss is not finite, ``ConfigError`` when the recipe does
+    not fit the data and ``DataError`` for an image file that cannot be read.
     """
     fabric = started(device)
     place, first = fabric.device, fabric.is_global_zero
@@ -72,6 +77,7 @@ def train(
     start = None if recipe.start is None else file_sha256(recipe.start)
     identity = content_key(
         {
+            "state": STATE,
             "recipe": repr(recipe),
             "start": start,
             "data": examples.fingerprint,
@@ -87,17 +93,17 @@ def train(
         for number, stage in enumerate(stages):
             if number < state.stage:
                 continue
-            objective, optimizer = fabric.setup(
-                Objective(network, stage.regularizer, recipe.precision),
-                make_optimizer(recipe, network.parameters()),
-            )
-            average = Average(network, recipe.ema) if recipe.ema else None
+            continuations = list(takewhile(lambda later: later.continues, stages[number + 1 :]))
+            objective = fabric.setup(Objective(network, stage.regularizer, recipe.precision))
+            if number == state.stage or not stage.continues:
+                optimizer = set_up(make_optimizer(recipe, network.parameters()), fabric)
+                average = Average(network, recipe.ema) if recipe.ema else None
             watched = network if average is None else average.network
             if kept is not None:
                 restore(kept, network, optimizer, average)
                 kept = None
             elif number > 0:
-                state = state.next_stage(number)
+                state = state.next_stage(number, continues=stage.continues)
             if state.plateau is None:
                 state.plateau = Plateau(recipe.patience)
             here = len(part_of(torch.arange(batch_size), fabric))
@@ -106,21 +112,24 @@ def train(
             best = recipe.checkpoint == "best" if last else stage.hand_over == "best"
             steps = max(1, round(share * recipe.epochs * len(training) / cost))
             steps_per_pass = max(1, round(len(training) / cost))
+            # the schedule runs over all stages that continue each other, in steps of this one
+            earlier = round(steps * (state.done - state.scheduled_from) / share)
+            later = round(steps * sum(each.share for each in continuations) / share)
             stage_rng = rng.child("stage", number)
             batches = shuffled_batches(len(training), batch_size, rng=stage_rng)
+            indices = (part_of(whole, fabric) for whole in islice(batches, state.step, steps))
             losses: list[Tensor] = []
             set_mode()
 
-            for step, whole in enumerate(islice(batches, state.step, steps), start=state.step):
+            for step, (rows, images, y) in enumerate(loaded(training, indices), start=state.step):
                 if not last and stage.give_up_after is not None and state.waited >= stage.give_up_after:
                     break
-                index = part_of(whole, fabric)
                 progress = state.done + share * step / steps
-                lr = learning_rate(recipe, step, steps, state.plateau.halvings)
+                lr = learning_rate(recipe, earlier + step, earlier + steps + later, state.plateau.halvings)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
-                step_rng = stage_rng.child("step", step).rows(index)
-                x, y = load(recipe, training, index, rng=step_rng)
+                step_rng = stage_rng.child("step", step).rows(rows)
+                x = augmented(recipe, images, rng=step_rng)
                 loss = objective(x, y, step_rng.child("loss"), progress)
                 optimizer.zero_grad()
                 fabric.backward(loss)
@@ -155,8 +164,9 @@ def train(
                     if state_file is not None and first:
                         snapshot(state_file, identity, state, network, optimizer, average)
 
-            weights = state.best_weights if best and state.best_weights else watched.state_dict()
-            network.load_state_dict(together(weights, fabric))
+            if not continuations:
+                weights = state.best_weights if best and state.best_weights else watched.state_dict()
+                network.load_state_dict(together(weights, fabric))
             state.carried = share * (1 - state.step / steps)
             state.done += share - state.carried
 
@@ -175,12 +185,19 @@ def _check(recipe: Recipe, stages: list[Stage], split: Split) -> None:
             f"{recipe.regularizer!r} goes on from the best validation weights: expected images held out, "
             f"got none with validation={recipe.validation}; raise validation"
         )
+    if any(stage.hand_over == "best" and later.continues for stage, later in pairwise(stages)):
+        raise ConfigError(
+            f"{recipe.regularizer!r}: expected hand_over='last' before a stage that continues, got 'best'; "
+            "let the stage begin anew"
+        )
 
 
 def _on(place: torch.device, examples: Examples) -> Examples:
-    images, labels = examples.images.to(place), examples.labels.to(place)
-    true = None if examples.true_labels is None else examples.true_labels.to(place)
-    return Examples(images, labels, examples.classes, examples.source, true)
+    """Return examples whose pixels come out there; images of more than half of its memory stay where they are."""
+    images, free = examples.images, available(place)
+    if isinstance(images, Tensor) and (free is None or 2 * images.nbytes <= free):
+        images = images.to(place)
+    return replace(examples, images=images, labels=examples.labels.to(place))
 
 
 def _network(recipe: Recipe, examples: Examples) -> nn.Module:

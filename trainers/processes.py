@@ -7,7 +7,7 @@ it is that of the whole batch. A regularizer mixes images of its own part only, 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from jaxtyping import Int
@@ -18,7 +18,7 @@ from robust_eval.errors import ConfigError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["mean_of", "part_of", "started", "together"]
+__all__ = ["mean_of", "part_of", "set_up", "started", "together"]
 
 
 def started(device: str) -> Fabric:
@@ -32,6 +32,11 @@ def started(device: str) -> Fabric:
     fabric = Fabric(accelerator=named.type, devices=local, num_nodes=world // local, strategy="ddp")
     fabric.launch()
     return fabric
+
+
+def set_up(optimizer: torch.optim.Optimizer, fabric: Fabric) -> torch.optim.Optimizer:
+    """Return the optimizer as Fabric wants to step it."""
+    return cast("torch.optim.Optimizer", fabric.setup_optimizers(optimizer))
 
 
 def part_of(index: Int[Tensor, " n"], fabric: Fabric) -> Int[Tensor, " m"]:

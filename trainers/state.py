@@ -15,9 +15,11 @@ from robust_eval.store import atomic_path
 from trainers.averaging import Average
 from trainers.optim import Plateau
 
-__all__ = ["State", "Weights", "restore", "resume", "snapshot"]
+__all__ = ["STATE", "State", "Weights", "restore", "resume", "snapshot"]
 
 Weights = dict[str, Tensor]
+STATE = 2
+"""Raised when a state means something else than before: an older one is not gone on from."""
 
 
 @dataclass
@@ -32,6 +34,8 @@ class State:
     evaluations: int = 0
     carried: float = 0.0
     """Share of the budget that the stage before left."""
+    scheduled_from: float = 0.0
+    """Share of the budget that was done when the learning-rate schedule began."""
     best: float = -math.inf
     """Highest validation accuracy of this stage."""
     waited: int = 0
@@ -40,10 +44,19 @@ class State:
     plateau: Plateau | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
-    def next_stage(self, number: int) -> State:
-        """Return the state at the beginning of a later stage: the budget and the history go on."""
+    def next_stage(self, number: int, *, continues: bool) -> State:
+        """Return the state at the beginning of a later stage: the budget and the history go on.
+
+        If it ``continues`` this one, the schedule does too. What a plateau's lowest loss was is found anew, since the
+        loss of another stage may have another scale.
+        """
         kept = {"done": self.done, "evaluations": self.evaluations, "history": self.history}
-        return State(number, carried=self.carried, **kept)  # type: ignore[arg-type]
+        state = State(number, carried=self.carried, scheduled_from=self.done, **kept)  # type: ignore[arg-type]
+        if continues:
+            assert self.plateau is not None
+            state.scheduled_from = self.scheduled_from
+            state.plateau = Plateau(self.plateau.patience, self.plateau.halvings)
+        return state
 
     def see(self, row: dict[str, Any], step: int, network: nn.Module, *, keep_best: bool) -> None:
         """Take in the row at the end of a pass; if told to, keep the weights when none before were better."""

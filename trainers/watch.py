@@ -46,9 +46,9 @@ def accuracy(network: nn.Module, examples: Examples, batch_size: int = 512) -> f
     """Return the share of images whose label is predicted."""
     # a faster twin would have to be made anew each time
     model, correct = Classifier(network, batch_size=batch_size, accelerate=False), 0
-    for start in range(0, len(examples), batch_size):
-        part = slice(start, start + batch_size)
-        correct += int((model.logits(examples.pixels(part)).argmax(1) == examples.labels[part]).sum())
+    parts = [slice(start, start + batch_size) for start in range(0, len(examples), batch_size)]
+    for part, x in zip(parts, examples.batches(parts), strict=True):
+        correct += int((model.logits(x).argmax(1) == examples.labels[part]).sum())
     return correct / len(examples)
 
 

@@ -81,7 +81,8 @@ def mean_log_probability(model: Classifier, x: Images, *, rng: Rng, draws: int =
     """
     if not model.stochastic:
         return model.logits(x, rng=rng)
-    each = [model.logits(x, rng=rng.child(draw)).log_softmax(1) for draw in range(draws)]
+    calls = range(model.calls(draws))
+    each = [model.logits(x, rng=rng.child(draw)).log_softmax(1) for draw in calls]
     return torch.stack(each).logsumexp(0)
 
 

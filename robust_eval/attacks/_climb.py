@@ -206,7 +206,7 @@ def _asked(task: Task, state: State, rng: Rng, *, gradient: bool) -> tuple[Logit
     """Return the logits of one draw, and the state with the loss and its gradient summed over the draws."""
     model, value, slope = task.model, torch.zeros_like(state.value), None
     ahead = torch.zeros_like(value)
-    for draw in range(task.rules.draws if model.stochastic else 1):
+    for draw in range(model.calls(task.rules.draws)):
         stream = rng.child("draw", draw)
         if gradient:
             logits, new = model.input_gradient(state.x_adv, state.asked, task.loss, rng=stream)

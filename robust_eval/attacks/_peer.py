@@ -89,6 +89,7 @@ class Peer(Attack):
     """An attack of another library, run on demand and measured like our own."""
 
     theirs: ClassVar[Theirs]
+    adapts: ClassVar[bool] = False
     unbounded: ClassVar[bool] = False
     """True if it has no radius in our norms: it is scored by whether it fools the model at all."""
 

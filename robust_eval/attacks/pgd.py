@@ -110,7 +110,7 @@ class PGD(Attack):
 
 def _mean_loss(model: Classifier, x: Images, aim: Aim, name: LossName, rng: Rng) -> Float[Tensor, " n"]:
     """Return the loss averaged over fresh draws, by which the restarts of a stochastic model are compared."""
-    draws = JUDGING_DRAWS if model.stochastic else 1
     loss = loss_for(name, targeted=aim.target is not None)
-    losses = [loss(model.logits(x, rng=rng.child(draw)), aim.labels) for draw in range(draws)]
+    calls = range(model.calls(JUDGING_DRAWS))
+    losses = [loss(model.logits(x, rng=rng.child(draw)), aim.labels) for draw in calls]
     return torch.stack(losses).mean(0)

@@ -8,7 +8,15 @@
 """
 
 from robust_eval.checks.outputs import class_coverage, deterministic, finite, logits, model_checks
-from robust_eval.checks.results import constraint, minimal_transfer, violations, zero_gradient
+from robust_eval.checks.results import (
+    constraint,
+    gradient_draws,
+    minimal_transfer,
+    rounding,
+    vanishing_gradient,
+    violations,
+    zero_gradient,
+)
 from robust_eval.checks.subject import Subject
 
 __all__ = [
@@ -17,9 +25,12 @@ __all__ = [
     "constraint",
     "deterministic",
     "finite",
+    "gradient_draws",
     "logits",
     "minimal_transfer",
     "model_checks",
+    "rounding",
+    "vanishing_gradient",
     "violations",
     "zero_gradient",
 ]

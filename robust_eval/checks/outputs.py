@@ -42,7 +42,8 @@ def deterministic(first: Logits, second: Logits) -> Check:
         "deterministic",
         "warn" if random else "ok",
         flips if flips else change.max().item(),
-        "the model's output is random; accuracy and success here are those of single draws",
+        "the model draws random numbers of its own, so it is attacked in expectation and scored over several draws; "
+        "switch the randomness off if it is not meant (dropout in train mode)",
     )
 
 
@@ -58,5 +59,7 @@ def class_coverage(y: Labels, classes: int) -> Check:
 
 
 def model_checks(first: Logits, second: Logits, y: Labels) -> tuple[Check, ...]:
-    """Return the checks on a model's clean outputs, asked for twice."""
+    """Return the checks on a model's clean outputs, asked for twice: with the same draws for a declared stochastic
+    model, with others for one that has not said that it draws.
+    """
     return finite(first), logits(first), deterministic(first, second), class_coverage(y, first.shape[1])

@@ -5,15 +5,27 @@ Whether an example was really fooled is not a check but the evaluator's own meas
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
+from robust_eval.adaptive import Adapted
 from robust_eval.cell import Access
 from robust_eval.methods import Attack
 from robust_eval.record import Check
 from robust_eval.types import Images, Mask, Threat
 
-__all__ = ["constraint", "minimal_transfer", "violations", "zero_gradient"]
+__all__ = [
+    "constraint",
+    "gradient_draws",
+    "minimal_transfer",
+    "rounding",
+    "vanishing_gradient",
+    "violations",
+    "zero_gradient",
+]
 
+Verdict = Literal["ok", "warn", "fail"]
 TOLERANCE = 1e-6
 """Rounding of float32 pixels, in units of the [0, 1] pixel range and per unit of radius."""
 
@@ -58,4 +70,45 @@ def zero_gradient(zero: Tensor, bad: Tensor, attacked: Mask) -> Check:
         "warn" if share > 0.01 else "ok",
         share,
         "gradients vanish or are not finite: the attack is blind there and the true accuracy may be lower",
+    )
+
+
+def vanishing_gradient(adapted: Adapted) -> Check:
+    """Warn where attacks had to see a mended model, fail where its gradients could not be brought back.
+
+    The figure is the share of points, on and beside a few images, at which the model itself has no gradient.
+    """
+    mending = adapted.mending
+    if mending.blind > 0.01:
+        verdict: Verdict = "fail"
+        advice = "gradients vanish, and no remedy helped: only attacks without gradients (square) say anything here"
+    else:
+        verdict = "warn" if mending.blind_before > 0.01 else "ok"
+        mended = " and ".join(mending.remedies) or "nothing"
+        advice = f"its own outputs mislead attacks, which saw it through {mended} instead"
+    return Check("vanishing_gradient", verdict, mending.blind_before, advice)
+
+
+def gradient_draws(adapted: Adapted) -> Check:
+    """Warn where gradients still turn when they are averaged over more draws (cosine, 1 for a deterministic model)."""
+    draws = adapted.draws
+    settled = draws is None or draws.converged
+    number = "" if draws is None else f" over {draws.number}"
+    return Check(
+        "gradient_draws",
+        "ok" if settled else "warn",
+        1.0 if draws is None else draws.cosine,
+        f"the mean gradient{number} draws still turns when draws are added: raise gradient_draws and see whether the "
+        "accuracy falls",
+    )
+
+
+def rounding(fooled: Mask, fooled_in_bytes: Mask) -> Check:
+    """Warn when more than 5 % of the images found do not fool the model any more as 8-bit images."""
+    share = (fooled & ~fooled_in_bytes).sum().item() / max(1, int(fooled.sum()))
+    return Check(
+        "rounding",
+        "warn" if share > 0.05 else "ok",
+        share,
+        "perturbations this fine are lost when images are saved with 8 bits a channel: the number is about real values",
     )

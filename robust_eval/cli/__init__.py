@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from robust_eval.cli.doctor import doctor
 from robust_eval.cli.evaluate import evaluate
 from robust_eval.cli.list import list_methods
 from robust_eval.cli.report import report
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(evaluate)
+app.command()(doctor)
 app.command()(train)
 app.command()(report)
 app.command(name="list")(list_methods)

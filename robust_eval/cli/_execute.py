@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from robust_eval.accelerate import Precision
     from robust_eval.cell import Cell
     from robust_eval.config import Experiment
-    from robust_eval.record import Record
 
 __all__ = ["execute", "make_folder", "open_console", "run_folder"]
 
@@ -114,13 +112,13 @@ def execute(
             precision=wanted,
             compiled=compiled,
         )
-    records = [store.read(cell.key) for cell in cells if store.has(cell.key)]
-    if records:
+    if any(store.has(cell.key) for cell in cells):
         written = reports.write([store.folder], store.folder / "report")
         console.print(reports.terminal(written.results, width=console.width))
         if (agreement := written.agreement()) is not None:
             console.print(agreement)
-        _warn(console, records)
+        for line in written.doubts:
+            _say(console, line, style="yellow")
         _say(console, f"report: {store.folder / 'report' / 'index.html'}")
     for error, count in Counter(failure.error for failure in outcome.failed).items():
         _say(console, f"failed: {'1 cell' if count == 1 else f'{count} cells'}: {error}", style="red")
@@ -182,19 +180,6 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s" if seconds >= 1 else "1 s at most"
-
-
-def _warn(console: Console, records: Iterable[Record]) -> None:
-    """Print each check that warns or fails once per model, with the number of cells it stands beside."""
-    seen: dict[tuple[str, str, str, str], int] = {}
-    for record in records:
-        for check in record.checks:
-            if check.verdict != "ok":
-                place = (check.verdict, check.name, record.labels["model"], check.advice)
-                seen[place] = seen.get(place, 0) + 1
-    for (verdict, name, model, advice), count in sorted(seen.items()):
-        cells = "1 cell" if count == 1 else f"{count} cells"
-        _say(console, f"{verdict}: {name}: {model} ({cells}): {advice}", style="yellow")
 
 
 def _say(console: Console, line: str, *, style: str | None = None) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BatchSize",
+    "Checks",
     "Compiled",
     "Device",
     "Precision",
@@ -37,6 +38,13 @@ Precision = Annotated[
     typer.Option(
         help="Of the gradients: auto, fp32 or bf16; auto takes bf16 where the processor has it. "
         "Success and distance are always measured in fp32."
+    ),
+]
+Checks = Annotated[
+    str | None,
+    typer.Option(
+        help="How thoroughly each attacked model is examined: quick (a small part of the run), full or off. "
+        "Default: as the experiment says, else quick."
     ),
 ]
 Compiled = Annotated[

@@ -78,11 +78,16 @@ class Display:
         self._done += 1
         self._bar.advance(self._cells)
         if not self.live:
-            first = record.summary[0]
-            value = "none" if first.value is None else f"{first.value:.3f}"
             flags = "".join(f"  {c.verdict}: {c.name}" for c in record.checks if c.verdict != "ok")
-            seconds = record.provenance["seconds"]
-            line = f"[{self._done}/{self._total}] {cell}: {first.metric} {value} (n={first.n}, {seconds:.1f} s){flags}"
+            seconds = f"{record.provenance['seconds']:.1f} s"
+            if record.summary:
+                first = record.summary[0]
+                value = "none" if first.value is None else f"{first.value:.3f}"
+                found = f"{first.metric} {value} (n={first.n}, {seconds})"
+            else:
+                passed = sum(check.verdict == "ok" for check in record.checks)
+                found = f"{passed} of {len(record.checks)} passed (n={len(record.rows)}, {seconds})"
+            line = f"[{self._done}/{self._total}] {cell}: {found}{flags}"
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def fail(self, failure: Failure) -> None:

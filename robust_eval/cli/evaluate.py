@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from robust_eval.cli._options import BatchSize, Compiled, Device, Precision, Settings
+from robust_eval.cli._options import BatchSize, Checks, Compiled, Device, Precision, Settings
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "model_table"]
 
 Tables = list[dict[str, Any]]
 
@@ -83,6 +83,14 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Run folder; an existing one is added to. Default: runs/MODEL.")
     ] = None,
+    checks: Checks = None,
+    gradient_draws: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Draws a gradient through a randomised model is averaged over. Default: as many as it needs.",
+        ),
+    ] = None,
     set_: Settings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and their keys.")] = False,
     device: Device = "auto",
@@ -99,28 +107,17 @@ def evaluate(
 
     if not data:
         raise ConfigError("--data: expected a named set, a .npz file or an image folder, got none")
-    if checkpoint is None and not (arch and ":" in arch):
-        raise ConfigError(
-            "evaluate: expected a checkpoint, or --arch path/to/file.py:factory that returns a trained model; "
-            "got neither"
-        )
     if attacks is None and budget is None:
         budget = "default"
     chosen = _chosen(budget, split_names("attack", attacks or ""))
     radii = _radii(eps, [table["name"] for table in chosen])
-    model: dict[str, Any] = {
-        "checkpoint": None if checkpoint is None else str(checkpoint),
-        "architecture": arch,
-        "name": name,
-        "mean": _numbers("--mean", mean),
-        "std": _numbers("--std", std),
-    }
     fields = settings(set_)
-    if arch is not None and arch in fields:
-        model["architecture"] = {"name": arch, **fields.pop(arch)}
+    model = model_table(checkpoint, arch, name, mean, std, fields)
     tables: dict[str, Any] = {
         "name": name or (_short(checkpoint.stem) if checkpoint else str(arch).rsplit(":", 1)[1]),
         "seed": seed,
+        "checks": checks or "quick",
+        "gradient_draws": gradient_draws,
         "data": {"name": data, "n": n, "pool": pool, "size": size},
         "model": [model],
         "attack": [part for table in chosen for part in _attack_tables(table, radii)],
@@ -144,6 +141,34 @@ def evaluate(
         dry_run=dry_run,
         budget=budget,
     )
+
+
+def model_table(
+    checkpoint: Path | None,
+    arch: str | None,
+    name: str | None,
+    mean: str | None,
+    std: str | None,
+    fields: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """Return the ``[[model]]`` table of these options; the architecture's own fields are taken out of ``fields``.
+
+    Raises ``ConfigError`` where nothing says which weights.
+    """
+    from robust_eval.errors import ConfigError
+
+    if checkpoint is None and not (arch and ":" in arch):
+        raise ConfigError(
+            "expected a checkpoint, or --arch path/to/file.py:factory that returns a trained model; got neither"
+        )
+    own = fields.pop(arch, None) if arch is not None else None
+    return {
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+        "architecture": arch if own is None else {"name": arch, **own},
+        "name": name,
+        "mean": _numbers("--mean", mean),
+        "std": _numbers("--std", std),
+    }
 
 
 def _chosen(budget: str | None, names: list[str]) -> Tables:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from robust_eval.cli._options import BatchSize, Compiled, Device, Precision
+from robust_eval.cli._options import BatchSize, Checks, Compiled, Device, Precision
 
 __all__ = ["run"]
 
@@ -26,6 +26,7 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Run folder; an existing one is continued. Default: runs/NAME.")
     ] = None,
+    checks: Checks = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells and their keys; train nothing.")
     ] = False,
@@ -45,7 +46,7 @@ def run(
         experiment = str(Path(experiment) / "experiment.toml")
     if experiment is None and out is not None and (out / "experiment.toml").is_file():
         experiment = str(out / "experiment.toml")
-    parsed = read(experiment or "quickstart", data=data)
+    parsed = read(experiment or "quickstart", data=data, checks=checks)
     folder = out or Path("runs") / parsed.frame.name
     return execute(
         parsed,

@@ -26,7 +26,7 @@ from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Severity
 
-__all__ = ["Contrast", "JpegCompression", "Pixelate", "Saturate"]
+__all__ = ["Contrast", "JpegCompression", "Pixelate", "Saturate", "through_jpeg"]
 
 
 @register("corruption", "contrast")
@@ -104,10 +104,8 @@ class JpegCompression(Corruption):
 
     def apply(self, x: Images, *, rng: Rng) -> Images:
         """Return the images as they come out of the file."""
-        _channels(x)
         (quality,) = parameters("jpeg_compression", min(x.shape[-2:]), self.severity)
-        pixels = (x * 255).round().to(torch.uint8).cpu()
-        return torch.stack([_through_jpeg(image, int(quality)) for image in pixels]).to(x) / 255
+        return through_jpeg(x, int(quality))
 
 
 @register("corruption", "pixelate")
@@ -146,6 +144,18 @@ def _channel_mean(x: Images) -> Float[Tensor, "n c 1 1"]:
     # summed as integers: the last bit of a float sum depends on its order, and that on the size of the batch
     total = (x.float() * (1 << 24)).round().long().sum((2, 3), keepdim=True)
     return (total / (x.shape[2] * x.shape[3] << 24)).to(x.dtype)
+
+
+def through_jpeg(x: Images, quality: int) -> Images:
+    """Return the images in [0, 1] as they come out of a JPEG file of this quality, 1 to 100.
+
+    Raises ``DataError`` for other than 1 or 3 channels.
+    """
+    _channels(x)
+    if not len(x):
+        return x.clone()
+    pixels = (x * 255).round().to(torch.uint8).cpu()
+    return torch.stack([_through_jpeg(image, quality) for image in pixels]).to(x) / 255
 
 
 def _through_jpeg(image: UInt8[Tensor, "c h w"], quality: int) -> UInt8[Tensor, "c h w"]:

@@ -12,7 +12,7 @@ too, by the same labels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
@@ -89,9 +89,8 @@ class Altered(Source):
             true = found.labels
         how = {"any": "drawn anew from all classes", "other": "replaced by wrong ones"}[self.noisy_labels]
         noise = f"{100 * self.label_noise:g}% of labels {how}" if self.label_noise else ""
-        return Examples(
-            found.images, labels, found.classes, self._described(noise, f"seed {self.seed}"), true
-        )
+        source = self._described(noise, f"seed {self.seed}")
+        return replace(found, labels=labels, true_labels=true, source=source)
 
     def _described(self, *more: str) -> str:
         subset = f"{self.per_class} per class" if self.per_class is not None else ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,21 +12,28 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from robust_eval.data._streamed import Streamed
 from robust_eval.errors import DataError
 from robust_eval.types import Images, Mask
 
 __all__ = ["Examples"]
+
+AT_ONCE = 512
+"""Images hashed at a time: bounds memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
     """A set of images [n,c,h,w], uint8 or float in [0, 1], with labels [n] in 0..classes-1.
 
+    Images that do not fit into memory stay in their files: ``pixels`` decodes those it is asked for, and ``batches``
+    the next ones meanwhile. Parts of the set are still in files. Pixels come out on the device of the labels.
+
     Raises ``DataError`` for an empty set, shapes that do not fit, pixels outside [0, 1] or not finite, and
     labels outside the classes.
     """
 
-    images: Shaped[Tensor, "n c h w"]
+    images: Shaped[Tensor, "n c h w"] | Streamed
     labels: Int[Tensor, " m"]
     """As many as there are images."""
     classes: int
@@ -33,6 +42,8 @@ class Examples:
     true_labels: Int[Tensor, " t"] | None = None
     """The labels before noise was put on them, ``None`` where none was: to tell errors on the two parts apart. Nothing
     is trained on them."""
+    files_sha256: str | None = None
+    """Stands for the pixels in the fingerprint of a large set read from files; ``None`` where pixels are hashed."""
 
     def __post_init__(self) -> None:
         images, labels, source = self.images, self.labels, self.source
@@ -47,11 +58,11 @@ class Examples:
                 f"{source}: expected one true label per image, got {len(images)} images and "
                 f"{len(self.true_labels)} true labels"
             )
-        if not images[0].numel():
+        if not math.prod(images.shape[1:]):
             raise DataError(
                 f"{source}: expected images of at least one pixel, got shape {list(images.shape)}"
             )
-        if images.dtype.is_floating_point:
+        if isinstance(images, Tensor) and images.dtype.is_floating_point:
             low, high = images.min().item(), images.max().item()
             if not (low >= 0 and high <= 1):  # NaN fails both comparisons
                 hint = (
@@ -87,8 +98,10 @@ class Examples:
         return self[slice(n)]
 
     def __getitem__(self, which: Tensor | slice) -> Examples:
+        images = self.images.select(which) if isinstance(self.images, Streamed) else self.images[which]
         true = None if self.true_labels is None else self.true_labels[which]
-        return Examples(self.images[which], self.labels[which], self.classes, self.source, true)
+        files = None if self.files_sha256 is None else _part_of(self.files_sha256, which, len(self))
+        return Examples(images, self.labels[which], self.classes, self.source, true, files)
 
     @property
     def corrupted(self) -> Mask | None:
@@ -97,20 +110,52 @@ class Examples:
 
     def pixels(self, which: Tensor | slice = slice(None)) -> Images:
         """Return images as float32 in [0, 1]."""
-        return as_pixels(self.images[which])
+        return as_pixels(self.images[which].to(self.labels.device))
+
+    def batches(self, parts: Iterable[Tensor | slice]) -> Iterator[Images]:
+        """Yield the images at each of these positions as float32 in [0, 1].
+
+        What is in files is decoded ahead, so positions are asked for before their turn. Raises ``DataError`` naming the
+        file for one that cannot be read.
+        """
+        for images in self._read(parts):
+            yield as_pixels(images.to(self.labels.device))
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over shape, pixels and labels: the identity of the set in a record's key."""
+        """sha256 over shape, pixels and labels: the identity of the set in a record's key.
+
+        Of training images from files that take more than 4 GB, the pixels are not hashed but, in order, the files'
+        paths below the set's folder, their sizes in bytes, and how they are resized and cropped: a file changed to
+        another of its size goes unnoticed. Which of the two is hashed does not depend on the memory there is.
+        """
         digest = hashlib.sha256(repr((str(self.images.dtype), tuple(self.images.shape))).encode())
-        digest.update(self.images.contiguous().numpy().tobytes())
+        if self.files_sha256 is not None:
+            digest.update(self.files_sha256.encode())
+        else:
+            parts = [slice(start, start + AT_ONCE) for start in range(0, len(self), AT_ONCE)]
+            for images in self._read(parts):
+                digest.update(images.contiguous().numpy().tobytes())
         digest.update(self.labels.contiguous().to(torch.int64).numpy().tobytes())
         return digest.hexdigest()
+
+    def _read(self, parts: Iterable[Tensor | slice]) -> Iterator[Tensor]:
+        if isinstance(self.images, Streamed):
+            return self.images.batches(parts)
+        return map(self.images.__getitem__, parts)
 
     def without(self, others: Examples) -> Examples | None:
         """Return the examples whose pixels equal none of ``others``, ``None`` if all do: a pool must not hold the
         image it defends.
+
+        Raises ``DataError`` for images that do not fit into memory: a pool is mixed with as a whole.
         """
+        if isinstance(self.images, Streamed):
+            raise DataError(
+                f"pool {self.source}: expected images that fit into memory, got {len(self)} of "
+                f"{'x'.join(map(str, self.shape))}, {math.prod(self.images.shape) / 1e9:.1f} GB; "
+                "take fewer of each class (per_class) or a smaller size, or name a smaller pool (pool = in [data])"
+            )
         seen = {image.tobytes() for image in others.pixels().numpy()}
         keep = torch.tensor([as_pixels(image).numpy().tobytes() not in seen for image in self.images])
         return self if keep.all() else self[keep] if keep.any() else None
@@ -119,3 +164,9 @@ class Examples:
 def as_pixels(images: Tensor) -> Tensor:
     """Return uint8 images divided by 255, float images as float32."""
     return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
+def _part_of(files_sha256: str, which: Tensor | slice, n: int) -> str:
+    """Return what stands for the pixels of a part: a hash of the whole and of the positions."""
+    positions = torch.arange(n)[which.cpu() if isinstance(which, Tensor) else which]
+    return hashlib.sha256(files_sha256.encode() + positions.numpy().tobytes()).hexdigest()

@@ -1,11 +1,13 @@
-"""Image files become one uint8 tensor: which of them, in which order, at which side."""
+"""Image files become one uint8 tensor, or a stream of them: which files, in which order, at which side."""
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,14 +20,20 @@ from torch import Tensor
 
 from robust_eval.data._examples import Examples
 from robust_eval.data._source import Choose
+from robust_eval.data._streamed import Streamed, decoders
 from robust_eval.errors import DataError
 from robust_eval.rng import Rng
 
 __all__ = ["File", "Reader", "in_class_folders", "shuffled", "sub_folders"]
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+GREY = ("L", "LA", "1")
+"""Modes of Pillow without colour."""
 AT_ONCE = 512
 """Files decoded before they are copied into place: bounds memory."""
+LARGE = 4 << 30
+"""Bytes of pixels from which the files of training images are hashed instead. A constant, so that a set has the same
+fingerprint on every machine."""
 
 
 class File(NamedTuple):
@@ -65,6 +73,8 @@ class Reader:
 
     where: str
     """What messages begin with."""
+    root: Path
+    """Folder that all files lie in."""
     classes: int
     size: int | None = None
     """Side in pixels to which images are cropped at the centre; ``None`` leaves them as they are."""
@@ -74,9 +84,17 @@ class Reader:
     """Whether grey files are read as colour even if all of them are grey."""
 
     def examples(
-        self, files: Sequence[File], *, n: int | None = None, choose: Choose | None = None
+        self,
+        files: Sequence[File],
+        *,
+        n: int | None = None,
+        choose: Choose | None = None,
+        stream: bool = False,
     ) -> Examples:
-        """Return the first ``n`` images, or those that ``choose`` picks by their labels; no others are opened."""
+        """Return the first ``n`` images, or those that ``choose`` picks by their labels; no others are opened.
+
+        What does not fit into memory raises ``DataError``, or is left in its files if told to ``stream``.
+        """
         if n is not None and n > len(files):
             raise DataError(f"{self.where}: expected at least {n} images, got {len(files)}; lower n")
         files = files[:n]
@@ -84,11 +102,40 @@ class Reader:
         if choose is not None:
             chosen = choose(labels)
             files, labels = [files[i] for i in chosen.tolist()], labels[chosen]
-        return Examples(self._images([file.path for file in files]), labels, self.classes, self.where)
-
-    def _images(self, paths: Sequence[Path]) -> UInt8[Tensor, "n c h w"]:
+        paths = [file.path for file in files]
         first = self._image(paths[0])
-        self._require_room(len(paths), first)
+        size = len(paths) * first.nbytes
+        # training takes its part of the images out, which doubles them
+        streamed, large = stream and _free() < 2 * size, stream and size > LARGE
+        names = self._names(paths) if streamed or large else []
+        if streamed:
+            images: Tensor | Streamed = self._streamed(names, paths, first)
+        else:
+            self._require_room(len(paths), first)
+            images = self._images(paths, first)
+        files_sha256 = self._files_sha256(names, paths) if large else None
+        return Examples(images, labels, self.classes, self.where, files_sha256=files_sha256)
+
+    def _names(self, paths: Sequence[Path]) -> list[bytes]:
+        return [os.fsencode(path.relative_to(self.root).as_posix()) for path in paths]
+
+    def _streamed(self, names: Sequence[bytes], paths: Sequence[Path], first: NDArray[np.uint8]) -> Streamed:
+        # colour sets hold some grey files: of a set in colour, few files are looked at
+        colour = self.colour or any(not _is_grey(path) for path in paths)
+        image = (3 if colour else 1, *first.shape[1:])
+        return Streamed(self.root, np.array(names), replace(self, colour=colour)._image, image)
+
+    def _files_sha256(self, names: Sequence[bytes], paths: Sequence[Path]) -> str:
+        digest = hashlib.sha256(repr((self.size, self.resize, self.colour)).encode())
+        for name, path in zip(names, paths, strict=True):
+            try:
+                size = path.stat().st_size
+            except OSError as error:
+                raise DataError(f"data: {path} cannot be read ({error.strerror}); remove it") from None
+            digest.update(b"%s\0%d\0" % (name, size))
+        return digest.hexdigest()
+
+    def _images(self, paths: Sequence[Path], first: NDArray[np.uint8]) -> UInt8[Tensor, "n c h w"]:
         images = np.empty((len(paths), *first.shape), np.uint8)
         sizes = set()
         for i, image in enumerate(self._decoded(paths)):
@@ -107,35 +154,22 @@ class Reader:
         return torch.from_numpy(images)
 
     def _require_room(self, n: int, first: NDArray[np.uint8]) -> None:
-        from robust_eval.memory import available
-
-        needed, free = n * first.nbytes, available(torch.device("cpu"))
-        if free is not None and needed > free:
+        needed, free = n * first.nbytes, _free()
+        if needed > free:
             raise DataError(
                 f"{self.where}: expected images that fit into memory, got {n} of "
                 f"{'x'.join(map(str, first.shape))}, {needed / 1e9:.1f} GB where {free / 1e9:.1f} GB are free; "
-                "take fewer test images (n), fewer training images of each class (per_class) or a smaller size"
+                "take fewer test images (n) or a smaller size"
             )
 
     def _decoded(self, paths: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
-        # Pillow decodes outside of Python's lock
-        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        with decoders() as pool:
             for start in range(0, len(paths), AT_ONCE):
                 yield from pool.map(self._image, paths[start : start + AT_ONCE])
 
     def _image(self, path: Path) -> NDArray[np.uint8]:
-        try:
-            with Image.open(path) as opened:
-                if opened.mode in ("I", "F") or opened.mode.startswith("I;"):
-                    raise DataError(
-                        f"data: {path} has more than 8 bits per channel (mode {opened.mode}); "
-                        "convert the images to 8 bits, or give them as float in a .npz file"
-                    )
-                grey = not self.colour and opened.mode in ("L", "LA", "1")
-                image = opened.convert("L" if grey else "RGB")
-        # Pillow answers damage with any of these
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
-            raise DataError(f"data: {path} is no image that can be read; remove it") from None
+        with _opened(path) as opened:
+            image = opened.convert("L" if not self.colour and opened.mode in GREY else "RGB")
         array = np.asarray(self._cropped(image))
         return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
 
@@ -150,3 +184,33 @@ class Reader:
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         image = image.resize((width, height), Image.Resampling.BILINEAR)
         return image.crop((left, top, left + self.size, top + self.size))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image of 8 bits per channel; raises ``DataError`` for any other file, and for damage found within."""
+    try:
+        with Image.open(path) as opened:
+            if opened.mode in ("I", "F") or opened.mode.startswith("I;"):
+                raise DataError(
+                    f"data: {path} has more than 8 bits per channel (mode {opened.mode}); "
+                    "convert the images to 8 bits, or give them as float in a .npz file"
+                )
+            yield opened
+    # Pillow answers damage with any of these
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+        raise DataError(f"data: {path} is no image that can be read; remove it") from None
+
+
+def _is_grey(path: Path) -> bool:
+    """Whether a file has no colour, by its first bytes."""
+    with _opened(path) as opened:
+        return opened.mode in GREY
+
+
+def _free() -> float:
+    """Return the free memory in bytes, infinite where the system does not say."""
+    from robust_eval.memory import available
+
+    free = available(torch.device("cpu"))
+    return math.inf if free is None else float(free)

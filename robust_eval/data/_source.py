@@ -6,6 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from jaxtyping import Int
 from torch import Tensor
@@ -21,8 +22,8 @@ Choose = Callable[[Tensor], Int[Tensor, " k"]]
 class Source(ABC):
     """A data set with a test split, and usually a train split."""
 
-    crop: int = 0
-    """Zero padding in pixels that training on this set usually crops from."""
+    crop: int | Literal["resized"] = 0
+    """Zero padding in pixels that training on this set usually crops from, or ``resized``: crops of random size."""
     flip: bool = False
     """Whether training on this set usually mirrors images."""
     mean: tuple[float, ...] | None = None

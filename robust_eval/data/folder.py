@@ -1,7 +1,8 @@
 """A folder with one sub-folder of images per class, or ``test``/``val`` and ``train`` folders of such.
 
-Folders are sorted by class, so "the first n" would be one class: the images are taken in a fixed shuffled order. All
-images asked for are held in memory as bytes.
+Folders are sorted by class, so "the first n" would be one class: the images are taken in a fixed shuffled order. Test
+images are held in memory as bytes. So are training images while two copies of them fit; else they are decoded when a
+batch of them is asked for, which trains the same weights.
 """
 
 from __future__ import annotations
@@ -52,13 +53,20 @@ class Folder(Source):
 
     def _train(self, choose: Choose | None) -> Examples | None:
         train = self.path / "train"
-        return self._examples(train, sub_folders(train), None, choose) if train.is_dir() else None
+        if not train.is_dir():
+            return None
+        return self._examples(train, sub_folders(train), choose=choose, stream=True)
 
     def _examples(
-        self, folder: Path, classes: list[str], n: int | None, choose: Choose | None = None
+        self,
+        folder: Path,
+        classes: list[str],
+        n: int | None = None,
+        choose: Choose | None = None,
+        stream: bool = False,
     ) -> Examples:
-        reader = Reader(where=f"data {folder}", classes=len(classes), size=self.size)
-        return reader.examples(shuffled(in_class_folders(folder, classes)), n=n, choose=choose)
+        reader = Reader(where=f"data {folder}", root=folder, classes=len(classes), size=self.size)
+        return reader.examples(shuffled(in_class_folders(folder, classes)), n=n, choose=choose, stream=stream)
 
 
 def classes_of_split(path: Path, split: str) -> list[str]:

@@ -4,9 +4,13 @@ Source: Russakovsky et al. 2015, https://arxiv.org/abs/1409.0575. It cannot be f
 numbered by their WordNet ids in alphabetical order, as those of all published networks. Images are resized to 256/224
 of ``size`` at the shorter side and cropped at the centre, as published accuracies are measured.
 
-All images asked for are held in memory as bytes: 0.15 MB each at 224 pixels, so 1,000 test images take 0.15 GB, all
-50,000 of them 7.5 GB, and the training images 193 GB. What does not fit is refused; train on ``per_class`` of them or
-at a smaller ``size``. Training mirrors; it does not crop at random sizes, as the recipes for ImageNet do.
+Test images are held in memory as bytes, 0.15 MB each at 224 pixels: 1,000 take 0.15 GB, all 50,000 of them 7.5 GB.
+Training images would take 193 GB. Where two copies of them do not fit, they are decoded when a batch of them is asked
+for; ``per_class`` of them or a smaller ``size`` may fit.
+
+Training mirrors and crops at random sizes (``crop = "resized"``), as the recipes for ImageNet do. Deviation: they crop
+from the whole image, here it is the image of ``size`` pixels that is cropped, which sees less of the rim and has fewer
+pixels for small crops.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ __all__ = ["ImageNet"]
 class ImageNet(Source):
     """A thousand classes, 1,281,167 training and 50,000 test images (``val``) in colour, cropped to one size."""
 
+    crop = "resized"
     flip = True
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
@@ -67,19 +72,25 @@ class ImageNet(Source):
 
     def _train(self, choose: Choose | None) -> Examples:
         train = self._split("train")
-        return self._examples(train, sub_folders(train), None, choose)
+        return self._examples(train, sub_folders(train), choose=choose, stream=True)
 
     def _examples(
-        self, folder: Path, classes: list[str], n: int | None, choose: Choose | None = None
+        self,
+        folder: Path,
+        classes: list[str],
+        n: int | None = None,
+        choose: Choose | None = None,
+        stream: bool = False,
     ) -> Examples:
         reader = Reader(
             where=f"data {self.name}",
+            root=folder,
             classes=len(classes),
             size=self.size,
             resize=round(self.size * 256 / 224),
             colour=True,
         )
-        return reader.examples(shuffled(in_class_folders(folder, classes)), n=n, choose=choose)
+        return reader.examples(shuffled(in_class_folders(folder, classes)), n=n, choose=choose, stream=stream)
 
     def _split(self, name: str) -> Path:
         root = self.root or cache_folder() / "imagenet"

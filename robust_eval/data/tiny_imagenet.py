@@ -50,7 +50,7 @@ class TinyImageNet(Source):
         """Return the first ``n`` of the validation images, in the order of their annotations."""
         base = self._base()
         classes = _classes(base)
-        return self._reader(classes).examples(_annotated(base / "val", classes), n=n)
+        return self._reader(base, classes).examples(_annotated(base / "val", classes), n=n)
 
     def train(self) -> Examples:
         """Return the training images, in a fixed shuffled order."""
@@ -64,10 +64,10 @@ class TinyImageNet(Source):
         base = self._base()
         classes = _classes(base)
         files = shuffled(in_class_folders(base / "train", classes))
-        return self._reader(classes).examples(files, choose=choose)
+        return self._reader(base, classes).examples(files, choose=choose, stream=True)
 
-    def _reader(self, classes: list[str]) -> Reader:
-        return Reader(where=f"data {self.name}", classes=len(classes), colour=True)
+    def _reader(self, base: Path, classes: list[str]) -> Reader:
+        return Reader(where=f"data {self.name}", root=base, classes=len(classes), colour=True)
 
     def _base(self) -> Path:
         """Return the unpacked archive, fetched first if it is not there."""

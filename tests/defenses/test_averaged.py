@@ -2,6 +2,7 @@ import torch
 from torch import nn
 
 from defenses._averaged import ANY, Pool, average
+from robust_eval import Rng
 from robust_eval.data import Examples
 
 
@@ -9,12 +10,12 @@ def test_the_average_is_over_probabilities_and_not_over_logits():
     logits = torch.tensor([[0.0, 10.0], [10.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
     mixed = logits.view(2, 2, 2, 1, 1)
     expected = logits.softmax(1).view(2, 2, 2).mean(1).log()
-    torch.testing.assert_close(average(nn.Flatten(), mixed), expected)
+    torch.testing.assert_close(average(nn.Flatten(), mixed, Rng(0)), expected)
 
 
 def test_the_average_is_finite_where_a_probability_underflows():
     mixed = torch.tensor([[0.0, 1000.0], [0.0, 900.0]]).view(1, 2, 2, 1, 1)
-    got = average(nn.Flatten(), mixed)
+    got = average(nn.Flatten(), mixed, Rng(0))
     torch.testing.assert_close(got, torch.tensor([[-900.0 - torch.tensor(2.0).log().item(), 0.0]]))
 
 

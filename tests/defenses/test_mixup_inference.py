@@ -6,6 +6,7 @@ from defenses.mixup_inference import MixupInference
 from robust_eval import Rng
 from robust_eval.data import Examples
 from robust_eval.errors import ConfigError
+from robust_eval.registry import build, describe
 
 CLASSES, SHAPE = 6, (1, 2, 2)
 
@@ -155,6 +156,30 @@ def test_fields_left_out_take_the_published_values_of_the_kind(kind, lam_ol, sam
     assert (method.samples_pl, method.samples_ol) == samples
     assert method.wrap(Decoder(), pool()).copies == copies
     assert MixupInference(kind=kind, lam_ol=0.9, samples_ol=3).lam_ol == 0.9
+
+
+@pytest.mark.parametrize(
+    ("base", "kind", "lam_ol"),
+    [
+        ("mixup", "ol", 0.5),
+        ("mixup", "combined", 0.4),
+        ("interpolated_adversarial", "ol", 0.6),
+        ("interpolated_adversarial", "combined", 0.4),
+    ],
+)
+def test_a_weight_left_out_takes_the_published_value_of_the_base(base, kind, lam_ol):
+    assert MixupInference(base=base, kind=kind).lam_ol == lam_ol
+    assert MixupInference(base=base, kind=kind, lam_ol=0.9).lam_ol == 0.9
+    assert MixupInference(base=base, kind=kind).lam_pl == 0.5
+
+
+def test_the_base_is_no_part_of_the_identity_but_its_weight_is():
+    by_base = build("defense", "mixup_inference", {"base": "interpolated_adversarial"})
+    by_weight = build("defense", "mixup_inference", {"lam_ol": 0.6})
+    assert by_base == by_weight and describe(by_base) == describe(by_weight)
+    assert describe(by_base) != describe(MixupInference())
+    with pytest.raises(ConfigError, match="defense 'mixup_inference': base: expected 'mixup' or"):
+        build("defense", "mixup_inference", {"base": "erm"})
 
 
 def test_a_pool_of_one_class_is_refused():

@@ -116,11 +116,12 @@ def small(**tables):
 
 def test_the_cells_are_models_by_defenses_by_perturbations(home):
     cells = plan(read(str(home / "trial.toml")))
-    # clean, PGD at two radii, CW and fog at two severities; PGD twice when defended
-    assert len(cells) == 4 * (6 + 8) == len({cell.key for cell in cells})
+    # clean, checks, PGD at two radii, CW and fog at two severities; PGD twice when defended
+    assert len(cells) == 4 * (7 + 9) == len({cell.key for cell in cells})
     assert {cell.model.name for cell in cells} == {"erm", "mixed", "own", "make"}
-    assert [str(cell) for cell in cells[:6]] == [
+    assert [str(cell) for cell in cells[:7]] == [
         "erm · clean",
+        "erm · quick checks",
         "erm · pgd linf 8/255",
         "erm · pgd linf 25.5/255",
         "erm · cw",
@@ -149,6 +150,39 @@ def test_the_effective_experiment_gives_the_same_keys_from_anywhere(home, tmp_pa
     again = read("runs/experiment.toml")
     assert keys(again) == keys(experiment)
     assert again.tables() == experiment.tables()
+
+
+@pytest.mark.parametrize("table", ["[recipe]", "[[train]]"])
+def test_the_weights_to_start_from_are_beside_the_experiment(home, tmp_path, monkeypatch, table):
+    text = EXPERIMENT.replace(table, f'{table}\nstart = "weights/w.pt"', 1)
+    (home / "trial.toml").write_text(text)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    given = read(str(home / "trial.toml"))
+    assert given.recipes[0][1].start == home / "weights/w.pt"
+    # the effective experiment, from a third place
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/experiment.toml").write_text(tomli_w.dumps(given.tables()))
+    again = read(str(tmp_path / "run/experiment.toml"))
+    assert [recipe.start for _, recipe in again.recipes] == [recipe.start for _, recipe in given.recipes]
+    assert keys(again) == keys(given)
+
+
+def test_weights_to_start_from_that_are_missing_are_named_in_full(home):
+    (home / "trial.toml").write_text(EXPERIMENT.replace("[recipe]", '[recipe]\nstart = "gone.pt"'))
+    with pytest.raises(ConfigError) as caught:
+        read(str(home / "trial.toml"))
+    assert any(
+        f"start: expected a weights file, got '{home}/gone.pt'" in line for line in caught.value.problems
+    )
+
+
+@pytest.mark.parametrize(("crop", "expected"), [(-1, ">= 0"), ("random", "a whole number")])
+def test_crops_are_a_padding_or_of_random_size(crop, expected):
+    recipe = {"architecture": "small_cnn", "crop": "resized"}
+    assert small(recipe=recipe)[0].model.recipe.crop == "resized"
+    with pytest.raises(ConfigError, match=f"crop: expected {expected} or 'resized', got {crop!r}"):
+        small(recipe=recipe | {"crop": crop})
 
 
 def test_modules_of_the_user_are_found_again_by_the_effective_experiment(home, tmp_path, monkeypatch):
@@ -241,7 +275,31 @@ def test_a_cell_asked_for_twice_is_planned_once_with_all_radii():
     cells = small(
         attack=[{"name": "cw", "eps": 1}, {"name": "cw", "eps": "1/2"}, {"name": "deepfool", "eps": [1, 1.0]}]
     )
-    assert [cell.score_at for cell in cells] == [(), (0.5, 1.0), (1.0,)]
+    assert [cell.score_at for cell in cells] == [(), (), (0.5, 1.0), (1.0,)]
+
+
+@pytest.mark.parametrize(
+    ("tables", "wanted"),
+    [
+        ({"attack": [{"name": "pgd", "eps": "4/255"}, {"name": "fgsm"}]}, ("quick", "linf", 4 / 255)),
+        ({"attack": [{"name": "cw", "eps": 1}], "checks": "full"}, ("full", "l2", 1.0)),
+        ({"attack": [{"name": "pgd", "eps": 0}]}, ("quick", "linf", 8 / 255)),
+    ],
+)
+def test_an_attacked_model_is_examined_at_the_first_radius_it_is_attacked_at(tables, wanted):
+    (found,) = (cell.perturbation for cell in small(**tables) if cell.family == "examination")
+    assert (found.level, found.norm, found.eps) == wanted
+
+
+def test_nobody_examines_what_is_not_attacked_or_when_told_not_to():
+    for tables in ({}, {"attack": ["pgd"], "checks": "off"}):
+        assert "examination" not in {cell.family for cell in small(**tables)}
+
+
+def test_draws_of_a_gradient_are_part_of_a_key_only_where_they_are_given():
+    plain, given = (small(attack=["pgd"], **tables)[-1] for tables in ({}, {"gradient_draws": 3}))
+    assert "gradient_draws" not in plain.spec and given.spec["gradient_draws"] == 3
+    assert plain.key != given.key
 
 
 def test_a_folder_called_like_a_registered_set_does_not_hide_it(tmp_path, monkeypatch):

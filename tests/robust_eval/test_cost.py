@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from robust_eval import Classifier, Rng, attack, cost
 from robust_eval.cost import Speed, estimate, untrained
+from robust_eval.examination import Examination
 from robust_eval.passes import FEW, Passes
 from robust_eval.registry import find, names
 from robust_eval.workbench import Workbench
@@ -131,7 +132,7 @@ def cells(tmp_path, monkeypatch):
 
     def build(**tables):
         train = [{"regularizer": "erm", "architecture": {"name": "small_cnn", "width": 2}}]
-        given = {"data": {"name": "data.npz"}, "train": train, **tables}
+        given = {"data": {"name": "data.npz"}, "train": train, "checks": "off", **tables}
         return plan(parse(given, where="test", folder=tmp_path))
 
     return build
@@ -160,6 +161,13 @@ def test_an_attack_says_itself_what_it_costs(cells, speed, monkeypatch):
     monkeypatch.setattr(find("attack", "pgd"), "cost", lambda self, classes: Passes(classes, 7))
     line, _ = estimate(cells(attack=["pgd"]), Workbench(untrained)).lines
     assert line.passes == Passes(3, 7).times(12)
+
+
+def test_checks_are_a_line_of_their_own(cells, speed):
+    found = estimate(cells(attack=["fgsm"], checks="quick"), Workbench(untrained))
+    lines = {line.name: line for line in found.lines}
+    assert list(lines) == ["fgsm", "checks", "scoring"]
+    assert lines["checks"].passes == Examination().cost.times(32)
 
 
 def test_what_is_carried_over_to_several_defenses_is_made_once(cells, speed):

@@ -257,15 +257,23 @@ def test_imagenet_has_224_pixels_and_opens_only_the_files_asked_for(imagenet):
     assert opened.labels.bincount().tolist() == [2, 2] and opened.shape == (3, 16, 16)
 
 
-def test_images_that_do_not_fit_into_memory_are_refused_before_they_are_read(imagenet, monkeypatch):
-    monkeypatch.setattr(memory, "available", lambda device: 9 * 3 * 224 * 224)
-    assert len(open_source("imagenet").test(6)) == 6
+def test_test_images_that_do_not_fit_into_memory_are_refused_before_they_are_read(imagenet, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda device: 5 * 3 * 224 * 224)
+    assert len(open_source("imagenet").test(5)) == 5
     with pytest.raises(
-        DataError, match=r"fit into memory, got 10 of 3x224x224, 0.0 GB where .*per_class"
+        DataError, match=r"fit into memory, got 6 of 3x224x224, 0.0 GB where .*\(n\)"
     ) as caught:
-        open_source("imagenet").train()
+        open_source("imagenet").test(6)
     assert "\n" not in str(caught.value)
-    assert len(open_source("imagenet", per_class=4).train()) == 8
+
+
+def test_imagenets_training_images_are_streamed_where_they_do_not_fit(imagenet, monkeypatch):
+    held = open_source("imagenet", size=16).train()
+    monkeypatch.setattr(memory, "available", lambda device: 5 * 3 * 16 * 16)
+    streamed = open_source("imagenet", size=16).train()
+    assert not isinstance(streamed.images, torch.Tensor) and len(streamed) == 10
+    assert torch.equal(streamed.pixels(), held.pixels()) and torch.equal(streamed.labels, held.labels)
+    assert streamed.fingerprint == held.fingerprint
 
 
 def test_imagenet_says_what_it_needs(cache, imagenet):

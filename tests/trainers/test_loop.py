@@ -1,4 +1,5 @@
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from trainers.regularizers.adversarial import Adversarial
 from trainers.regularizers.cascading_sum import CascadingSum
 from trainers.regularizers.cutmix import CutMix
 from trainers.regularizers.erm import ERM
+from trainers.regularizers.gradual_cascading_sum import GradualCascadingSum
 from trainers.regularizers.mixup import Mixup
 
 
@@ -182,6 +184,111 @@ def test_the_next_stage_goes_on_from_the_last_weights_when_told_so(recipe, few):
     assert int(after["first.1.num_batches_tracked"]) == int(before["first.1.num_batches_tracked"]) + 1
 
 
+class Continued(Regularizer):
+    """Stages that go on from each other."""
+
+    def __init__(self, *parts, continues=True):
+        self.parts, self.continues = parts, continues
+
+    def loss(self, model, x, y, *, rng, progress):
+        raise NotImplementedError
+
+    def stages(self):
+        return [Stage(*part, continues=self.continues and i > 0) for i, part in enumerate(self.parts)]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant", "step", "multi_step", "one_cycle"])
+def test_stages_that_continue_each_other_have_the_schedule_of_one(recipe, few, schedule):
+    fields = {"epochs": 4, "batch_size": 32, "schedule": schedule}
+    parts = (Recorded(2), 0.25), (Recorded(2), 0.5), (Recorded(2), 0.25)
+    whole = run(recipe(ERM(), **fields), few).history
+    for continues in (True, False):
+        rows = run(recipe(Continued(*parts, continues=continues), **fields), few).history
+        assert [row["stage"] for row in rows] == [0, 1, 1, 2]
+        same = [row["lr"] for row in rows] == [row["lr"] for row in whole]
+        assert same == (continues or schedule == "constant")
+
+
+def test_the_rate_of_gradual_cascading_sum_is_a_function_of_the_budget(recipe, few):
+    made = recipe(GradualCascadingSum(k=4), epochs=8, batch_size=32)
+    rows = run(made, few).history
+    assert {row["stage"] for row in rows} == {0, 1, 2, 3}
+    for row in rows:
+        # a step of the last stage takes 32 of the 2,304 evaluations
+        done = row["evaluations"] / (8 * 288)
+        assert row["lr"] == pytest.approx(learning_rate(made, round(done * 1e4), 10**4), abs=0.05 * made.lr)
+    rates = [row["lr"] for row in rows]
+    assert rates == sorted(rates, reverse=True) and rates[-1] < 0.001 < 0.04 < rates[0]
+
+
+def test_a_continued_stage_keeps_the_momentum(recipe, few):
+    for continues in (True, False):
+        second = Frozen()
+        stages = Continued((Recorded(2), 0.5), (second, 0.5), continues=continues)
+        fields = {"schedule": "constant", "weight_decay": 0.0, "nesterov": False, "warm_up": 0}
+        run(recipe(stages, batch_size=32, **fields), few)
+        first, *others = (weights["head.1.weight"] for weights in second.weights)
+        steps = [after - before for before, after in pairwise([first, *others])]
+        if continues:
+            # without a gradient, each step is 0.9 of the one before
+            torch.testing.assert_close(steps[1], 0.9 * steps[0], rtol=1e-2, atol=1e-6)
+            assert steps[0].abs().max() > 1e-5
+        else:
+            assert all(not step.any() for step in steps)
+
+
+class Frozen(Recorded):
+    """Has no gradient."""
+
+    def __init__(self):
+        super().__init__(2)
+
+    def loss(self, model, x, y, *, rng, progress):
+        return 0 * super().loss(model, x, y, rng=rng, progress=progress)
+
+
+def test_a_continued_stage_goes_on_from_the_weights_themselves_and_averages_on(recipe, few):
+    fields = {"ema": 0.9, "momentum": 0.0, "weight_decay": 0.0, "batch_size": 32}
+    gaps = {}
+    for continues in (True, False):
+        first, second = Recorded(2), Frozen()
+        trained = run(recipe(Continued((first, 0.5), (second, 0.5), continues=continues), **fields), few)
+        weights = second.weights[0]["head.1.weight"]
+        assert torch.equal(weights, second.weights[-1]["head.1.weight"])
+        gaps[continues] = (trained.network.state_dict()["head.1.weight"] - weights).abs().max()
+    # the average still holds weights of the first stage; begun anew, it is of those that stayed as they are
+    assert gaps[True] > 1e-5 and gaps[False] < 1e-7
+
+
+def test_halvings_of_the_rate_are_kept_by_a_continued_stage(recipe, few):
+    fields = {"epochs": 6, "batch_size": 32, "schedule": "halve_on_plateau", "patience": 2, "warm_up": 0}
+    for continues in (True, False):
+        stages = Continued((Recorded(-1), 0.5), (Recorded(-1), 0.5), continues=continues)
+        rows = run(recipe(stages, lr=1e-6, **fields), few).history
+        rates = {stage: [row["lr"] for row in rows if row["stage"] == stage] for stage in (0, 1)}
+        assert rates[0][-1] < 1e-6 / 4
+        assert (rates[1][0] <= rates[0][-1]) == continues
+
+
+def test_what_a_stage_gave_up_stays_in_the_schedule_of_those_that_continue_it(recipe, few):
+    class Stages(TwoStages):
+        def stages(self):
+            return [Stage(self.first, 0.5, "last", 1), Stage(self.second, 0.5, continues=True)]
+
+    rows = run(recipe(Stages(Idle(), ERM(), "last"), epochs=8, batch_size=32, lr=1e-8), few).history
+    whole = run(recipe(ERM(), epochs=8, batch_size=32, lr=1e-8), few).history
+    assert [row["stage"] for row in rows].count(0) < 4
+    assert [row["lr"] for row in rows] == pytest.approx([row["lr"] for row in whole], rel=1e-6)
+
+
+def test_the_best_weights_are_not_handed_to_a_stage_that_continues(recipe, few):
+    stages = Continued((ERM(), 0.5, "best"), (ERM(), 0.5))
+    with pytest.raises(
+        ConfigError, match="expected hand_over='last' before a stage that continues, got 'best'"
+    ):
+        run(recipe(stages), few)
+
+
 def test_progress_runs_from_zero_to_one_over_all_stages_in_train_mode(recipe, few):
     first, second = Recorded(turn=2), Recorded(turn=2)
     reported = []
@@ -284,13 +391,16 @@ def interrupted(recipe, examples, folder, *, after):
         (ERM(), {"ema": 0.9, "checkpoint": "best"}, 2),
         (CascadingSum(k=4), {"optimizer": "adam", "lr": 0.005}, 1),
         (CascadingSum(k=4), {"schedule": "halve_on_plateau", "patience": 2}, 3),
+        (GradualCascadingSum(k=4), {"ema": 0.9, "schedule": "one_cycle"}, 2),
+        (GradualCascadingSum(k=4), {"schedule": "halve_on_plateau", "patience": 2}, 3),
+        (GradualCascadingSum(k=2), {"optimizer": "adam", "lr": 0.005, "crop": "resized"}, 1),
     ],
-    ids=["average", "stages", "plateau"],
+    ids=["average", "stages", "plateau", "one schedule", "continued plateau", "continued adam"],
 )
 def test_a_training_that_was_killed_goes_on_to_the_same_weights(
     recipe, architecture, few, tmp_path, regularizer, fields, after
 ):
-    same = recipe(regularizer, batch_size=32, architecture=architecture(dropout=0.2), crop=1, **fields)
+    same = recipe(regularizer, batch_size=32, architecture=architecture(dropout=0.2), **{"crop": 1} | fields)
     whole = run(same, few)
     resumed = interrupted(same, few, tmp_path, after=after)
     assert same_weights(whole, resumed)

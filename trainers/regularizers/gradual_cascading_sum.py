@@ -18,8 +18,9 @@ loaded for nothing; the loss is divided by n - k, as sum augmentation divides by
 as long as ``cascading_sum`` spends on plain images with its defaults.
 
 Deviations: t follows the budget, step by step, and not the number of the epoch. A step costs s network evaluations, so
-each n - k is a stage with an equal part of the budget, which gives it a learning-rate schedule of its own and fresh
-momentum; weights go on from the last ones. Cross-entropy instead of binary cross-entropy: see ``sum_augmentation``.
+each n - k is a stage with an equal part of the budget; optimizer and learning-rate schedule go on from one to the next,
+and the rate, as t, is a function of the budget spent. Cross-entropy instead of binary cross-entropy: see
+``sum_augmentation``.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from trainers.fitting import Fitting
 __all__ = ["GradualCascadingSum", "gradual_coefficients"]
 
 
-@register("regularizer", "gradual_cascading_sum")
+@register("regularizer", "gradual_cascading_sum", version=2)
 @dataclass(frozen=True, kw_only=True)
 class GradualCascadingSum(Fitting):
     """Averages of images that fade out one by one."""
@@ -57,12 +58,13 @@ class GradualCascadingSum(Fitting):
     """Whether the loss is divided by the number of images in use."""
 
     def stages(self) -> list[Stage]:
-        """Return one stage for each number of images in use, the last of plain images."""
-        fading = [
-            Stage(self._part(used), (1 - self.finetune) / (self.k - 1)) for used in range(self.k, 1, -1)
-        ]
+        """Return one stage for each number of images in use, the last of plain images; all are one training."""
+        fading = (1 - self.finetune) / max(self.k - 1, 1)
         plain = 1.0 if self.k == 1 else self.finetune
-        return [*fading, Stage(self._part(1), plain)] if plain else fading
+        shares = dict.fromkeys(range(self.k, 1, -1), fading)
+        if plain:
+            shares[1] = plain
+        return [Stage(self._part(used), share, continues=used < self.k) for used, share in shares.items()]
 
     def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
         """Return the loss of the first stage; training goes through ``stages``."""

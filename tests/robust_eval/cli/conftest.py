@@ -115,5 +115,5 @@ def undrawn(monkeypatch):
 
 @pytest.fixture
 def own():
-    """The command that evaluates a network of this folder on its images."""
-    return ("evaluate", "--arch", "net.py:make", "--data", "data.npz", "--out", "out")
+    """The command that evaluates a network of this folder on its images, without examining it."""
+    return ("evaluate", "--arch", "net.py:make", "--data", "data.npz", "--checks", "off", "--out", "out")

@@ -13,7 +13,7 @@ from robust_eval.models.checkpoint import file_sha256
 from robust_eval.registry import build
 from robust_eval.store import Store
 
-OWN = ("evaluate", "--arch", "net.py:make", "--data", "data.npz")
+OWN = ("evaluate", "--arch", "net.py:make", "--data", "data.npz", "--checks", "off")
 FAST = ("--set", "cw.steps=2", "--set", "cw.binary_search_steps=2", "--set", "pgd.steps=2")
 WORDS = (
     "model",
@@ -184,7 +184,8 @@ def test_the_same_flags_give_the_same_keys_from_another_folder(done, work, monke
     Path("below").mkdir()
     monkeypatch.chdir(work / "below")
     paths = ("--arch", "../net.py:make", "--data", "../data.npz")
-    assert "2 cells, 2 have a record" in done("evaluate", *paths, "--attacks", "fgsm", "--out", "../out")
+    flags = ("--attacks", "fgsm", "--checks", "off", "--out", "../out")
+    assert "2 cells, 2 have a record" in done("evaluate", *paths, *flags)
     assert "2 cells, 2 have a record" in done("run", "../out")
 
 
@@ -206,15 +207,16 @@ def test_a_dry_run_prints_cells_and_keys_and_creates_nothing(done, work):
     before = set(work.rglob("*"))
     out = done("run", "tiny.toml", "--dry-run")
     lines = out.splitlines()
-    assert [line.split(maxsplit=3)[1:] for line in lines[:2]] == [
+    assert [line.split(maxsplit=3)[1:] for line in lines[:3]] == [
         ["to", "do", "erm · clean"],
+        ["to", "do", "erm · quick checks"],
         ["to", "do", "erm · fgsm linf 8/255"],
     ]
-    assert lines[2] == "2 cells"
+    assert lines[3] == "3 cells"
     assert {path for path in work.rglob("*") if "__pycache__" not in path.parts} <= before
     done("run", "tiny.toml", "--out", "out")
     keys = {record.key for record in Store(Path("out")).records()}
-    assert {line.split()[0] for line in lines[:2]} == keys
+    assert {line.split()[0] for line in lines[:3]} == keys
     assert "done " in done("run", "tiny.toml", "--out", "out", "--dry-run")
 
 
@@ -223,10 +225,10 @@ def test_a_failing_cell_is_told_and_the_exit_code_is_one(cli):
         "evaluate", "--arch", "net.py:Small", "--data", "data.npz", "--attacks", "fgsm", "--out", "out"
     )
     assert outcome.code == 1 and not outcome.err
-    assert "failed: 2 cells: RuntimeError: too many images" in outcome.out
+    assert "failed: 3 cells: RuntimeError: too many images" in outcome.out
     assert "tracebacks: out/failed" in outcome.out
     notes = [json.loads(path.read_text()) for path in Path("out/failed").iterdir()]
-    assert len(notes) == 2 and all("Traceback" in note["error"] for note in notes)
+    assert len(notes) == 3 and all("Traceback" in note["error"] for note in notes)
     assert not Path("out/report").exists()
 
 
@@ -283,7 +285,7 @@ def test_a_checkpoint_of_ones_own_is_evaluated_with_its_normalisation(done, suff
     flags = ("--arch", "small_cnn", "--set", "small_cnn.width=2", "--data", "data.npz", "--attacks", "fgsm")
     done("evaluate", f"own{suffix}", *flags, "--mean", "0.5", "--std", "0.25", "--n", "5")
     records = list(Store(Path("runs/own")).records())
-    assert len(records) == 2 and {r.spec["data"]["n"] for r in records} == {5}
+    assert len(records) == 3 and {r.spec["data"]["n"] for r in records} == {5}
     assert {r.labels["model"] for r in records} == {"own"} and {r.labels["regularizer"] for r in records} == {
         "unknown"
     }
@@ -293,11 +295,11 @@ def test_a_checkpoint_of_ones_own_is_evaluated_with_its_normalisation(done, suff
 def test_an_experiment_runs_from_its_file_to_its_report(done):
     Path("tiny.toml").write_text(EXPERIMENT)
     out = done("run", "tiny.toml")
-    assert "trained erm" in out and "[2/2]" in out and "report: runs/tiny/report/index.html" in out
+    assert "trained erm" in out and "[3/3]" in out and "report: runs/tiny/report/index.html" in out
     assert {"erm"} == set(results("runs/tiny")["regularizer"])
     assert len(list(Path("runs/tiny/checkpoints").iterdir())) == 2
     again = done("run", "tiny.toml")
-    assert "2 cells, 2 have a record" in again and "trained" not in again
+    assert "3 cells, 3 have a record" in again and "trained" not in again
 
 
 def test_a_report_joins_several_runs_and_computes_nothing(done):

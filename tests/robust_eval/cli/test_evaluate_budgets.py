@@ -120,7 +120,7 @@ def test_a_model_that_cannot_be_asked_fails_in_its_cells_and_not_before(cli):
     outcome = cli(
         "evaluate", "--arch", "net.py:Small", "--data", "data.npz", "--attacks", "fgsm", "--out", "out"
     )
-    assert outcome.code == 1 and "failed: 2 cells: RuntimeError: too many images" in outcome.out
+    assert outcome.code == 1 and "failed: 3 cells: RuntimeError: too many images" in outcome.out
     assert outcome.out.splitlines()[0] == "cost not estimated: RuntimeError: too many images"
 
 
@@ -210,7 +210,8 @@ def test_a_surrogates_points_have_one_key_from_any_folder(done, work, monkeypatc
     assert record.spec["perturbation"]["params"]["identity"]["weights"] and record.labels["eps"] == 0.1
     Path("below").mkdir()
     monkeypatch.chdir(work / "below")
-    there = ("evaluate", "--arch", "../net.py:make", "--data", "../data.npz", "--out", "../out", *flags)
+    there = ("evaluate", "--arch", "../net.py:make", "--data", "../data.npz", "--checks", "off")
+    there += ("--out", "../out", *flags)
     out = done(*there, "--set", "transfer:fgsm.surrogate=../surrogate.safetensors", "--eps", "0.1")
     assert "3 cells, 3 have a record" in out
     assert "3 cells, 3 have a record" in done("run", "../out")

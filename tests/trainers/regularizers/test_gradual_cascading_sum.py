@@ -76,6 +76,7 @@ def test_each_number_of_images_is_a_stage_and_the_last_is_plain():
     assert [stage.share for stage in stages] == pytest.approx([0.2, 0.2, 0.2, 0.4])
     assert [stage.regularizer.evaluations(12) for stage in stages] == [3, 4, 6, 12]
     assert {stage.hand_over for stage in stages} == {"last"}
+    assert [stage.continues for stage in stages] == [False, True, True, True]
 
 
 @pytest.mark.parametrize(

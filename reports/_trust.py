@@ -1,0 +1,234 @@
+"""May the numbers of a model be quoted? One line for each model and defense, from the checks beside its numbers."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from reports._names import threat_text
+from reports.load import Entry, Loaded, most_thorough
+
+__all__ = [
+    "BASE_ONLY",
+    "NOT_EXAMINED",
+    "Advice",
+    "Trust",
+    "advice",
+    "doubts_in_words",
+    "passed_in_words",
+    "speaking",
+    "spoken",
+    "trust",
+]
+
+NOT_EXAMINED = "not examined: run with --checks quick"
+BASE_ONLY = "only without its defense: run with --checks quick"
+MASKED = frozenset(
+    {
+        "beats_single_step",
+        "falls_with_eps",
+        "gradients",
+        "monotone_in_eps",
+        "unbounded",
+        "vanishing_gradient",
+        "white_box_beats_noise",
+        "white_box_beats_square",
+    }
+)
+"""Checks whose failure means that gradients do not lead an attack anywhere."""
+SUSPICIOUS = MASKED | {
+    "beats_baselines",
+    "gradient_agrees",
+    "iterative_beats_single_step",
+    "smooth_loss",
+    "zero_gradient",
+}
+"""Checks whose warning means that they may not."""
+
+
+Verdict = Literal["ok", "warn", "fail"]
+
+
+class Advice(NamedTuple):
+    """One check that warned or failed somewhere."""
+
+    name: str
+    verdict: str
+    records: int
+    figures: str
+    advice: str
+
+
+class Trust(NamedTuple):
+    """What the checks say of one model with one defense."""
+
+    model: str
+    defense: str
+    data: str
+    verdict: Verdict
+    """The worst of all its numbers."""
+    words: str
+    """The verdict, for people."""
+    raised: tuple[Advice, ...]
+    passed: tuple[str, ...]
+    """Names of the checks that ran and found nothing."""
+    relied: bool
+    """Whether nothing was raised on a model that was examined."""
+    examined: str
+    """How closely the model was looked at, and on how many images."""
+
+    @property
+    def figures(self) -> str:
+        """The raised checks with their figures on one line."""
+        marks = {"warn": "?", "fail": "!"}
+        by_name: dict[str, list[str]] = defaultdict(list)
+        for item in self.raised:
+            by_name[f"{marks[item.verdict]} {spoken(item.name)}"].append(item.figures)
+        return "; ".join(f"{name} {', '.join(figures)}" for name, figures in by_name.items())
+
+
+def trust(loaded: Loaded) -> tuple[Trust, ...]:
+    """Return one line for each model, defense and data, in the order of the tables."""
+    groups = _groups(loaded)
+    bare = {
+        (model, data) for (model, defense, data), group in groups.items() if defense == "none" and group[1]
+    }
+    return tuple(
+        _line(place, *group, elsewhere=(place[0], place[2]) in bare) for place, group in groups.items()
+    )
+
+
+def speaking(loaded: Loaded) -> tuple[Entry, ...]:
+    """Return the records that say something: those measured, and examinations of models that nobody attacked."""
+    return tuple(entry for group in _groups(loaded).values() for entry in _speaking(*group))
+
+
+def advice(entries: Iterable[Entry]) -> Iterator[Advice]:
+    """Return each check that was raised, with the number of records it stands beside and the range of its figures."""
+    raised: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for check in (check for entry in entries for check in entry.checks):
+        if check.verdict != "ok":
+            raised[check.verdict, check.name, check.advice].append(check.figure)
+    for (verdict, name, text), figures in sorted(raised.items()):
+        low, high = f"{min(figures):.3g}", f"{max(figures):.3g}"
+        yield Advice(name, verdict, len(figures), low if low == high else f"{low} to {high}", text)
+
+
+def doubts_in_words(entries: Iterable[Entry]) -> list[str]:
+    """Return one line for each check raised on a model, for a terminal."""
+    of_model: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        of_model[entry.labels["model"]].append(entry)
+    return sorted(
+        f"{item.verdict}: {item.name} {item.figures}: {model} ({item.records} of {len(own)} records): {item.advice}"
+        for model, own in of_model.items()
+        for item in advice(own)
+    )
+
+
+def passed_in_words(lines: Sequence[Trust]) -> list[str]:
+    """Return which checks ran and found nothing: those of every line first, then what else did on which."""
+    everywhere = set.intersection(*(set(line.passed) for line in lines)) if lines else set()
+    same: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for line in lines:
+        rest = tuple(name for name in line.passed if name not in everywhere)
+        same[rest].append(line.model if line.defense == "none" else f"{line.model} ({line.defense})")
+    told = [("all", tuple(sorted(everywhere))), *((", ".join(who), rest) for rest, who in same.items())]
+    return [f"Passed by {who}: {', '.join(map(spoken, names))}." for who, names in told if names]
+
+
+def spoken(name: str) -> str:
+    """Return a check's name in words."""
+    return name.replace("_", " ")
+
+
+def _place(entry: Entry) -> tuple[str, str, str]:
+    return entry.labels["model"], entry.labels["defense"], entry.labels["data"]
+
+
+class _Group(NamedTuple):
+    measured: list[Entry]
+    examinations: list[Entry]
+
+
+def _groups(loaded: Loaded) -> dict[tuple[str, str, str], _Group]:
+    groups: dict[tuple[str, str, str], _Group] = defaultdict(lambda: _Group([], []))
+    for entry in loaded.entries:
+        groups[_place(entry)].measured.append(entry)
+    for entry in loaded.examinations:
+        groups[_place(entry)].examinations.append(entry)
+    return groups
+
+
+def _speaking(measured: list[Entry], examinations: list[Entry]) -> list[Entry]:
+    if any(entry.labels["family"] == "attack" for entry in measured):
+        return measured
+    # no attack carries what the examination found, so it speaks for itself
+    return [*measured, *_best(examinations)]
+
+
+def _line(
+    place: tuple[str, str, str], measured: list[Entry], examinations: list[Entry], *, elsewhere: bool
+) -> Trust:
+    heard = _speaking(measured, examinations)
+    raised = tuple(advice(heard))
+    names = {item.name for item in raised}
+    verdict: Verdict = "ok"
+    if raised:
+        verdict = "fail" if any(item.verdict == "fail" for item in raised) else "warn"
+    return Trust(
+        *place,
+        verdict,
+        _words(verdict, raised, measured, examined=bool(examinations)),
+        raised,
+        tuple(sorted({check.name for entry in heard for check in entry.checks} - names)),
+        verdict == "ok" and bool(examinations),
+        _examined(measured, examinations) or (BASE_ONLY if elsewhere else NOT_EXAMINED),
+    )
+
+
+def _words(verdict: Verdict, raised: Sequence[Advice], measured: Sequence[Entry], *, examined: bool) -> str:
+    if verdict == "ok":
+        return "can be relied on" if examined else "no check objects"
+    names = list(dict.fromkeys(item.name for item in raised if item.verdict == verdict))
+    reasons = ", ".join(map(spoken, names))
+    touched = sum(any(check.verdict == verdict for check in entry.checks) for entry in measured)
+    if not touched:
+        return f"no attack was run, and none could be trusted: {reasons}"
+    share = "" if touched == len(measured) else f" {touched} of {len(measured)} numbers"
+    if verdict == "fail":
+        masked = "gradients look masked: " if set(names) & MASKED else ""
+        return f"do not quote{share}: {masked}{reasons}"
+    checks = "1 check warns" if len(names) == 1 else f"{len(names)} checks warn"
+    masked = ", gradients may be masked" if set(names) & SUSPICIOUS else ""
+    return f"doubtful{share and f' in{share}'}: {checks}{masked}"
+
+
+def _examined(measured: Sequence[Entry], examinations: Sequence[Entry]) -> str:
+    """Return how closely a model was looked at, nothing if it was not."""
+    best = _best(examinations)
+    if not best:
+        return ""
+    looks: dict[str, None] = {}
+    for entry in best:
+        norm, eps = entry.params.get("norm"), entry.params.get("eps")
+        at = f" at {threat_text(norm, eps)}" if isinstance(norm, str) and isinstance(eps, int | float) else ""
+        looks[f"{entry.params.get('level', 'examined')}, {len(entry.record.rows)} images{at}"] = None
+    models = {_identity(entry) for entry in measured}
+    missing = len(models - {_identity(entry) for entry in best}) if models else 0
+    left = f"; {missing} of {len(models)} trainings not examined" if missing else ""
+    return "; ".join(looks) + left
+
+
+def _best(examinations: Sequence[Entry]) -> list[Entry]:
+    """Return the most thorough examination of each training."""
+    of: dict[str, list[Entry]] = defaultdict(list)
+    for entry in examinations:
+        of[_identity(entry)].append(entry)
+    return [best for group in of.values() if (best := most_thorough(group)) is not None]
+
+
+def _identity(entry: Entry) -> str:
+    return json.dumps(entry.record.spec.get("model"), sort_keys=True, default=str)

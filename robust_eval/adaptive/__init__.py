@@ -1,0 +1,25 @@
+"""What an attack is pointed at: the model itself, or one with the same decisions whose gradients lead somewhere.
+
+- :mod:`.randomness`: a model that draws random numbers of its own becomes one whose draws are set from outside.
+- :mod:`.expectation`: the average over several draws of a stochastic model, and how many are enough.
+- :mod:`.mending`: gradients that vanish or are cut off are brought back, by :mod:`.straight_through` among others.
+- :mod:`.adapt`: all of it, as far as a model needs it.
+
+Only attacks see these networks. What they find is scored on the model as it is.
+"""
+
+from robust_eval.adaptive.adapt import Adapted, adapt
+from robust_eval.adaptive.expectation import Expectation, enough_draws
+from robust_eval.adaptive.mending import Mended, mend
+from robust_eval.adaptive.randomness import GlobalDraws, draws_by_itself
+
+__all__ = [
+    "Adapted",
+    "Expectation",
+    "GlobalDraws",
+    "Mended",
+    "adapt",
+    "draws_by_itself",
+    "enough_draws",
+    "mend",
+]

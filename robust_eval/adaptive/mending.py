@@ -1,0 +1,177 @@
+"""Bring back gradients that vanish, without a change of the decisions.
+
+A gradient that is exactly zero says nothing about the model, and a walk along it goes nowhere: the accuracy that it
+leaves is not robustness. Three remedies, tried in this order on a few images and their surroundings until the gradient
+of the cross-entropy is there for 99 % of them:
+
+- *log*: the model returns probabilities; their logarithm is a valid set of logits (always taken: a softmax of
+  probabilities flattens every loss).
+- *scale*: the logits are so far apart that the cross-entropy rounds to zero (temperature; Carlini and Wagner 2016,
+  arXiv 1607.04311, met it in distilled networks). They are divided by one number, which changes no argmax.
+- *straight-through*: rounding, casts and cuts are passed through (:mod:`.straight_through`).
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from robust_eval.adaptive.randomness import all_seeded
+from robust_eval.adaptive.straight_through import StraightThrough
+from robust_eval.classifier import Classifier, Ledger
+from robust_eval.errors import RobustEvalError
+from robust_eval.rng import Rng
+from robust_eval.types import Images, Labels, Logits, StochasticModule
+
+__all__ = ["Mended", "Mending", "mend"]
+
+TOLERATED = 0.01
+"""Share of points whose gradient may be zero before it counts as vanished."""
+AROUND = 8 / 255
+"""How far around an image the gradient is looked at, in units of the [0, 1] pixel range."""
+CONFIDENT = 10.0
+"""Lead of the first logit over the second on the surest images of a scaled model: there softmax has digits left."""
+SMALLEST = torch.finfo(torch.float32).tiny
+"""Probability below which a logarithm is not taken."""
+DRIFT = 1e-4
+"""By how much a mended output may differ from the model's, relative to the largest."""
+
+
+class Mended(nn.Module):
+    """A network with the same decisions, seen through remedies."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        probabilities: bool = False,
+        scale: float = 1.0,
+        straight_through: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.probabilities = probabilities
+        self.scale = scale
+        self.straight_through = straight_through
+
+    def forward(self, x: Images) -> Logits:
+        """Return logits [n,k] whose order is the network's."""
+        with StraightThrough() if self.straight_through else nullcontext() as through:
+            logits: Logits = self.network(x)
+        if self.probabilities:
+            before = through.before_softmax(logits) if through is not None else None
+            logits = _log(logits) if before is None else before
+        return logits / self.scale
+
+    @property
+    def traceable(self) -> bool:
+        """Whether a trace of its operations would keep its gradient."""
+        return not self.straight_through
+
+    @property
+    def remedies(self) -> tuple[str, ...]:
+        """What was done, in words."""
+        return (
+            *(("the logarithm of the probabilities",) if self.probabilities else ()),
+            *((f"logits divided by {self.scale:.3g}",) if self.scale != 1 else ()),
+            *(("straight-through gradients",) if self.straight_through else ()),
+        )
+
+
+class Mending(NamedTuple):
+    """A network for attacks, and how it fared."""
+
+    network: nn.Module
+    """The network itself where nothing had to be done."""
+    remedies: tuple[str, ...]
+    blind_before: float
+    """Share of points whose cross-entropy gradient is zero, not finite, or cut off."""
+    blind: float
+    """The same after mending."""
+
+
+def mend(network: nn.Module, x: Images, y: Labels, *, rng: Rng, batch_size: int = 128) -> Mending:
+    """Return the network with the first set of remedies that helps; ``x`` [n,c,h,w] is classified as ``y``.
+
+    The best there was where none helps enough.
+    """
+    blind_before = _blind(network, x, y, rng, batch_size)
+    if isinstance(network, StochasticModule) or not len(x):  # its parts are mended instead
+        return Mending(network, (), blind_before, blind_before)
+    model = Classifier(network, batch_size=batch_size, accelerate=False)
+    logits = model.logits(x)
+    likely = _are_probabilities(logits)
+    best = Mending(network, (), blind_before, blind_before)
+    if blind_before <= TOLERATED and not likely:
+        return best
+    # rescaling is for gradients that vanish, and a mode in every forward for those that nothing else brings back
+    for through, scaled in ((False, False), (False, True), (True, False), (True, True)):
+        mended = Mended(network, probabilities=likely, straight_through=through)
+        if scaled:
+            mended.scale = _scale(Classifier(mended, batch_size=batch_size, accelerate=False), x)
+        if not mended.remedies:
+            continue
+        blind = _blind(mended, x, y, rng, batch_size)
+        better = blind < best.blind or (blind <= TOLERATED and best.network is network)
+        if better and _agrees(mended, model, x, rng, batch_size):
+            best = Mending(mended, mended.remedies, blind_before, blind)
+        if best.blind <= TOLERATED and best.network is not network:
+            break
+    return best
+
+
+def _blind(network: nn.Module, x: Images, y: Labels, rng: Rng, batch_size: int) -> float:
+    """Return the share of images and of points beside them at which the cross-entropy has no gradient."""
+    if not len(x):
+        return 0.0
+    model = Classifier(network, batch_size=batch_size, accelerate=False)
+    model.ledger = ledger = Ledger()
+    rng = rng.for_batch(len(x)).child("mend")
+    noise = rng.child("noise").uniform(*x.shape[1:], device=x.device).to(x.dtype) * 2 - 1
+    beside = (x + AROUND * noise).clamp(0, 1)
+    try:
+        for place, points in enumerate((x, beside)):
+            model.input_gradient(points, y, _cross_entropy, rng=rng.child("point", place))
+    except (RobustEvalError, RuntimeError):  # cut off from the image, or the remedy does not fit this network
+        return 1.0
+    rows = rng.index
+    assert rows is not None
+    missing = ledger["zero_gradients"] + ledger["bad_gradients"]
+    return missing[rows.cpu()].sum().item() / (2 * len(x))
+
+
+def _cross_entropy(logits: Logits, y: Labels) -> Tensor:
+    return functional.cross_entropy(logits, y, reduction="none")
+
+
+def _are_probabilities(logits: Logits) -> bool:
+    rows = logits[logits.isfinite().all(1)].double()
+    if not len(rows):
+        return False
+    return bool(((rows.sum(1) - 1).abs() < 1e-4).all() and (rows >= 0).all() and (rows <= 1).all())
+
+
+def _log(probabilities: Logits) -> Logits:
+    return probabilities.clamp(min=SMALLEST).log()
+
+
+def _scale(model: Classifier, x: Images) -> float:
+    """Return what to divide by for the surest tenth of the images to be sure by :data:`CONFIDENT`."""
+    first, second = model.logits(x).double().topk(2, dim=1).values.unbind(1)
+    lead = (first - second)[(first - second).isfinite()]
+    sure = lead.quantile(0.9).item() if len(lead) else 0.0
+    return sure / CONFIDENT if sure > CONFIDENT else 1.0
+
+
+def _agrees(mended: Mended, model: Classifier, x: Images, rng: Rng, batch_size: int) -> bool:
+    """Whether the mended network says what the model says; one that draws by itself is given the same draws."""
+    with all_seeded(rng):
+        answers = Classifier(mended, batch_size=batch_size, accelerate=False).logits(x) * mended.scale
+    with all_seeded(rng):
+        logits = model.logits(x)
+    back = answers.softmax(1) if mended.probabilities else answers
+    return bool((back - logits).nan_to_num().abs().amax() <= DRIFT * logits.nan_to_num().abs().amax())

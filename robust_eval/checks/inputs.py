@@ -1,0 +1,263 @@
+"""What goes into a model and what it does with it: normalisation, modes, the rest of the batch, its own gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.overrides import TorchFunctionMode
+
+from robust_eval.adaptive.randomness import GlobalDraws
+from robust_eval.checks._exact import more_often
+from robust_eval.checks.subject import Subject
+from robust_eval.classifier import Classifier, frozen, misclassified
+from robust_eval.record import Check
+from robust_eval.rng import Rng, seeded
+from robust_eval.types import Images, Labels, StochasticModule
+
+__all__ = ["batch_dependence", "eval_mode", "normalisation", "optimises_at_inference"]
+
+USUAL: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "CIFAR-10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "CIFAR-100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "[-1, 1]": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "MNIST": ((0.1307,), (0.3081,)),
+    "grey [-1, 1]": ((0.5,), (0.5,)),
+}
+"""Mean and standard deviation of each channel that published training code divides by."""
+GAIN = 0.05
+"""Accuracy that another scale must gain at least: with thousands of images a fraction of a point is significant."""
+ROUNDING = 1e-4
+"""Relative difference of logits that float32 explains (the criterion of AutoAttack's randomness check)."""
+FEW = 8
+
+
+def normalisation(model: Classifier, x: Images, y: Labels, rng: Rng) -> Check:
+    """Fail when images on another scale are classified much better: a normalisation was forgotten, or made twice.
+
+    Compared with the accuracy on ``x`` [n,c,h,w] are those on ``(x - m) / s`` for the usual means and standard
+    deviations, on ``m + s x`` (which undoes one too many) and on ``255 x``. The best of them must gain at least 5
+    points and be right where ``x`` is wrong clearly more often than the other way round (exact McNemar test at 1 %,
+    shared by the scales tried). The figure is its gain of accuracy, 0 if none gains.
+
+    The images must not be chosen by whether they are classified correctly. Costs 10 forwards an image for three
+    channels, 6 for one, 2 otherwise.
+    """
+    scales = _scales(x.shape[1])
+    with model.frozen():
+        right = ~misclassified(model.logits(x, rng=rng), y)
+        found = [~misclassified(model.logits((x - m) / s, rng=rng), y) for m, s in _tensors(scales, x)]
+    best = max(range(len(found)), key=lambda i: int(found[i].sum()))
+    gain = (found[best].double() - right.double()).mean().item() if len(x) else 0.0
+    clearly = more_often(
+        int((found[best] & ~right).sum()), int((right & ~found[best]).sum()), comparisons=len(scales)
+    )
+    return Check(
+        "normalisation",
+        "fail" if clearly and gain >= GAIN else "ok",
+        max(gain, 0.0),
+        f"the model does better {list(scales)[best]}",
+    )
+
+
+def _scales(channels: int) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
+    """Return what to subtract and to divide by, under the words of the advice."""
+    one = (1.0,) * channels
+    scales = {"on pixels in 0..255: scale them inside the model": ((0.0,) * channels, (1 / 255,) * channels)}
+    for name, (mean, std) in USUAL.items():
+        if len(mean) == channels:
+            told = f"mean {list(mean)} and std {list(std)}"
+            scales[f"on images normalised as for {name}: give {told}"] = (mean, std)
+            undone = tuple(-m / s for m, s in zip(mean, std, strict=True))
+            scales[f"when {told} ({name}) are undone: it normalises twice, leave one out"] = (
+                undone,
+                tuple(o / s for o, s in zip(one, std, strict=True)),
+            )
+    return scales
+
+
+def _tensors(
+    scales: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]], x: Images
+) -> Iterator[tuple[Tensor, Tensor]]:
+    for mean, std in scales.values():
+        yield x.new_tensor(mean).view(-1, 1, 1), x.new_tensor(std).view(-1, 1, 1)
+
+
+def eval_mode(subject: Subject) -> Check:
+    """Fail when a module is in training mode although the network was put in eval mode.
+
+    Looked at three times: after ``eval()``, as each module is called, and after a forward pass of one image: a
+    network may override ``train`` or switch a part of itself on its way. Only modules that can behave differently
+    count: dropout, batch and instance normalisation, and modules of the network's own that hold no others. The figure
+    is how many of them train. Functional forms with ``training=True`` have no flag to look at: dropout shows in
+    ``deterministic``, batch normalisation in ``batch_dependence``.
+
+    Costs 1 forward.
+    """
+    network, awake = subject.model.network, set[str]()
+
+    def look(name: str, module: nn.Module) -> None:
+        if module.training and _has_modes(module):
+            awake.add(name)
+
+    def look_everywhere() -> None:
+        for name, module in network.named_modules():
+            look(name, module)
+
+    handles = []
+    with frozen(network):
+        look_everywhere()
+        try:
+            for name, module in network.named_modules():
+                handles.append(
+                    module.register_forward_pre_hook(lambda module, _, name=name: look(name, module))
+                )
+            _answer(network, subject.x[:1], subject.rng.select(slice(1)).child("eval_mode"))
+        finally:
+            for handle in handles:
+                handle.remove()
+        look_everywhere()
+    named = ", ".join(sorted(awake)[:3]) or "none"
+    return Check(
+        "eval_mode",
+        "fail" if awake else "ok",
+        float(len(awake)),
+        f"modules stay in training mode after eval() ({named}): dropout or batch statistics are on; "
+        "look for a train() that is overridden or a .train() inside forward",
+    )
+
+
+def _has_modes(module: nn.Module) -> bool:
+    layers = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
+    own = not type(module).__module__.startswith("torch.") and not any(module.children())
+    return isinstance(module, layers) or own
+
+
+def batch_dependence(subject: Subject) -> Check:
+    """Fail when an image gets other logits alone than together with others.
+
+    Up to 8 images are asked about one by one, together, and shuffled among as many images of random pixels. The figure
+    is the largest difference, relative to the image's largest logit; above 1e-4, which is more than float32 rounds,
+    the check fails. The same rows of ``rng`` give a stochastic model the same draws in each batch. A model that gives
+    other logits when the same batch comes again, or draws from torch's generator, gets "ok": it draws for a batch as a
+    whole, so that batches cannot be compared, and the check ``deterministic`` speaks about it.
+
+    Costs 5 forwards for each of up to 8 images.
+    """
+    model, x = subject.model, subject.x[:FEW]
+    n = len(x)
+    rng = subject.rng.select(slice(n))
+    draws = rng.child("batch_dependence", "draws")
+    strangers = rng.child("batch_dependence", "strangers").uniform(*x.shape[1:], device=x.device).to(x.dtype)
+    order = torch.from_numpy(rng.child("batch_dependence", "order").numpy().permutation(2 * n)).to(x.device)
+    with model.frozen():
+        together = model.logits(x, rng=draws)
+        before = _generator(x)
+        again = model.logits(x, rng=draws)
+        # a flip of a coin in twenty need not show the second time
+        random = not torch.equal(before, _generator(x)) or _difference(together, again) > ROUNDING
+        random |= any(isinstance(module, GlobalDraws) for module in model.network.modules())
+        mixed = model.logits(torch.cat([x, strangers])[order], rng=_twice(draws).select(order))
+        difference = _difference(together, mixed[order.argsort()[:n]])
+        try:
+            alone = [model.logits(x[i : i + 1], rng=draws.select(slice(i, i + 1))) for i in range(n)]
+        except ValueError:  # what torch raises for batch normalisation of a single value
+            difference = 1.0
+        else:
+            difference = max(difference, _difference(together, torch.cat(alone)))
+    return Check(
+        "batch_dependence",
+        "fail" if difference > ROUNDING and not random else "ok",
+        0.0 if random else difference,
+        "an image's logits depend on the rest of its batch: a batch statistic leaks in; use running statistics "
+        "(eval mode), or numbers change with the batch size",
+    )
+
+
+def _twice(rng: Rng) -> Rng:
+    assert rng.index is not None
+    return rng.rows(torch.cat([rng.index, rng.index]))
+
+
+def _generator(x: Images) -> Tensor:
+    return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
+
+
+def _difference(first: Tensor, second: Tensor) -> float:
+    scale = first.nan_to_num().abs().amax(1).clamp(min=1e-12)
+    return ((first - second).nan_to_num().abs().amax(1) / scale).max().item()
+
+
+def optimises_at_inference(subject: Subject) -> Check:
+    """Warn when a forward pass computes gradients of its own.
+
+    Such a model optimises as it answers: it purifies the image or adapts its weights (Croce et al. 2022, arXiv
+    2202.13711). Counted are the calls of ``torch.autograd.grad``, ``backward`` and of an optimizer's ``step`` during
+    one forward pass of two images, without a tracer of Python's, so that debuggers and coverage go on. A gradient
+    written out by hand is not seen. The figure is the number of calls.
+
+    Costs 1 forward for each of 2 images.
+    """
+    network = subject.model.network
+    with frozen(network), _counted_calls() as calls:
+        _answer(network, subject.x[:2], subject.rng.select(slice(2)).child("optimises_at_inference"))
+    return Check(
+        "optimises_at_inference",
+        "warn" if calls else "ok",
+        float(len(calls)),
+        "the model optimises while it answers: a plain gradient misses what that does; attack it adaptively, "
+        "through the loop or around it",
+    )
+
+
+class _Calls(TorchFunctionMode):
+    """Note calls of ``torch.autograd.grad``, by whatever name it was imported."""
+
+    def __init__(self, calls: list[str], backward: Callable[..., None]) -> None:
+        super().__init__()
+        self.calls = calls
+        self.backward = backward
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.autograd.grad:
+            self.calls.append("grad")
+        if func is torch.autograd.backward:
+            func = self.backward  # noted already
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _counted_calls() -> Iterator[list[str]]:
+    """Collect the names of calls that compute or apply a gradient."""
+    calls: list[str] = []
+    handle = register_optimizer_step_pre_hook(lambda *_: calls.append("step"))
+    backward = torch.autograd.backward
+
+    def noted(*args: Any, **kwargs: Any) -> None:
+        calls.append("backward")
+        backward(*args, **kwargs)
+
+    try:
+        # what Tensor.backward ends in; a mode does not see it
+        torch.autograd.backward = noted
+        with _Calls(calls, backward):
+            yield calls
+    finally:
+        torch.autograd.backward = backward
+        handle.remove()
+
+
+def _answer(network: nn.Module, x: Images, rng: Rng) -> Tensor:
+    """Return the logits of the network itself, not of a faster twin; draws of any kind come from ``rng``."""
+    if isinstance(network, StochasticModule) and network.stochastic:
+        network.redraw(rng)
+    with torch.no_grad(), seeded(rng):
+        answer: Tensor = network(x)
+    return answer

@@ -1,0 +1,376 @@
+"""Small attacks whose outcome is known beforehand: where it is another, attacks do not see what is there.
+
+Each takes a :class:`Subject`; given a :class:`Probe`, which is one that remembers, they share the attacks they have in
+common. Success is measured again by ``model.logits`` in float32; for a stochastic model an image counts as broken when
+at most 2 of 10 fresh draws are right, as resisting when at least 8 are, and as neither in between. Comparisons are
+exact tests at 1 % (:mod:`._exact`), so that a few images lead to "ok", not to a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from robust_eval.attacks._projections import project, random_start, steepest
+from robust_eval.checks._exact import above, below, more_often
+from robust_eval.checks.subject import Subject
+from robust_eval.classifier import Classifier, misclassified
+from robust_eval.record import Check
+from robust_eval.registry import build
+from robust_eval.rng import Rng
+from robust_eval.types import Images, Labels, Logits, Mask, Threat
+
+__all__ = [
+    "Probe",
+    "converged",
+    "falls_with_eps",
+    "iterative_beats_single_step",
+    "planted",
+    "unbounded",
+    "white_box_beats_noise",
+    "white_box_beats_square",
+]
+
+DRAWS = 10
+"""Fresh draws by which a point is judged for a stochastic model."""
+FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+STRAY = 0.01
+"""Share of images that one run of a sound attack may miss by bad luck."""
+GAIN = 0.002
+"""Share that Square may add to a sound white-box attack (AutoAttack's flag: 0.2 points)."""
+PLANTED = 16
+INNER = 48
+CANDIDATES = 4
+READ = 10
+STANDS_OUT = 0.75
+"""How far out the outermost random point may lie, where the point at the surface is at 1."""
+TINY = 1e-12
+
+
+class Probe(Subject):
+    """A subject that remembers what was attacked already."""
+
+    @cached_property
+    def _known(self) -> dict[object, Float[Tensor, " n"]]:
+        return {}
+
+    @classmethod
+    def of(cls, subject: Subject) -> Probe:
+        """Return the subject itself if it is a probe, else a new one."""
+        return subject if isinstance(subject, cls) else cls(*subject)
+
+    def attacked(
+        self, name: str, params: Mapping[str, Any], *, eps: float | None = None, norm: str | None = None
+    ) -> Float[Tensor, " n"]:
+        """Return the share of draws in which each image is right after this registered attack.
+
+        In the subject's ball or another. The attack sees ``seen`` and is judged by ``model``.
+        """
+        ball = {"norm": norm or self.threat.norm, "eps": self.threat.eps if eps is None else eps}
+        key = (name, *sorted((ball | dict(params)).items()))
+        if key not in self._known:
+            with self.seen.frozen(), self.model.frozen():
+                attack, rng = build("attack", name, ball | dict(params)), self.rng.child(name)
+                x_adv = attack.run(self.seen, self.x, self.y, rng=rng).x_adv
+                self._known[key] = self.share(x_adv, rng.child("score"))
+        return self._known[key]
+
+    def after(self, first: Float[Tensor, " n"], name: str, params: Mapping[str, Any]) -> Float[Tensor, " n"]:
+        """As :meth:`attacked`, of those only that resisted ``first``; the others keep their share."""
+        left = resisted(first).nonzero()[:, 0]
+        share = first.clone()
+        if len(left):
+            there = left.to(self.x.device)
+            rest = Probe(
+                self.model, self.seen, self.x[there], self.y[there], self.threat, self.rng.select(left)
+            )
+            share[left] = rest.attacked(name, params)
+        return share
+
+    def share(self, x: Images, rng: Rng) -> Float[Tensor, " n"]:
+        """Return the share of draws in which each image is right: 0 or 1 for a deterministic model."""
+        right = [
+            ~misclassified(self.model.logits(x, rng=rng.child(draw)), self.y).cpu()
+            for draw in range(self.model.calls(DRAWS))
+        ]
+        return torch.stack(right).double().mean(0)
+
+
+def broken(share: Float[Tensor, " n"]) -> Mask:
+    """Return which images an attack broke: at most 2 draws of 10 are right."""
+    return share <= 0.2
+
+
+def resisted(share: Float[Tensor, " n"]) -> Mask:
+    """Return which images resisted: at least 8 draws of 10 are right."""
+    return share >= 0.8
+
+
+def _only(winner: Float[Tensor, " n"], loser: Float[Tensor, " n"]) -> int:
+    """Return how many images the first attack broke while they resisted the second."""
+    return int((broken(winner) & resisted(loser)).sum())
+
+
+def _pgd(probe: Probe, steps: int) -> Float[Tensor, " n"]:
+    return probe.attacked("pgd", {"steps": steps})
+
+
+def unbounded(subject: Subject) -> Check:
+    """Fail when an attack that may change every pixel at will does not bring accuracy down to chance.
+
+    BIM (PGD from the image itself: a random start in so large a ball is noise that breaks any model) with linf
+    radius 1, 20 steps of 1/8. The figure is the accuracy it leaves. It fails where that is more than 1 / classes beyond
+    what the exact binomial test allows: the rule of ART's security curve (Carlini et al. 2019, arXiv 1902.06705).
+
+    Costs at most 20 gradients and 15 forwards an image; few steps on a model that does not mask its gradients.
+    """
+    probe = Probe.of(subject)
+    params = {"steps": 20, "relative_step_size": 0.125}
+    share = probe.attacked("bim", params, eps=1.0, norm="linf")
+    classes = _classes(probe.model, probe.x, probe.rng)
+    return Check(
+        "unbounded",
+        "fail" if above(round(share.sum().item()), len(share), 1 / classes) else "ok",
+        share.mean().item(),
+        "attacks cannot find what certainly exists, an error among all images: gradients are masked; mend them "
+        "(access adaptive) or use attacks without gradients (square)",
+    )
+
+
+def falls_with_eps(subject: Subject) -> Check:
+    """Fail when accuracy under PGD rises with the radius.
+
+    A larger ball holds the smaller one. PGD-10 at 1/4, 1/2, 1, 2 and 4 times the radius; for each pair of radii the
+    images broken only at the smaller one against those broken only at the larger (exact McNemar test, 1 % shared by
+    all pairs). The figure is the largest rise of accuracy from one radius to a larger one.
+
+    Costs at most 50 gradients and 50 forwards an image, a fifth of it shared with other checks.
+    """
+    probe = Probe.of(subject)
+    assert probe.threat.eps is not None
+    largest = 1.0 if probe.threat.norm == "linf" else float("inf")
+    radii = sorted({min(factor * probe.threat.eps, largest) for factor in FACTORS})
+    shares = [probe.attacked("pgd", {"steps": 10}, eps=eps) for eps in radii]
+    pairs = [(shares[i], shares[j]) for j in range(len(radii)) for i in range(j)]
+    rises = [more_often(_only(a, b), _only(b, a), comparisons=len(pairs)) for a, b in pairs]
+    return Check(
+        "falls_with_eps",
+        "fail" if any(rises) else "ok",
+        max([0.0, *((b - a).mean().item() for a, b in pairs)]),
+        "accuracy under attack rises with the radius, which it cannot: the attack loses its way in the larger ball; "
+        "gradients are masked or the steps too long",
+    )
+
+
+def iterative_beats_single_step(subject: Subject) -> Check:
+    """Warn when one step breaks images that ten do not.
+
+    Images broken only by FGSM against images broken only by PGD-10 (exact McNemar test, one-sided, 1 %). The figure is
+    the share broken only by FGSM. After Carlini et al. 2019 (arXiv 1902.06705, section 4.9).
+
+    Costs 1 gradient and 1 forward an image beyond PGD-10, which is shared with other checks.
+    """
+    probe = Probe.of(subject)
+    once, often = probe.attacked("fgsm", {}), _pgd(probe, 10)
+    only = _only(once, often)
+    return Check(
+        "iterative_beats_single_step",
+        "warn" if more_often(only, _only(often, once)) else "ok",
+        only / len(probe.x),
+        "one step of FGSM breaks what ten steps of PGD do not: the gradient is good only at the image itself; "
+        "gradients are masked",
+    )
+
+
+def white_box_beats_noise(subject: Subject) -> Check:
+    """Fail when random points of the ball break images that PGD does not.
+
+    20 uniform draws in the ball against PGD-10. The figure is the share of images broken only by noise; it fails where
+    that is more than 1 % beyond what the exact binomial test allows.
+
+    Costs 20 forwards for each image that resists PGD-10, which is shared with other checks.
+    """
+    probe = Probe.of(subject)
+    climbed = _pgd(probe, 10)
+    only = _only(probe.after(climbed, "noise", {"draws": 20}), climbed)
+    return Check(
+        "white_box_beats_noise",
+        "fail" if above(only, len(probe.x), STRAY) else "ok",
+        only / len(probe.x),
+        "random noise breaks images that PGD does not: its gradients are worse than none; gradients are masked",
+    )
+
+
+def white_box_beats_square(
+    subject: Subject, *, queries: int = 100, steps: int = 10, restarts: int = 1
+) -> Check:
+    """Warn when Square, which sees no gradients, breaks images that resist PGD; fail when it breaks many.
+
+    The figure is the share of images broken only by Square, with so many ``queries`` on those that resist PGD of so
+    many ``steps`` and ``restarts``. It warns where that is more than 0.2 points (AutoAttack's flag) beyond what the
+    exact binomial test allows, and fails where it is more than 5 points in the same sense.
+
+    Measured with 1000 queries on 24 honest models and radii for digits (32 images each): against 20 steps from a single
+    start 4 of them were warned about, 1 to 4 images each; 5 starts broke all of these as well.
+
+    Costs ``queries`` forwards for each image that resists, and ``steps · restarts`` gradients where these are several.
+    """
+    probe = Probe.of(subject)
+    climbed = _pgd(probe, steps)
+    if restarts > 1:
+        climbed = probe.after(climbed, "pgd", {"steps": steps, "restarts": restarts})
+    only = _only(probe.after(climbed, "square", {"queries": queries}), climbed)
+    n = len(probe.x)
+    return Check(
+        "white_box_beats_square",
+        "fail" if above(only, n, 0.05) else "warn" if above(only, n, GAIN) else "ok",
+        only / n,
+        "a search without gradients breaks images that PGD does not: gradients are masked, or PGD is too weak; "
+        "report the worst case over both",
+    )
+
+
+def converged(subject: Subject, *, steps: int = 20) -> Check:
+    """Warn when twice the steps break more images.
+
+    PGD with twice as many ``steps`` on the images that resist it with ``steps``. The figure is the share newly broken;
+    it warns where that is more than one image, and more than 1 % beyond what the exact binomial test allows.
+
+    Costs ``2 steps`` gradients for each image that resists PGD with ``steps``, which is shared with other checks.
+    """
+    probe = Probe.of(subject)
+    before = _pgd(probe, steps)
+    newly = _only(probe.after(before, "pgd", {"steps": 2 * steps}), before)
+    return Check(
+        "converged",
+        "warn" if newly > 1 and above(newly, len(probe.x), STRAY) else "ok",
+        newly / len(probe.x),
+        f"PGD breaks more images with {2 * steps} steps than with {steps}: raise steps, or use apgd",
+    )
+
+
+def planted(subject: Subject, *, steps: int = 40) -> Check | None:
+    """Warn when PGD does not find adversarial examples that were put there.
+
+    The binarisation test of Zimmermann et al. 2022 (arXiv 2206.13991): the classes are replaced by two, told apart by a
+    linear readout of the logits made for each image, such that 48 random points are of the first class and one point
+    at the surface of the ball is of the second. That point is an adversarial example, known to exist and rare: PGD must
+    find one as well. The figure is the share of up to 16 images for which it does; below 95 %, beyond what the exact
+    binomial test allows, the check warns.
+
+    Deviations: the readout is of the 10 largest logits instead of the last features, as any model has those; it
+    is the linear discriminant (whitened difference of means) with the threshold a tenth of the gap below the
+    surface point, not one fitted by descent; the random points are from the ball of half the radius; of 4 surface
+    points the one that stands out furthest is taken. Images where none stands out, as where the logits are constant,
+    are left out. The readout's own value is ascended: its direction is that of the cross-entropy's gradient, which can
+    vanish besides, so saturation is for :func:`unbounded` to find. Everything is asked of the model as attacks see it.
+
+    Returns ``None`` for a stochastic model, of which no single point is certainly of one class, and where fewer than 2
+    images have a readout. Costs 53 forwards an image, and at most ``steps`` + 1 gradients.
+    """
+    if subject.seen.stochastic or subject.threat.norm == "l1":
+        return None
+    few = slice(PLANTED)
+    x, rng = subject.x[few], subject.rng.select(few).child("planted")
+    with subject.seen.frozen():
+        readout = _plant(subject.seen, x, subject.threat, rng)
+        rows = readout.exists.nonzero()[:, 0]
+        if len(rows) < 2:
+            return None
+        draws = rng.child("climb").select(rows)
+        found = _climbs(subject.seen, x[rows], readout, rows, subject.threat, steps, draws)
+    return Check(
+        "planted",
+        "warn" if below(int(found.sum()), len(rows), 0.95) else "ok",
+        found.double().mean().item(),
+        "PGD misses adversarial examples that were planted: what it does not find on this model says little; "
+        "gradients are masked, or the attack needs more steps",
+    )
+
+
+class _Readouts(NamedTuple):
+    """For each image a linear function of some of its logits, positive for the second of two classes."""
+
+    read: Int[Tensor, "n r"]
+    """The logits that are read."""
+    centre: Float[Tensor, "n r"]
+    weight: Float[Tensor, "n r"]
+    threshold: Float[Tensor, " n"]
+    exists: Mask
+    """Whether the point at the surface is told apart from those inside."""
+
+    def score(self, logits: Logits, rows: Labels) -> Float[Tensor, " n"]:
+        """Return the value of the readouts of these rows for their logits."""
+        away = logits.gather(1, self.read[rows]) - self.centre[rows]
+        return (away * self.weight[rows]).sum(1) - self.threshold[rows]
+
+
+def _plant(seen: Classifier, x: Images, threat: Threat, rng: Rng) -> _Readouts:
+    """Make readouts that tell one point at the surface of the ball from random points of half its radius."""
+    read = seen.logits(x, rng=rng).topk(min(READ, _classes(seen, x, rng)), dim=1).indices
+
+    def features(points: Images) -> Tensor:
+        return seen.logits(points, rng=rng).gather(1, read).double()
+
+    assert threat.eps is not None
+    inner = torch.stack([features(_inside(x, threat, rng.child("inner", i))) for i in range(INNER)], 1)
+    outer = torch.stack([features(_surface(x, threat, rng.child("outer", i))) for i in range(CANDIDATES)], 1)
+    centre = inner.mean(1)
+    inner, outer = inner - centre[:, None], outer - centre[:, None]
+    covariance = inner.mT @ inner / INNER
+    # a sum of logits, or those of a rounded model, may not vary at all
+    ridge = 1e-3 * covariance.diagonal(dim1=1, dim2=2).mean(1) + TINY
+    covariance = covariance + ridge[:, None, None] * torch.eye(read.shape[1]).to(covariance)
+    whitened = torch.linalg.solve(covariance, outer.mT).mT
+    lengths = (whitened * outer).sum(2)
+    chosen = lengths.argmax(1)
+    rows = torch.arange(len(x), device=x.device)
+    # scaled so that the point at the surface has the value 1
+    weight = whitened[rows, chosen] / lengths[rows, chosen, None].clamp(min=TINY)
+    highest = (inner * weight[:, None]).sum(2).amax(1)
+    exists = (highest < STANDS_OUT) & (lengths[rows, chosen] > TINY)
+    threshold = highest + 0.9 * (1 - highest)
+    return _Readouts(read, centre.to(x.dtype), weight.to(x.dtype), threshold.to(x.dtype), exists)
+
+
+def _classes(seen: Classifier, x: Images, rng: Rng) -> int:
+    return seen.logits(x[:1], rng=rng.select(slice(1)).child("classes")).shape[1]
+
+
+def _inside(x: Images, threat: Threat, rng: Rng) -> Images:
+    assert threat.norm != "l1" and threat.eps is not None
+    return random_start(x, threat.norm, threat.eps / 2, rng)
+
+
+def _surface(x: Images, threat: Threat, rng: Rng) -> Images:
+    """Return a random point at the surface: all pixels moved by the radius (linf), or a random direction (l2)."""
+    assert threat.eps is not None
+    direction = steepest(rng.normal(*x.shape[1:], device=x.device).to(x.dtype), threat.norm)
+    return (x + threat.eps * direction).clamp(0, 1)
+
+
+def _climbs(
+    seen: Classifier, x: Images, readout: _Readouts, rows: Labels, threat: Threat, steps: int, rng: Rng
+) -> Mask:
+    """Return for which of the images, whose readouts are those of ``rows``, PGD comes to a positive value."""
+    assert threat.eps is not None
+    found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    active, clean, point = torch.arange(len(x), device=x.device), x, _inside(x, threat, rng.child("start"))
+    for step in range(steps + 1):
+        draws = rng.select(active).child("step", step)
+        logits, gradient = seen.input_gradient(point, rows[active], readout.score, rng=draws)
+        if seen.proposes:
+            logits = seen.logits(point, rng=draws)
+        reached = readout.score(logits, rows[active]) > 0
+        found[active[reached]] = True
+        active, clean, point, gradient = (part[~reached] for part in (active, clean, point, gradient))
+        if not len(active):
+            break
+        moved = point + 2.5 / steps * threat.eps * steepest(gradient, threat.norm)
+        point = project(moved, clean, threat.norm, threat.eps)
+    return found

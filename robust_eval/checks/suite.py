@@ -1,0 +1,70 @@
+"""All checks on a model as attacks see it, in two sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+from robust_eval.checks.gradients import gradient_agrees, smooth_loss
+from robust_eval.checks.inputs import batch_dependence, eval_mode, optimises_at_inference
+from robust_eval.checks.probes import (
+    Probe,
+    converged,
+    falls_with_eps,
+    iterative_beats_single_step,
+    planted,
+    unbounded,
+    white_box_beats_noise,
+    white_box_beats_square,
+)
+from robust_eval.checks.subject import Subject
+from robust_eval.errors import RobustEvalError
+from robust_eval.record import Check
+
+__all__ = ["FULL", "QUICK", "run_suite"]
+
+Examine = Callable[[Subject], Check | None]
+
+QUICK: tuple[Examine, ...] = (
+    eval_mode,
+    batch_dependence,
+    optimises_at_inference,
+    gradient_agrees,
+    smooth_loss,
+    unbounded,
+    iterative_beats_single_step,
+    white_box_beats_noise,
+    white_box_beats_square,
+    planted,
+)
+FULL: tuple[Examine, ...] = (
+    *(check for check in QUICK if check is not white_box_beats_square),
+    falls_with_eps,
+    converged,
+    partial(white_box_beats_square, queries=1000, steps=20, restarts=5),
+)
+
+
+def run_suite(subject: Subject, level: Literal["quick", "full"]) -> tuple[Check, ...]:
+    """Return what the checks of a level say; a check that cannot be made of this model is left out.
+
+    A model that autograd cannot differentiate fails one more check, ``gradients``, in place of those that need them.
+    """
+    probe = Probe.of(subject)
+    checks: list[Check] = []
+    cut_off: RobustEvalError | None = None
+    with probe.seen.frozen(), probe.model.frozen():
+        for examine in QUICK if level == "quick" else FULL:
+            try:
+                check = examine(probe)
+            except RobustEvalError as error:
+                if type(error) is not RobustEvalError:  # wrong data or parameters
+                    raise
+                cut_off = error
+                continue
+            if check is not None:
+                checks.append(check)
+    if cut_off is not None:
+        checks.append(Check("gradients", "fail", 1.0, str(cut_off)))
+    return tuple(checks)

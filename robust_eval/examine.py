@@ -1,0 +1,67 @@
+"""Measure how far a model's numbers can be trusted: small experiments on a few of the images it gets right.
+
+An examination is a cell like any other, so that it is run once, kept and shared out with the rest. Its record holds
+verdicts and no accuracy; a report puts them beside the numbers of the same model and defense.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pandas as pd
+
+from robust_eval import checks
+from robust_eval.cell import Cell
+from robust_eval.checks.inputs import normalisation
+from robust_eval.checks.suite import run_suite
+from robust_eval.classifier import Ledger
+from robust_eval.evaluate import provenance
+from robust_eval.examination import Examination
+from robust_eval.record import Check, Record
+from robust_eval.rng import Rng, seeded
+from robust_eval.types import Threat
+from robust_eval.workbench import Workbench
+
+__all__ = ["examine"]
+
+
+def examine(cell: Cell, bench: Workbench) -> Record:
+    """Return the record of an examination: checks on the base, and on what an adaptive attack sees of the cell."""
+    started = time.perf_counter()
+    examination = cell.perturbation
+    assert isinstance(examination, Examination)
+    x, y = bench.images(cell.data)
+    rng = Rng(cell.seed).for_batch(len(x)).child("examination")
+    verdicts: list[Check] = [*bench.model_checks(cell)]
+    base, some = bench.base(cell), slice(examination.images)
+    if cell.defense is None:
+        with seeded(rng):
+            verdicts.append(normalisation(base, x[some], y[some], rng.select(some)))
+    right = (bench.clean(cell).prediction == y).nonzero()[some, 0]
+    ledger = Ledger()
+    if len(right):
+        model, seen, adapted = bench.model(cell), bench.target(cell), bench.adapted(cell)
+        model.ledger = seen.ledger = ledger
+        verdicts += [checks.vanishing_gradient(adapted), checks.gradient_draws(adapted)]
+        threat = Threat(examination.norm, examination.eps)
+        with seeded(rng):
+            subject = checks.Subject(model, seen, x[right], y[right], threat, rng.select(right))
+            verdicts += run_suite(subject, examination.level)
+    places = right.cpu().numpy()
+    rows = pd.DataFrame(
+        {
+            "index": places,
+            "label": y[right].cpu().numpy(),
+            "clean_prediction": y[right].cpu().numpy(),
+            **{name: ledger.padded(name, len(x))[right.cpu()].numpy() for name in ("forwards", "backwards")},
+        }
+    )
+    return Record(
+        key=cell.key,
+        spec=cell.spec,
+        labels=cell.labels,
+        summary=(),
+        checks=tuple(verdicts),
+        provenance=provenance(cell, bench, rows, time.perf_counter() - started),
+        rows=rows,
+    )

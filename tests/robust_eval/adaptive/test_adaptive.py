@@ -1,0 +1,272 @@
+"""What attacks are pointed at: the same decisions, with gradients that lead somewhere."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from robust_eval import Classifier, Rng, attack
+from robust_eval.adaptive import Expectation, GlobalDraws, adapt, draws_by_itself, enough_draws, mend
+from robust_eval.adaptive.mending import Mended
+from robust_eval.adaptive.straight_through import StraightThrough
+from robust_eval.types import StochasticModule
+
+N, CLASSES = 24, 4
+
+
+class Smooth(nn.Module):
+    """A small smooth network; ``scale`` multiplies its logits."""
+
+    def __init__(self, scale=1.0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.first = nn.Linear(48, 16)
+        self.second = nn.Linear(16, CLASSES)
+        for weight in self.parameters():
+            weight.data = torch.randn(weight.shape, generator=generator) * (0.6 if weight.ndim > 1 else 0.1)
+        self.scale = scale
+
+    def forward(self, x):
+        return self.second(torch.tanh(self.first((x - 0.5).flatten(1)))) * self.scale
+
+
+class Noisy(StochasticModule):
+    """Adds declared noise to the image; rows draw for themselves."""
+
+    def __init__(self, sigma):
+        super().__init__()
+        self.network, self.sigma, self.rng = Smooth(), sigma, None
+
+    def redraw(self, rng):
+        self.rng = rng
+
+    def forward(self, x):
+        noise = self.rng.child("noise").normal(*x.shape[1:])
+        return self.network(x + self.sigma * noise)
+
+
+class Around(nn.Module):
+    """The network behind a step that changes the image by ``change``."""
+
+    def __init__(self, change, after=lambda z: z):
+        super().__init__()
+        self.network, self.change, self.after = Smooth(), change, after
+
+    def forward(self, x):
+        return self.after(self.network(self.change(x)))
+
+
+def images():
+    x = torch.rand(N, 3, 4, 4, generator=torch.Generator().manual_seed(5))
+    return x, Smooth()(x).argmax(1)
+
+
+def no_grad(x):
+    with torch.no_grad():
+        return x + 0.0
+
+
+FAULTS = {
+    "rounded": lambda x: (x * 255).round() / 255,
+    "floored in place": lambda x: (x * 255).floor_() / 255,
+    "cast": lambda x: (x * 255 + 0.5).byte().float() / 255,
+    "detached": lambda x: x.detach(),
+    "data": lambda x: x.data,
+    "without gradients": no_grad,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_gradients_pass_straight_through_steps_and_cuts_whose_values_stay(fault):
+    x, _ = images()
+    plain = Smooth()
+    leaf, same = x.clone().requires_grad_(), x.clone().requires_grad_()
+    with StraightThrough():
+        out = Around(FAULTS[fault])(leaf)
+    assert torch.allclose(out, Around(FAULTS[fault])(x), atol=1e-6)
+    (got,) = torch.autograd.grad(out.sum(), leaf)
+    # the derivative of the network at the stepped point
+    (wanted,) = torch.autograd.grad(plain(FAULTS[fault](x).detach() + (same - x)).sum(), same)
+    assert torch.allclose(got, wanted, atol=1e-5)
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_model_without_gradients_is_mended_by_straight_through(fault):
+    x, y = images()
+    made = mend(Around(FAULTS[fault]), x, y, rng=Rng(0))
+    assert made.blind_before == 1 and made.blind == 0
+    assert made.remedies == ("straight-through gradients",)
+
+
+def test_logits_that_are_far_apart_are_divided_and_nothing_else():
+    x, y = images()
+    made = mend(Smooth(1e4), x, y, rng=Rng(0))
+    assert made.blind_before > 0.5 and made.blind == 0
+    assert len(made.remedies) == 1 and made.remedies[0].startswith("logits divided by")
+    lead = made.network(x).topk(2).values.diff().abs()
+    assert lead.quantile(0.9).item() == pytest.approx(10, rel=1e-3)
+    assert torch.equal(made.network(x).argmax(1), y)
+
+
+def test_probabilities_become_their_logarithm_even_where_gradients_exist():
+    x, y = images()
+    made = mend(Around(lambda x: x, lambda z: z.softmax(1)), x, y, rng=Rng(0))
+    assert made.remedies == ("the logarithm of the probabilities",)
+    assert torch.allclose(made.network(x), Smooth()(x).log_softmax(1), atol=1e-5)
+
+
+def test_an_honest_model_is_left_as_it_is():
+    x, y = images()
+    network = Smooth()
+    made = mend(network, x, y, rng=Rng(0))
+    assert made.network is network and made.remedies == () and made.blind_before == 0
+
+
+def test_what_cannot_be_mended_says_so():
+    x, y = images()
+    through_numpy = Around(lambda x: torch.from_numpy(x.detach().cpu().numpy().copy()))
+    made = mend(through_numpy, x, y, rng=Rng(0))
+    assert made.blind == made.blind_before == 1
+
+
+@pytest.mark.parametrize(
+    ("network", "scored"),
+    [
+        (Smooth(1e4), Smooth(1e4)),
+        (Around(FAULTS["rounded"]), Around(FAULTS["rounded"])),
+        (Around(lambda x: x, lambda z: (1e3 * z).softmax(1)), Smooth()),
+    ],
+    ids=["scaled", "rounded", "saturated softmax"],
+)
+def test_pgd_on_the_mended_model_does_what_it_does_on_the_honest_one(network, scored):
+    x, y = images()
+    pgd = attack("pgd", eps=0.03, steps=20)
+    honest = Classifier(Smooth())
+    broken = (honest.logits(pgd(honest, x, y, rng=Rng(1))).argmax(1) != y).double().mean().item()
+    made = mend(network, x, y, rng=Rng(0))
+    x_adv = pgd(Classifier(made.network), x, y, rng=Rng(1))
+    found = (scored(x_adv).argmax(1) != y).double().mean().item()
+    assert 0.2 < broken < 1
+    assert abs(found - broken) <= 1 / N + 1e-9
+
+
+def test_the_expectation_is_the_log_of_the_mean_probability():
+    x, _ = images()
+    rng, network = Rng(7).for_batch(N), Noisy(0.3)
+    mean = Expectation(network, 5)
+    mean.redraw(rng)
+    each = []
+    for draw in range(5):
+        network.redraw(rng.child("expectation", draw))
+        each.append(network(x).softmax(1))
+    assert torch.allclose(mean(x).exp(), torch.stack(each).mean(0), atol=1e-6)
+    assert mean.copies == 5
+
+
+def test_its_gradient_is_that_of_minus_the_log_of_the_mean_probability():
+    x, y = images()
+    rng, network = Rng(7).for_batch(N), Noisy(0.3)
+    model = Classifier(Expectation(network, 3))
+    got = model.input_gradient(
+        x, y, lambda z, y: nn.functional.cross_entropy(z, y, reduction="none"), rng=rng
+    )
+    leaf = x.clone().requires_grad_()
+    total = 0
+    for draw in range(3):
+        network.redraw(rng.child("expectation", draw))
+        total = total + network(leaf).softmax(1).gather(1, y[:, None])[:, 0]
+    (wanted,) = torch.autograd.grad(-(total / 3).log().sum(), leaf)
+    assert torch.allclose(got.gradient, wanted, atol=1e-6)
+
+
+def test_noisier_models_get_more_draws_and_quiet_ones_a_single_one():
+    x, y = images()
+    numbers = [enough_draws(Noisy(sigma), x, y, rng=Rng(0).for_batch(N)) for sigma in (0.0, 0.3, 2.0)]
+    assert numbers[0].number == 1 and numbers[0].cosine == pytest.approx(1)
+    assert numbers[0].number <= numbers[1].number < numbers[2].number
+    assert numbers[1].converged and not math.isnan(numbers[2].cosine)
+
+
+class Own(nn.Module):
+    """Draws from a global generator."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.network, self.draw = Smooth(), draw
+
+    def forward(self, x):
+        return self.network(x) + self.draw(x)
+
+
+def _torch(x):
+    return torch.randn(len(x), CLASSES)
+
+
+def _numpy(x):
+    import numpy as np
+
+    return torch.from_numpy(np.random.randn(len(x), CLASSES)).float()  # noqa: NPY002
+
+
+def _python(x):
+    import random
+
+    return random.random() * torch.ones(len(x), CLASSES)
+
+
+class OwnGenerator(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.network, self.generator = Smooth(), torch.Generator().manual_seed(0)
+
+    def forward(self, x):
+        return self.network(x) + torch.randn(len(x), CLASSES, generator=self.generator)
+
+
+@pytest.mark.parametrize("network", [Own(_torch), Own(_numpy), Own(_python), OwnGenerator()])
+def test_a_model_that_draws_by_itself_is_noticed(network):
+    assert draws_by_itself(network, images()[0][:2])
+
+
+def test_a_deterministic_model_is_not_taken_for_a_random_one():
+    assert not draws_by_itself(Smooth(), images()[0][:2])
+
+
+@pytest.mark.parametrize("draw", [_torch, _numpy, _python])
+def test_global_draws_are_set_by_redraw_and_the_generators_put_back(draw):
+    x, _ = images()
+    network = GlobalDraws(Own(draw))
+    before = torch.random.get_rng_state()
+    outputs = []
+    for seed in (0, 0, 1):
+        network.redraw(Rng(seed).for_batch(N))
+        outputs.append(network(x))
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[0], outputs[2])
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_base_is_mended_inside_its_defense_and_its_draws():
+    x, y = images()
+
+    class Coin(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = Smooth(1e4)
+
+        def forward(self, x):
+            return self.network(x) * (1 + 0.01 * torch.rand(len(x), 1))
+
+    made = adapt(GlobalDraws(Coin()), x, y, rng=Rng(0))
+    assert isinstance(made.network, Expectation) and isinstance(made.network.network, GlobalDraws)
+    assert isinstance(made.network.network.network, Mended)
+    assert made.remedies[0].startswith("logits divided")
+    assert made.draws is not None and made.draws.converged
+
+
+def test_a_given_number_of_draws_is_taken_without_trying():
+    x, y = images()
+    made = adapt(Noisy(0.3), x, y, rng=Rng(0), draws=7)
+    assert made.draws is None and made.network.draws == 7

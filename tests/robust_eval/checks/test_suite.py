@@ -1,0 +1,66 @@
+"""The suite: every planted fault is found by the check meant for it, no honest model is suspected, at a known price."""
+
+import pytest
+
+from robust_eval.checks.suite import FULL, QUICK, run_suite
+
+# the functions called here are checked one by one in the other files
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")
+
+HONEST = ["plain", "robust", "normal", "smoothed"]
+CAUGHT_BY = {
+    "large logits": {"unbounded"},
+    "quantised": {"gradient_agrees", "unbounded", "planted"},
+    "straight through": {"gradient_agrees"},
+    "batch statistics": {"batch_dependence", "eval_mode"},
+    "awake dropout": {"eval_mode"},
+    "shattered": {"smooth_loss", "planted"},
+    "purified": {"optimises_at_inference"},
+    "detached": {"gradients"},
+}
+
+
+def raised(checks):
+    return {check.name for check in checks if check.verdict != "ok"}
+
+
+def cost(subject):
+    """Passes in units of a gradient, of which a forward is a third."""
+    forwards, backwards = (int(subject.model.ledger[name].sum()) for name in ("forwards", "backwards"))
+    return backwards + (forwards - backwards) / 3
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_no_honest_model_is_suspected(zoo, subject, name):
+    checks = run_suite(subject(getattr(zoo, name)), "quick")
+    assert not raised(checks)
+    assert len(checks) == len(QUICK) - (name == "smoothed")  # nothing is planted in that one
+
+
+def test_no_honest_model_is_suspected_by_the_full_suite(zoo, subject):
+    checks = run_suite(subject(zoo.robust, n=8), "full")
+    assert not raised(checks)
+    assert len(checks) == len(FULL) == len({check.name for check in checks})
+
+
+@pytest.mark.parametrize("name", CAUGHT_BY)
+def test_every_planted_fault_is_found_by_the_check_meant_for_it(zoo, subject, name):
+    assert CAUGHT_BY[name] <= raised(run_suite(subject(zoo.faults[name]), "quick"))
+
+
+def test_a_model_without_gradients_is_told_once(zoo, subject):
+    checks = run_suite(subject(zoo.faults["detached"], n=8), "full")
+    assert [check.verdict for check in checks if check.name == "gradients"] == ["fail"]
+    assert {"batch_dependence", "eval_mode"} <= {check.name for check in checks}
+
+
+def test_the_quick_suite_costs_less_than_three_thousand_gradients(zoo, subject):
+    robust, plain = subject(zoo.robust), subject(zoo.plain)
+    run_suite(robust, "quick")
+    run_suite(plain, "quick")
+    assert cost(plain) < cost(robust) < 3000
+
+
+def test_the_suite_gives_the_same_verdicts_again(zoo, subject):
+    made = subject(zoo.robust, n=8)
+    assert run_suite(made, "quick") == run_suite(made, "quick")

@@ -1,0 +1,152 @@
+"""The zoo of planted faults through the whole pipeline: each is flagged by name, and hides no weakness."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from robust_eval.adaptive import GlobalDraws, draws_by_itself
+from robust_eval.budgets import budget
+from robust_eval.cell import Cell, Data
+from robust_eval.data import Examples
+from robust_eval.evaluate import evaluate
+from robust_eval.examination import Examination
+from robust_eval.examine import examine
+from robust_eval.metrics import score_within
+from robust_eval.model_source import OwnModel
+from robust_eval.registry import build
+from robust_eval.types import StochasticModule
+from robust_eval.workbench import Loaded, Workbench
+
+FLAGS = {
+    "large logits": "vanishing_gradient",
+    "quantised": "vanishing_gradient",
+    "softmax": "logits",
+    "noisy input": "deterministic",
+    "coin flip": "deterministic",
+    "detached": "vanishing_gradient",
+    "straight through": "gradient_agrees",
+    "batch statistics": "batch_dependence",
+    "awake dropout": "eval_mode",
+    "shattered": "smooth_loss",
+    "purified": "optimises_at_inference",
+}
+
+
+def cell_of(network, images, labels, perturbation=None, name="net", **fields):
+    """A cell of a network of one's own, as it is loaded: one that draws by itself is made to say so."""
+    if not isinstance(network, StochasticModule) and draws_by_itself(network.eval(), images[:2]):
+        network = GlobalDraws(network)
+    data = Data("digits", Examples(images, labels, 10))
+    return Cell(OwnModel(name, network, "own", {"weights": name}, "0"), data, perturbation, **fields)
+
+
+def bench():
+    return Workbench(lambda model: Loaded(model.network, model.weights_sha256), precision="fp32")
+
+
+def verdicts(record):
+    return {check.name: check.verdict for check in record.checks}
+
+
+@pytest.mark.parametrize("fault", FLAGS)
+def test_every_fault_is_flagged_by_its_name(zoo, fault):
+    if zoo.seed:
+        pytest.skip("one seed is enough for the pipeline; the checks themselves are tested on two")
+    n = (
+        12 if FLAGS[fault] in ("deterministic", "eval_mode") else None
+    )  # each of these is asked for many draws
+    cell = cell_of(zoo.faults[fault], zoo.images[:n], zoo.labels[:n], Examination(eps=0.1))
+    assert verdicts(examine(cell, bench()))[FLAGS[fault]] in ("warn", "fail")
+
+
+def test_a_forgotten_normalisation_is_flagged(zoo):
+    # the same weights without what they were trained behind
+    cell = cell_of(zoo.normal.network, zoo.images, zoo.labels, Examination(eps=0.1))
+    assert verdicts(examine(cell, bench()))["normalisation"] == "fail"
+
+
+@pytest.mark.parametrize("honest", ["plain", "robust", "smoothed", "normal"])
+def test_no_honest_model_fails_a_check(zoo, honest):
+    cell = cell_of(getattr(zoo, honest), zoo.images, zoo.labels, Examination(eps=0.1))
+    found = verdicts(examine(cell, bench()))
+    assert "fail" not in found.values()
+    assert len(found) > 12, "most checks must have been made"
+
+
+class Bytes(nn.Module):
+    """Rounds to 8 bits, which changes no decision on images that have 4."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network((x * 240).round() / 240)
+
+
+@pytest.fixture
+def attacked(zoo):
+    """Accuracy of a network under everything in the strong budget, on 24 images, at a radius where some resist."""
+
+    def accuracy(network, name):
+        images, labels = zoo.images[:24], zoo.labels[:24]
+        work, scores = bench(), []
+        for table in budget("strong"):
+            fields = {key: value for key, value in table.items() if key != "name"}
+            if table["name"] in ("cw", "fmn"):
+                method, eps = build("attack", table["name"], {**fields, "steps": 40}), RADIUS
+                method = (
+                    build("attack", "fmn", {"norm": "linf", "steps": 60})
+                    if table["name"] == "fmn"
+                    else method
+                )
+                if table["name"] == "cw":
+                    continue  # of another norm
+            else:
+                method, eps = (
+                    build("attack", table["name"], {**fields, "eps": RADIUS, **FEWER.get(table["name"], {})}),
+                    None,
+                )
+            record = evaluate(cell_of(network, images, labels, method, name), work)
+            scores.append(record.rows["score"] if eps is None else score_within(record.rows, eps))
+        return torch.stack([torch.tensor(score.to_numpy()) for score in scores]).amin(0).mean().item()
+
+    return accuracy
+
+
+RADIUS = 0.2
+FEWER = {"auto_attack": {"steps": 30, "queries": 500}, "pgd": {"steps": 60, "restarts": 2}}
+
+
+@pytest.mark.parametrize("fault", ["large logits", "bytes", "softmax", "detached", "straight through"])
+def test_a_fault_that_leaves_decisions_alone_hides_no_weakness(zoo, attacked, fault):
+    if zoo.seed:
+        pytest.skip("one seed is enough for the pipeline")
+    network = Bytes(copy.deepcopy(zoo.plain)) if fault == "bytes" else zoo.faults[fault]
+    honest = attacked(zoo.plain, "plain")
+    assert honest < 0.5
+    assert attacked(network, fault) <= honest + 0.02
+
+
+class Coin(nn.Module):
+    """Answers class 0, and one time in twenty class 1; the image moves its logits by a thousandth at most."""
+
+    def forward(self, x):
+        logits = x.new_zeros(len(x), 5)
+        logits[:, 0] = 3 + 1e-3 * x.flatten(1).mean(1)
+        flipped = logits.roll(1, 1)
+        return torch.where(torch.rand(len(x), 1) < 0.05, flipped, logits)
+
+
+@pytest.mark.parametrize("name", ["pgd", "apgd_ce", "auto_attack"])
+def test_errors_that_have_nothing_to_do_with_the_image_are_no_success_of_an_attack(name):
+    images = torch.rand(200, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    fields = {"steps": 10} if name != "auto_attack" else {"steps": 4, "queries": 20}
+    cell = cell_of(Coin(), images, torch.zeros(200, dtype=torch.int64), build("attack", name, fields))
+    record = evaluate(cell, bench())
+    (accuracy,) = (m for m in record.summary if m.metric == "accuracy")
+    assert accuracy.ci_low <= 0.95 <= accuracy.ci_high
+    assert abs(accuracy.value - 0.95) < 0.015  # of 2,000 draws; three standard deviations
+    assert {m.metric for m in record.summary} == {"accuracy", "accuracy_majority", "accuracy_worst_of_k"}
