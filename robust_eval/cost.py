@@ -15,7 +15,6 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from robust_eval.adaptive.expectation import MOST
 from robust_eval.attacks._losses import cross_entropy
 from robust_eval.attacks._peer import Peer
 from robust_eval.cell import Cell, ModelSource, content_key
@@ -138,9 +137,9 @@ def _add(lines: dict[str, Line], name: str, cost: Passes | None, seconds: float)
 
 
 def _draws(cell: Cell, bench: Workbench) -> int:
-    """Return over how many draws a gradient is averaged at most."""
+    """Return over how many draws a gradient is averaged; one where that is found out in the attack."""
     model = bench.model(cell) if cell.access == "adaptive" else bench.base(cell)
-    return (cell.gradient_draws or MOST) if model.stochastic else 1
+    return (cell.gradient_draws or 1) if model.stochastic else 1
 
 
 class _Measured(NamedTuple):

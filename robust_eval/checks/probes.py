@@ -44,9 +44,13 @@ STRAY = 0.01
 GAIN = 0.002
 """Share that Square may add to a sound white-box attack (AutoAttack's flag: 0.2 points)."""
 PLANTED = 16
+"""Images that adversarial examples are planted for: below 13 of 16 a share of 95 % is out of the question."""
 INNER = 48
+"""Random points of the first class: several for each of the logits read."""
 CANDIDATES = 4
+"""Surface points to choose the planted one from."""
 READ = 10
+"""Logits read at most: with more of them than random points, any point would stand out."""
 STANDS_OUT = 0.75
 """How far out the outermost random point may lie, where the point at the surface is at 1."""
 TINY = 1e-12
@@ -125,7 +129,8 @@ def unbounded(subject: Subject) -> Check:
 
     BIM (PGD from the image itself: a random start in so large a ball is noise that breaks any model) with linf
     radius 1, 20 steps of 1/8. The figure is the accuracy it leaves. It fails where that is more than 1 / classes beyond
-    what the exact binomial test allows: the rule of ART's security curve (Carlini et al. 2019, arXiv 1902.06705).
+    what the exact binomial test allows, as ART's security curve has it; the idea is that of Athalye, Carlini and Wagner
+    2018 (arXiv 1802.00420, section 3.1).
 
     Costs at most 20 gradients and 15 forwards an image; few steps on a model that does not mask its gradients.
     """
@@ -171,7 +176,7 @@ def iterative_beats_single_step(subject: Subject) -> Check:
     """Warn when one step breaks images that ten do not.
 
     Images broken only by FGSM against images broken only by PGD-10 (exact McNemar test, one-sided, 1 %). The figure is
-    the share broken only by FGSM. After Carlini et al. 2019 (arXiv 1902.06705, section 4.9).
+    the share broken only by FGSM. After Carlini et al. 2019 (arXiv 1902.06705).
 
     Costs 1 gradient and 1 forward an image beyond PGD-10, which is shared with other checks.
     """
@@ -250,7 +255,7 @@ def converged(subject: Subject, *, steps: int = 20) -> Check:
         "converged",
         "warn" if newly > 1 and above(newly, len(probe.x), STRAY) else "ok",
         newly / len(probe.x),
-        f"PGD breaks more images with {2 * steps} steps than with {steps}: raise steps, or use apgd",
+        f"PGD breaks more images with {2 * steps} steps than with {steps}: raise steps, or use apgd_ce",
     )
 
 

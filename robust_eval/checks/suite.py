@@ -50,6 +50,10 @@ def run_suite(subject: Subject, level: Literal["quick", "full"]) -> tuple[Check,
     """Return what the checks of a level say; a check that cannot be made of this model is left out.
 
     A model that autograd cannot differentiate fails one more check, ``gradients``, in place of those that need them.
+
+    Measured on 32 digits at linf 0.1, in gradients (a forward is a third of one): ``quick`` 1,300 to 1,500 for an
+    undefended network, 2,200 for an adversarially trained one, 2,900 for a stochastic one, 3,500 where a zero gradient
+    hides every error; ``full`` 6,600 to 9,100, 16,500, 18,400 and 16,300, two thirds of it for Square.
     """
     probe = Probe.of(subject)
     checks: list[Check] = []

@@ -192,7 +192,7 @@ def test_a_probe_runs_an_attack_once(zoo, subject):
 
 
 def test_a_figure_does_not_depend_on_the_batch_size(zoo, subject):
-    made = subject(zoo.robust)
-    for probe in (unbounded, white_box_beats_square, planted):
+    made = subject(zoo.robust, n=16)
+    for probe in (unbounded, white_box_beats_noise, planted):
         small = Classifier(zoo.robust, precision="fp32", batch_size=5)
         assert probe(made._replace(model=small, seen=small)) == probe(made)
