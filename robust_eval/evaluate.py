@@ -50,7 +50,8 @@ def evaluate(cell: Cell, bench: Workbench) -> Record:
     if isinstance(cell.perturbation, Attack):
         verdicts.append(checks.constraint(violated))
         fooled = perturbed.attacked & (scored.prediction != y)
-        verdicts.append(checks.rounding(fooled, _still_fooled(cell, bench, perturbed.x, y, fooled, rng)))
+        in_bytes = _still_fooled(cell, bench, perturbed.x, y, fooled, rng)
+        verdicts.append(checks.rounding(cell.perturbation, fooled, in_bytes))
         verdicts.append(checks.minimal_transfer(cell.perturbation, cell.access))
         verdicts.append(
             checks.zero_gradient(perturbed.zero_gradients, perturbed.bad_gradients, perturbed.attacked)
