@@ -123,4 +123,5 @@ def log_probabilities(network: nn.Module, x: Images, rng: Rng) -> Logits:
         version = torch.arange(of_each, device=rng.index.device)
         network.redraw(rng.child("network").rows((rng.index[:, None] * of_each + version).flatten()))
     log_p: Logits = network(x).log_softmax(1)
-    return log_p
+    # a class that is ruled out in all versions would make the gradient of their mean NaN
+    return log_p.clamp(min=torch.finfo(log_p.dtype).min / 4)

@@ -249,7 +249,8 @@ def _settings(entries: tuple[Entry, ...], family: str) -> Iterator[Setting]:
 def _setting(entry: Entry) -> Setting:
     labels = entry.labels
     attack = labels["family"] == "attack"
-    strength = threat_text(labels["norm"], labels["eps"]) if attack else f"s{labels['severity']}"
+    severity = "" if labels["severity"] is None else f"s{labels['severity']}"
+    strength = threat_text(labels["norm"], labels["eps"]) if attack else severity
     told = ("eps", "norm") if attack else ("severity",)
     rest = {name: value for name, value in entry.params.items() if name not in told}
     return Setting(labels["perturbation"], strength, params_text(rest))

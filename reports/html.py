@@ -109,7 +109,7 @@ def _record(entry: Entry) -> dict[str, Any]:
     labels, provenance = entry.labels, counters(entry) | entry.record.provenance
     strength = {
         "attack": threat_text(labels["norm"], labels["eps"]),
-        "corruption": f"s{labels['severity']}",
+        "corruption": "" if labels["severity"] is None else f"s{labels['severity']}",
     }.get(labels["family"], "")
     name = "clean" if labels["family"] == "clean" else f"{labels['perturbation']} {strength}"
     return {

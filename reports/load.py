@@ -106,11 +106,12 @@ def most_thorough(examinations: Iterable[Entry], record: Record | None = None) -
     """Return the examination of the highest level; of several the one in the record's norm, nearest to its radius."""
     norm, eps = (None, None) if record is None else (record.labels.get("norm"), record.labels.get("eps"))
 
-    def place(entry: Entry) -> tuple[int, bool, float, str]:
+    def place(entry: Entry) -> tuple[bool, int, float, str]:
         level, at = str(entry.params.get("level")), entry.params.get("eps")
         rank = _LEVELS.index(level) if level in _LEVELS else -1
         gap = abs(at - eps) if isinstance(at, int | float) and eps is not None else 0.0
-        return (-rank, entry.params.get("norm") != norm, gap, entry.record.key)
+        other = norm not in (None, "none") and entry.params.get("norm") != norm
+        return (other, -rank, gap, entry.record.key)
 
     return min(examinations, key=place, default=None)
 

@@ -235,7 +235,8 @@ def comparison(results: pd.DataFrame, *, metric: str = "accuracy") -> Comparison
     columns = sorted({column for _, column in cells}, key=_column_order)
     lines = list(dict.fromkeys(line for line, _ in cells))
     if metric.startswith("accuracy"):
-        corruptions = [column for column in columns if column.family == "corruption"]
+        # a mean over corruptions is one over severities: deformations, which have none, stand beside it
+        corruptions = [c for c in columns if c.family == "corruption" and c.severity is not None]
         means = {(line, MEAN): _mean(line, corruptions, cells) for line in lines}
         cells |= {place: mean for place, mean in means.items() if mean is not None}
         columns += [MEAN] if any(column == MEAN for _, column in cells) else []

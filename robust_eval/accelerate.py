@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, cast, get_args
@@ -36,6 +37,9 @@ EXACT = 1e-4
 """By how much the twin's logits may differ from the network's, relative to the largest of them: rounding of float32."""
 CLOSE = 0.1
 """By how much logits in bfloat16 may differ, relative to the spread of the logits; more, and it proposes nonsense."""
+SAME = 1e-2
+"""By how much a gradient of the twin may differ, relative to its length. On honest networks it was 1e-6 at most, where
+a trace had lost a backward pass 1."""
 PROBES = 4
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
@@ -121,15 +125,16 @@ def _make(network: nn.Module, x: Images, precision: Literal["fp32", "bf16"]) -> 
             return Twins(None, None, "its output is random")
         if logits.ndim != 2 or not logits.isfinite().all():
             return Twins(None, None, "its logits are not finite")
+        gradient = _gradient(network, x, logits)
         exact = _folded(traced)
-        if not _matches(exact, x, logits, EXACT * logits.abs().max()):
+        if not _matches(exact, x, logits, EXACT * logits.abs().max(), gradient, SAME):
             exact = _traced(network)  # type: ignore[assignment]
-            if not _matches(exact, x, logits, EXACT * logits.abs().max()):
-                return Twins(None, None, "a traced copy gives other logits")
+            if not _matches(exact, x, logits, EXACT * logits.abs().max(), gradient, SAME):
+                return Twins(None, None, "a traced copy gives other logits or gradients")
         if precision == "fp32":
             return Twins(exact, None, None)
         fast = _halved(exact)
-        if fast is None or not _matches(fast, x, logits, CLOSE * _spread(logits)):
+        if fast is None or not _matches(fast, x, logits, CLOSE * _spread(logits), gradient, math.inf):
             return Twins(exact, None, "in bfloat16 it gives other logits")
     return Twins(exact, fast, None)
 
@@ -277,18 +282,38 @@ def _answer(network: nn.Module, x: Images, seed: int = 0) -> Logits | None:
     return out if isinstance(out, Tensor) else None
 
 
-def _matches(twin: nn.Module, x: Images, logits: Logits, tolerance: Tensor) -> bool:
+def _gradient(network: nn.Module, x: Images, logits: Logits) -> Images | None:
+    """Return a gradient of the network's own; ``None`` where it has none."""
+    with torch.enable_grad():
+        leaf = x.clone().requires_grad_()
+        try:
+            with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+                out = network(leaf)
+                return torch.autograd.grad((out * logits).sum(), leaf)[0]
+        except RuntimeError:
+            return None
+
+
+def _matches(
+    twin: nn.Module, x: Images, logits: Logits, tolerance: Tensor, gradient: Images | None, turned: float
+) -> bool:
+    """Whether a twin answers like the network, and leads where it leads: a trace forgets ``no_grad``, and the backward
+    pass of a function that writes its own.
+    """
+    own = gradient
     try:
         # with a graph, as attacks will use it; batches of another size must do as well
         with torch.enable_grad():
             leaf = x.contiguous(memory_format=torch.channels_last).requires_grad_()
             out = twin(leaf)
-            torch.autograd.grad(out.sum(), leaf)
+            (gradient,) = torch.autograd.grad((out * logits).sum(), leaf)
         alone = twin(x[:1].contiguous(memory_format=torch.channels_last))
     except Exception as error:
         log.debug("a twin failed", exc_info=error)
         return False
     if out.shape != logits.shape or not out.isfinite().all():
+        return False
+    if own is None or not (gradient - own).norm() <= turned * own.norm() + 1e-12:  # NaN does not match either
         return False
     return bool((out - logits).abs().max() <= tolerance and (alone - logits[:1]).abs().max() <= tolerance)
 

@@ -19,6 +19,8 @@ from robust_eval.registry import describe
 
 __all__ = ["SCHEMA", "Access", "Cell", "Data", "ModelSource", "content_key"]
 
+ADAPTATION = 1
+"""Version of how attacks are adapted to a model (:mod:`robust_eval.adaptive`); raised when its numbers would change."""
 SCHEMA = 1
 """Version of what a record holds; raised when its meaning changes."""
 
@@ -95,7 +97,12 @@ class Cell:
     @cached_property
     def spec(self) -> dict[str, Any]:
         """Everything that decides the numbers, as plain data."""
-        given = {} if self.gradient_draws is None else {"gradient_draws": self.gradient_draws}
+        adapted: dict[str, Any] = {}
+        if isinstance(self.perturbation, Examination) or getattr(self.perturbation, "adapts", False):
+            adapted["adaptation"] = ADAPTATION
+            drawn = self.stochastic if self.access == "adaptive" else self.model.stochastic
+            if drawn and self.gradient_draws is not None:
+                adapted["gradient_draws"] = self.gradient_draws
         return {
             "schema": SCHEMA,
             "model": self.model.identity,
@@ -106,7 +113,7 @@ class Cell:
             "access": self.access,
             "seed": self.seed,
             "draws": self.draws if self.stochastic else None,
-            **given,
+            **adapted,
         }
 
     @cached_property
@@ -148,6 +155,8 @@ class Cell:
             what = f"{labels['params']['level']} checks"
         elif labels["severity"] is not None:
             what += f" severity {labels['severity']}"
+        elif self.family == "corruption":
+            what += f" ({', '.join(f'{name}={value}' for name, value in labels['params'].items())})"
         elif labels["eps"] is None and "norm" in labels["params"]:
             what += f" {labels['norm']}"
         elif labels["eps"] is not None:

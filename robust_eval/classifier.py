@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -82,6 +82,9 @@ class Classifier:
 
     With ``stop_when_fooled=False`` an attack inside a ball takes every step and keeps its last point: what fools
     another model, by transfer, lies well beyond the first point that fools this one.
+
+    Where another network ``decides``, the classifier's own gives gradients and the logits beside them alone: they
+    propose, as those in a lower precision do.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Classifier:
         precision: Precision = "auto",
         accelerate: bool = True,
         compiled: bool = False,
+        decides: nn.Module | None = None,
     ) -> None:
         if (mean is None) != (std is None):
             raise ValueError(f"expected mean and std together, got mean={mean!r} and std={std!r}")
@@ -104,6 +108,7 @@ class Classifier:
                 "std around it; give Normalized(network, mean, std) to the defense"
             )
         self.network = network if mean is None or std is None else Normalized(network, mean, std)
+        self.decides = decides
         self.batch_size = batch_size
         self.ledger = Ledger()
         self.precision = precision
@@ -131,7 +136,7 @@ class Classifier:
 
         Known once the network has been asked something.
         """
-        return self._twins is not None and self._twins.fast is not None
+        return self.decides is not None or (self._twins is not None and self._twins.fast is not None)
 
     @property
     def slow_because(self) -> str | None:
@@ -165,6 +170,7 @@ class Classifier:
             # a GPU's convolutions round to 10 bits by default: fp32 decides here
             with (
                 frozen(self.network),
+                frozen(self.decides) if self.decides is not None else nullcontext(),
                 torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
             ):
                 yield self
@@ -274,14 +280,16 @@ class Classifier:
                 self._twins = Twins(None, None, "acceleration is switched off")
 
     def _forward(self, x: Images, rng: Rng | None, *, fast: bool) -> Logits:
-        if isinstance(self.network, StochasticModule) and self.network.stochastic:
+        other = None if fast else self.decides
+        network = self.network if other is None else other
+        if isinstance(network, StochasticModule) and network.stochastic:
             if rng is None:
                 raise ValueError("this network is stochastic: expected rng=Rng(seed) for its draws, got none")
-            self.network.redraw(rng)
-        made = self._twins
+            network.redraw(rng)
+        made = self._twins if other is None else None
         twin = None if made is None else (made.fast or made.exact) if fast else made.exact
         if twin is None:
-            logits: Logits = self.network(x)
+            logits: Logits = network(x.clone())  # which may write into what it is given
         else:
             logits = twin(x.contiguous(memory_format=torch.channels_last))
         if logits.dtype in (torch.float16, torch.bfloat16):

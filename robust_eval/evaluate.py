@@ -17,8 +17,9 @@ import pandas as pd
 import torch
 
 from robust_eval import checks
-from robust_eval.adaptive import Expectation
+from robust_eval.adaptive import Expectation, GlobalDraws
 from robust_eval.cell import Cell
+from robust_eval.classification import likelihood
 from robust_eval.methods import Attack
 from robust_eval.metrics import accuracy, median_distance, score_within
 from robust_eval.record import Measurement, Record
@@ -57,8 +58,11 @@ def evaluate(cell: Cell, bench: Workbench) -> Record:
             checks.zero_gradient(perturbed.zero_gradients, perturbed.bad_gradients, perturbed.attacked)
         )
         if perturbed.adapted is not None:
-            verdicts.append(checks.vanishing_gradient(perturbed.adapted))
-            verdicts.append(checks.gradient_draws(perturbed.adapted))
+            adapts = cell.perturbation.adapts
+            blind = not adapts and cell.perturbation.gradients
+            verdicts.append(checks.vanishing_gradient(perturbed.adapted, adapts=not blind))
+            if adapts:
+                verdicts.append(checks.gradient_draws(perturbed.adapted))
     return Record(
         key=cell.key,
         spec=cell.spec,
@@ -88,6 +92,7 @@ def summarise(cell: Cell, rows: pd.DataFrame) -> tuple[Measurement, ...]:
         if "majority" in rows:
             numbers.append(accuracy(rows["majority"], metric="accuracy_majority", eps=eps))
             numbers.append(accuracy(rows["worst"], metric="accuracy_worst_of_k", eps=eps))
+    numbers += [m for m in likelihood(rows) if not m.metric.startswith(("calibration", "confidence"))]
     if "certified_radius" in rows:
         numbers += [_certified_accuracy(rows, radius) for radius in CERTIFIED_AT]
     if "target" in rows and rows["attacked"].any():
@@ -127,6 +132,9 @@ def _rows(
         "clean_prediction": clean.prediction,
         "prediction": scored.prediction,
         "confidence": scored.confidence,
+        "nll": scored.nll,
+        "brier": scored.brier,
+        "rank": scored.rank,
         "clean_score": clean.score * counts,
         "score": scored.score * counts,
         "attacked": found.attacked,
@@ -166,6 +174,10 @@ def provenance(cell: Cell, bench: Workbench, rows: pd.DataFrame, seconds: float)
 def _still_fooled(cell: Cell, bench: Workbench, x_adv: Images, y: Labels, fooled: Mask, rng: Rng) -> Mask:
     """Return which images still fool the model when they are rounded to 8 bits a channel."""
     still = fooled.clone()
+    if isinstance(
+        bench.base(cell).network, GlobalDraws
+    ):  # whose draws are those of a batch, and this is another
+        return still
     if fooled.any():
         in_bytes = (x_adv[fooled] * 255).round() / 255
         # with the draws that scored the image: other ones would be counted as rounding
@@ -181,6 +193,8 @@ def _how_attacked(cell: Cell, bench: Workbench, perturbed: Perturbed) -> dict[st
         "slow_because": perturbed.slow_because,
         "batch_size": perturbed.batch_size or bench.batch_size(cell),
     }
+    if not (isinstance(cell.perturbation, Attack) and cell.perturbation.adapts):
+        return facts
     if perturbed.adapted is not None and perturbed.adapted.remedies:
         facts["remedies"] = list(perturbed.adapted.remedies)
     if perturbed.adapted is not None and isinstance(perturbed.adapted.network, Expectation):

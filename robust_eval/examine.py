@@ -6,6 +6,7 @@ verdicts and no accuracy; a report puts them beside the numbers of the same mode
 
 from __future__ import annotations
 
+import logging
 import time
 
 import pandas as pd
@@ -22,6 +23,8 @@ from robust_eval.rng import Rng, seeded
 from robust_eval.types import Threat
 from robust_eval.workbench import Workbench
 
+log = logging.getLogger(__name__)
+
 __all__ = ["examine"]
 
 
@@ -36,8 +39,15 @@ def examine(cell: Cell, bench: Workbench) -> Record:
     base, some = bench.base(cell), slice(examination.images)
     if cell.defense is None:
         with seeded(rng):
-            verdicts.append(normalisation(base, x[some], y[some], rng.select(some)))
-    right = (bench.clean(cell).prediction == y).nonzero()[some, 0]
+            try:
+                verdicts.append(normalisation(base, x[some], y[some], rng.select(some)))
+            except Exception as error:  # a model that refuses pixels outside [0, 1]
+                log.info("normalisation could not be checked", exc_info=error)
+    correct = (bench.clean(cell).prediction == y).nonzero()[:, 0]
+    right, classes = correct[some], cell.data.examples.classes
+    if cell.defense is None:
+        verdicts.append(checks.above_chance(len(correct), len(x), classes))
+    verdicts.append(checks.enough_images(len(right)))
     ledger = Ledger()
     if len(right):
         model, seen, adapted = bench.model(cell), bench.target(cell), bench.adapted(cell)

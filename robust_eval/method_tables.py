@@ -52,7 +52,11 @@ class MethodTables:
         if not isinstance(name, str):
             self.problems.append(f"{self.where}: [[{kind}]] {i + 1}: {_no_name(name)}")
             return []
-        swept = {key: fields.pop(key) for key in ("eps", "severity") if isinstance(fields.get(key), list)}
+        cls = attempt(lambda: find(kind, name), self.problems, self.where)
+        if cls is None:
+            return []
+        sweeps = getattr(cls, "sweeps", ("eps", "severity"))
+        swept = {key: fields.pop(key) for key in sweeps if isinstance(fields.get(key), list)}
         for key in (key for key, values in swept.items() if not values):
             self.problems.append(f"{self.where}: {kind} {name!r}: {key}: expected at least one value, got []")
         made = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ from robust_eval.data import Examples
 from robust_eval.errors import DataError
 from robust_eval.passes import Passes
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Images, Labels, Norm, Severity, StochasticModule, Threat
+from robust_eval.types import AttackResult, Images, Labels, Norm, StochasticModule, Threat
 
 __all__ = ["Architecture", "Attack", "Certificate", "Corruption", "Defense", "Regularizer", "Stage"]
 
@@ -71,9 +72,12 @@ class Attack(ABC):
 class Corruption(ABC):
     """A change of the image that nobody optimised: noise, blur, weather, compression."""
 
-    severity: Severity
     group: ClassVar[str]
-    """noise, blur, weather or digital."""
+    """noise, blur, weather, digital or deformation; the last has no field ``severity``."""
+    sweeps: ClassVar[tuple[str, ...]] = ("severity",)
+    """Fields that may be lists in an experiment file, one cell for each value."""
+    at_once: ClassVar[int] = 1 << 17
+    """How many values it works on at a time on a CPU, about what its cache holds."""
 
     @abstractmethod
     def apply(self, x: Images, *, rng: Rng) -> Images:
@@ -82,12 +86,20 @@ class Corruption(ABC):
     def __call__(self, x: Images, *, rng: Rng) -> Images:
         """Return the corrupted batch [n,c,h,w], clipped to [0, 1], on the device and in the dtype of ``x``.
 
-        Raises ``DataError`` for pixels outside [0, 1].
+        It is worked on in parts, so that what is needed beside it does not grow with it. Raises ``DataError`` for
+        pixels outside [0, 1].
         """
+        out, rng = torch.empty_like(x), rng.for_batch(len(x))
         if not len(x):
-            return x.clone()
+            return out
         _refuse_other_pixels("corruption", x)
-        return self.apply(x, rng=rng.for_batch(len(x))).clamp(0, 1).to(x.dtype)
+        # a GPU has to be kept busy
+        at_once = self.at_once if x.device.type == "cpu" else 1 << 26
+        size = max(1, at_once // x[0].numel())
+        for start in range(0, len(x), size):
+            part = slice(start, start + size)
+            out[part] = self.apply(x[part], rng=rng.select(part)).clamp(0, 1)
+        return out
 
 
 class Certificate(NamedTuple):
@@ -174,7 +186,7 @@ class Regularizer(ABC):
 
 
 def _refuse_other_pixels(what: str, x: Images) -> None:
-    low, high = x.min().item(), x.max().item()
+    low, high = (end.item() for end in x.aminmax())
     if not (low >= 0 and high <= 1):  # NaN fails both comparisons
         raise DataError(
             f"{what}: expected pixels in [0, 1], got values from {low:.4g} to {high:.4g}; "

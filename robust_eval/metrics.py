@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom, norm
 
+from robust_eval.errors import DataError
 from robust_eval.record import Measurement
 
-__all__ = ["Interval", "accuracy", "median_distance", "score_within", "wilson"]
+__all__ = ["Interval", "accuracy", "accuracy_gap", "median_distance", "score_within", "wilson"]
 
 Z = float(norm.ppf(0.975))
 
@@ -40,6 +41,23 @@ def accuracy(score: pd.Series[float], *, metric: str = "accuracy", eps: float | 
     total, n = float(score.sum()), len(score)
     low, high = wilson(total, n)
     return Measurement(metric, total / n, low, high, n, eps)
+
+
+def accuracy_gap(rows: pd.DataFrame, other: pd.DataFrame, *, metric: str = "accuracy_gap") -> Measurement:
+    """Return accuracy on ``rows`` - accuracy on ``other``: sets of different images, such as CIFAR-10 and CIFAR-10.1.
+
+    The interval is made of Wilson's two (Newcombe 1998, method 10); for the same images it would be too wide. ``n`` is
+    that of ``other``. Raises ``DataError`` for an empty set.
+    """
+    if not len(rows) or not len(other):
+        raise DataError(
+            f"accuracy gap: expected images in both sets, got {len(rows)} and {len(other)}; give rows of a record"
+        )
+    (p, lower, upper), (q, other_lower, other_upper) = (
+        (table["score"].mean(), *wilson(float(table["score"].sum()), len(table))) for table in (rows, other)
+    )
+    below, above = math.hypot(p - lower, other_upper - q), math.hypot(upper - p, q - other_lower)
+    return Measurement(metric, float(p - q), float(p - q - below), float(p - q + above), len(other))
 
 
 def score_within(rows: pd.DataFrame, eps: float) -> pd.Series[float]:

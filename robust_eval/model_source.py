@@ -32,6 +32,9 @@ from robust_eval.registry import build, describe
 from robust_eval.rng import Rng
 from robust_eval.types import StochasticModule
 
+PROBES = 16
+"""Images on which a model is watched for randomness of its own."""
+
 __all__ = ["LoadedNetwork", "OwnModel", "RecipeModel", "load_network", "own_model", "recipe_on_card"]
 
 
@@ -112,11 +115,8 @@ def own_model(
     network, arch = made.network, made.arch
     _try_on(network, examples, arch)  # first, since lazy layers have no weights before
     weights = file_sha256(checkpoint) if checkpoint is not None else state_sha256(network)
-    with frozen(network):
-        if not isinstance(network, StochasticModule) and draws_by_itself(
-            network, examples[slice(2)].pixels()
-        ):
-            network = GlobalDraws(network)
+    if not isinstance(network, StochasticModule) and _draws(network, examples):
+        network = GlobalDraws(network)
     return OwnModel(
         name=name or (recipe["regularizer"]["name"] if recipe else checkpoint.stem if checkpoint else arch),
         network=network,
@@ -197,6 +197,11 @@ def load_network(
             channels=channels_of(state) or channels, classes=classes_of(state, method) or classes
         )
         load_into(network, state, source=checkpoint)
+    if mean is not None and isinstance(network, StochasticModule):
+        raise ConfigError(
+            f"{where}mean: expected the normalisation inside a stochastic network, which mixes pixels in [0, 1], got "
+            "one around it; put Normalized(network, mean, std) into the factory"
+        )
     if mean is not None and std is not None:
         for option, numbers in (("mean", mean), ("std", std)):
             if examples is not None and len(numbers) != examples.shape[0]:
@@ -208,6 +213,15 @@ def load_network(
         given, absent = ("mean", "std") if std is None else ("std", "mean")
         raise ConfigError(f"{where}{given}: expected mean and std together, got no {absent}; give both")
     return LoadedNetwork(network, arch, described, _floats(mean), _floats(std))
+
+
+def _draws(network: nn.Module, examples: Examples) -> bool:
+    """Whether the network draws random numbers of its own; what it cannot answer is told by the cells it fails in."""
+    with frozen(network):
+        try:
+            return draws_by_itself(network, examples[slice(PROBES)].pixels())
+        except Exception:
+            return draws_by_itself(network, examples[slice(2)].pixels())
 
 
 def _try_on(network: nn.Module, examples: Examples, arch: str) -> None:
@@ -230,6 +244,10 @@ def _try_on(network: nn.Module, examples: Examples, arch: str) -> None:
     if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != len(examples[slice(2)]):
         got = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise CheckpointError(f"model {arch}: expected logits [n,classes] for images [n,{shape}], got {got}")
+    if not output.is_floating_point():
+        raise CheckpointError(
+            f"model {arch}: expected logits of a floating-point type, got {output.dtype}; return them before the argmax"
+        )
     highest = int(examples.labels.max())
     if highest >= output.shape[1]:
         raise DataError(

@@ -164,7 +164,8 @@ def build(kind: Kind, name: str, params: Mapping[str, Any]) -> Any:
 def describe(method: object) -> Description:
     """Return kind, name, parameters and version of a registered method: the inverse of ``build``.
 
-    A field with ``metadata={"identity": False}``, such as a path whose content is known by its hash, is left out.
+    A field with ``metadata={"identity": False}``, such as a path whose content is known by its hash, is left out; one
+    with ``{"identity": "given"}`` is where it is ``None``, so that adding it to a method changes no key.
     """
     kind, name, version = _ENTRIES[type(method)]
     return Description(kind, name, _plain(method), version)
@@ -249,8 +250,13 @@ def _plain(value: Any) -> Any:
         return {
             field.name: _plain(getattr(value, field.name))
             for field in dataclasses.fields(value)
-            if field.metadata.get("identity", True)
+            if _identifies(field, getattr(value, field.name))
         }
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value
+
+
+def _identifies(field: dataclasses.Field[Any], value: Any) -> bool:
+    identity = field.metadata.get("identity", True)
+    return value is not None if identity == "given" else bool(identity)

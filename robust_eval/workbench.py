@@ -21,6 +21,7 @@ from robust_eval import checks
 from robust_eval.accelerate import Precision
 from robust_eval.adaptive import Adapted, GlobalDraws, adapt
 from robust_eval.cell import Cell, Data, ModelSource, content_key
+from robust_eval.classification import per_example
 from robust_eval.classifier import Classifier, Ledger
 from robust_eval.errors import DataError
 from robust_eval.examination import Examination
@@ -55,6 +56,9 @@ class Scored(NamedTuple):
     """1 for correct, 0 for wrong; the share of correct draws for a stochastic model."""
     worst: Float[Tensor, " n"] | None
     """1 where every draw is correct; ``None`` for a deterministic model."""
+    nll: Float[Tensor, " n"]
+    brier: Float[Tensor, " n"]
+    rank: Int[Tensor, " n"]
 
 
 class Perturbed(NamedTuple):
@@ -154,9 +158,11 @@ class Workbench:
         """
         model = self.model(cell) if cell.access == "adaptive" else self.base(cell)
         adapts = adapted and (not isinstance(cell.perturbation, Attack) or cell.perturbation.adapts)
+        seen = self.adapted(cell) if adapts else None
         # as the papers did: a point that just fools the base says nothing about the defended model
         return Classifier(
-            self.adapted(cell).network if adapts else model.network,
+            seen.network if seen is not None else model.network,
+            decides=seen.decides if seen is not None else None,
             batch_size=model.batch_size,
             stop_when_fooled=cell.access != "transfer",
             precision=self.precision,
@@ -212,7 +218,9 @@ class Workbench:
         model = self.model(cell)
         draws = cell.draws if model.stochastic else 1
         with seeded(rng):
-            outputs = [model.logits(x, rng=rng.child("draw", draw)).softmax(1) for draw in range(draws)]
+            outputs = [
+                model.logits(x, rng=rng.child("draw", draw)).double().softmax(1) for draw in range(draws)
+            ]
         predictions = torch.stack([_predicted(output) for output in outputs])
         probabilities = torch.stack(outputs).mean(0)
         right = (predictions == y).double()
@@ -220,7 +228,7 @@ class Workbench:
         majority = predictions.mode(0).values
         confidence = probabilities.gather(1, majority.clamp(min=0)[:, None])[:, 0]
         worst = right.amin(0) if model.stochastic else None
-        return Scored(majority, confidence, right.mean(0), worst)
+        return Scored(majority, confidence, right.mean(0), worst, **per_example(probabilities, y))
 
     def clean(self, cell: Cell) -> Scored:
         """Return how the cell's model answers the clean images."""
@@ -255,7 +263,8 @@ class Workbench:
             with seeded(rng):
                 # a network that declares its draws gets the same ones twice
                 again = rng.child("again") if isinstance(model.network, GlobalDraws) else rng
-                return checks.model_checks(model.logits(x, rng=rng), model.logits(x, rng=again), y)
+                first, second = model.logits(x, rng=rng), model.logits(x, rng=again)
+                return checks.model_checks(first, second, y, known=model.stochastic)
 
         return self._keep(("checks", content_key(spec)), make)
 
@@ -289,7 +298,7 @@ class Workbench:
         attacked = self.clean(self._aimed_at(cell)).prediction == y
         x_adv, step, ledger, target = x.clone(), torch.full_like(y, -1), Ledger(), None
         precision, slow_because, batch_size = "fp32", None, None
-        adapted = self.adapted(cell) if cell.perturbation.adapts else None
+        adapted = self.adapted(cell)
         if attacked.any():
             model = self.target(cell)
             model.ledger = ledger

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from robust_eval.adaptive.expectation import Draws, Expectation, enough_draws
+from robust_eval.adaptive.expectation import Draws, Expectation, enough_draws, settled
 from robust_eval.adaptive.mending import Mending, mend
 from robust_eval.adaptive.randomness import GlobalDraws
 from robust_eval.rng import Rng
@@ -27,7 +27,9 @@ class Adapted(NamedTuple):
     network: nn.Module
     mending: Mending
     draws: Draws | None
-    """``None`` for a deterministic model, and where the number was given."""
+    """``None`` for a deterministic model."""
+    decides: nn.Module | None = None
+    """The same without remedies, which says whether a point fools the model; ``None`` where there are none."""
 
     @property
     def remedies(self) -> tuple[str, ...]:
@@ -55,15 +57,22 @@ def adapt(
     # a network that draws by itself is mended inside its draws
     inner = base.network if isinstance(base, GlobalDraws) else base
     mending = mend(inner, x[few], y[few], rng=rng.select(few).child("mend"), batch_size=batch_size)
-    network = GlobalDraws(mending.network) if isinstance(base, GlobalDraws) else mending.network
+    network = base
+    if mending.network is not inner:
+        network = GlobalDraws(mending.network) if isinstance(base, GlobalDraws) else mending.network
+    decides = None if network is base else base
     if wrap is not None:
-        network = wrap(network)
+        network, decides = wrap(network), None if decides is None else wrap(decides)
     if not (isinstance(network, StochasticModule) and network.stochastic):
-        return Adapted(network, mending, None)
-    found = None
-    if draws is None and len(x):
-        found = enough_draws(
-            network, x[fewer], y[fewer], rng=rng.select(fewer).child("draws"), batch_size=batch_size
-        )
-    number = draws or (found.number if found is not None else 1)
-    return Adapted(Expectation(network, number), mending, found)
+        return Adapted(network, mending, None, decides)
+    stream = rng.select(fewer).child("draws")
+    if not len(x):
+        found = Draws(draws or 1, 1.0)
+    elif draws is None:
+        found = enough_draws(network, x[fewer], y[fewer], rng=stream, batch_size=batch_size)
+    else:
+        found = settled(network, x[fewer], y[fewer], draws, rng=stream, batch_size=batch_size)
+    if decides is not None:
+        assert isinstance(decides, StochasticModule)
+        decides = Expectation(decides, found.number)
+    return Adapted(Expectation(network, found.number), mending, found, decides)

@@ -21,10 +21,12 @@ from robust_eval.classifier import Classifier
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Logits, StochasticModule
 
-__all__ = ["Draws", "Expectation", "enough_draws"]
+__all__ = ["Draws", "Expectation", "enough_draws", "settled"]
 
 ALIKE = 0.9
 """Cosine between two gradients from which they are taken for the same direction."""
+UNDECIDED = 0.5
+"""Cosine up to which draws are added whether or not it grows."""
 GAIN = 0.02
 """What doubling the draws must add to the cosine to be worth it."""
 MOST = 16
@@ -53,7 +55,9 @@ class Expectation(StochasticModule):
         outputs = []
         for draw in range(self.draws):
             self.network.redraw(self._rng.child("expectation", draw))
-            outputs.append(self.network(x).log_softmax(1))
+            log_p = self.network(x).log_softmax(1)
+            # a class that is ruled out in all draws would make the gradient of their mean NaN
+            outputs.append(log_p.clamp(min=torch.finfo(log_p.dtype).min / 4))
         mean: Logits = torch.stack(outputs).logsumexp(0) - math.log(self.draws)
         return mean
 
@@ -83,10 +87,20 @@ def enough_draws(
     number, cosine = 1, _cosine(here.over(1), there.over(2))
     while cosine < ALIKE and 2 * number <= most:
         wider = _cosine(here.over(2 * number), there.over(4 * number))
-        if number > 1 and wider < cosine + GAIN:
+        # as long as the gradient is mostly noise, the cosine hardly grows
+        if cosine > UNDECIDED and wider < cosine + GAIN:
             break
         number, cosine = 2 * number, wider
     return Draws(number, cosine)
+
+
+def settled(
+    network: StochasticModule, x: Images, y: Labels, number: int, *, rng: Rng, batch_size: int = 128
+) -> Draws:
+    """Return how far the gradient has settled with this number of draws."""
+    model = Classifier(network, batch_size=batch_size, accelerate=False)
+    here, there = _Mean(model, x, y, rng.child("here")), _Mean(model, x, y, rng.child("there"))
+    return Draws(number, _cosine(here.over(number), there.over(2 * number)))
 
 
 class _Mean:

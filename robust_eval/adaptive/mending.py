@@ -13,19 +13,21 @@ of the cross-entropy is there for 99 % of them:
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import logging
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robust_eval.adaptive.randomness import all_seeded
+from robust_eval.adaptive.randomness import all_seeded, rewound
 from robust_eval.adaptive.straight_through import StraightThrough
 from robust_eval.classifier import Classifier, Ledger
 from robust_eval.errors import RobustEvalError
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Logits, StochasticModule
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Mended", "Mending", "mend"]
 
@@ -41,8 +43,8 @@ DRIFT = 1e-4
 """By how much a mended output may differ from the model's, relative to the largest."""
 
 
-class Mended(nn.Module):
-    """A network with the same decisions, seen through remedies."""
+class Mended(StochasticModule):
+    """A network with the same decisions, seen through remedies; stochastic if the network is."""
 
     def __init__(
         self,
@@ -57,15 +59,34 @@ class Mended(nn.Module):
         self.probabilities = probabilities
         self.scale = scale
         self.straight_through = straight_through
+        self.stochastic = isinstance(network, StochasticModule) and network.stochastic
+        if isinstance(network, StochasticModule):
+            self.copies, self.evaluations = network.copies, network.evaluations
+
+    def redraw(self, rng: Rng) -> None:
+        """Fix the draws of the network, if it has any."""
+        if isinstance(self.network, StochasticModule):
+            self.network.redraw(rng)
 
     def forward(self, x: Images) -> Logits:
         """Return logits [n,k] whose order is the network's."""
-        with StraightThrough() if self.straight_through else nullcontext() as through:
+        if not self.straight_through:
             logits: Logits = self.network(x)
-        if self.probabilities:
-            before = through.before_softmax(logits) if through is not None else None
-            logits = _log(logits) if before is None else before
-        return logits / self.scale
+            return (_log(logits) if self.probabilities else logits) / self.scale
+        # a remedy that went wrong must not change a value, only its gradient
+        with torch.no_grad(), rewound():
+            exact = self._before_softmax(x, StraightThrough(watches=True))
+        with torch.set_grad_enabled(torch.is_grad_enabled()):  # whatever the network does to that switch
+            logits = self._before_softmax(x, StraightThrough())
+        return (exact + (logits - logits.detach())) / self.scale
+
+    def _before_softmax(self, x: Images, mode: StraightThrough) -> Logits:
+        with mode:
+            logits: Logits = self.network(x)
+        if not self.probabilities:
+            return logits
+        before = mode.before_softmax(logits)
+        return _log(logits) if before is None else before
 
     @property
     def traceable(self) -> bool:
@@ -100,25 +121,26 @@ def mend(network: nn.Module, x: Images, y: Labels, *, rng: Rng, batch_size: int 
     The best there was where none helps enough.
     """
     blind_before = _blind(network, x, y, rng, batch_size)
-    if isinstance(network, StochasticModule) or not len(x):  # its parts are mended instead
-        return Mending(network, (), blind_before, blind_before)
-    model = Classifier(network, batch_size=batch_size, accelerate=False)
-    logits = model.logits(x)
-    likely = _are_probabilities(logits)
     best = Mending(network, (), blind_before, blind_before)
+    if not len(x):
+        return best
+    likely = _are_probabilities(_logits(network, x, rng, batch_size))
     if blind_before <= TOLERATED and not likely:
         return best
     # rescaling is for gradients that vanish, and a mode in every forward for those that nothing else brings back
     for through, scaled in ((False, False), (False, True), (True, False), (True, True)):
         mended = Mended(network, probabilities=likely, straight_through=through)
-        if scaled:
-            mended.scale = _scale(Classifier(mended, batch_size=batch_size, accelerate=False), x)
-        if not mended.remedies:
-            continue
-        blind = _blind(mended, x, y, rng, batch_size)
-        better = blind < best.blind or (blind <= TOLERATED and best.network is network)
-        if better and _agrees(mended, model, x, rng, batch_size):
-            best = Mending(mended, mended.remedies, blind_before, blind)
+        try:
+            if scaled:
+                mended.scale = _scale(_logits(mended, x, rng, batch_size))
+            if not mended.remedies:
+                continue
+            blind = _blind(mended, x, y, rng, batch_size)
+            better = blind < best.blind or (blind <= TOLERATED and best.network is network)
+            if better and _agrees(mended, x, y, rng, batch_size):
+                best = Mending(mended, mended.remedies, blind_before, blind)
+        except Exception as error:  # the remedy does not fit this network, whose own code may raise anything
+            log.debug("a remedy failed", exc_info=error)
         if best.blind <= TOLERATED and best.network is not network:
             break
     return best
@@ -136,12 +158,18 @@ def _blind(network: nn.Module, x: Images, y: Labels, rng: Rng, batch_size: int) 
     try:
         for place, points in enumerate((x, beside)):
             model.input_gradient(points, y, _cross_entropy, rng=rng.child("point", place))
-    except (RobustEvalError, RuntimeError):  # cut off from the image, or the remedy does not fit this network
+    except (RobustEvalError, RuntimeError):  # cut off from the image
         return 1.0
     rows = rng.index
     assert rows is not None
     missing = ledger["zero_gradients"] + ledger["bad_gradients"]
     return missing[rows.cpu()].sum().item() / (2 * len(x))
+
+
+def _logits(network: nn.Module, x: Images, rng: Rng, batch_size: int) -> Logits:
+    """Return logits for draws that are the same each time."""
+    with all_seeded(rng):
+        return Classifier(network, batch_size=batch_size, accelerate=False).logits(x, rng=rng.child("same"))
 
 
 def _cross_entropy(logits: Logits, y: Labels) -> Tensor:
@@ -159,19 +187,22 @@ def _log(probabilities: Logits) -> Logits:
     return probabilities.clamp(min=SMALLEST).log()
 
 
-def _scale(model: Classifier, x: Images) -> float:
+def _scale(logits: Logits) -> float:
     """Return what to divide by for the surest tenth of the images to be sure by :data:`CONFIDENT`."""
-    first, second = model.logits(x).double().topk(2, dim=1).values.unbind(1)
+    first, second = logits.double().topk(2, dim=1).values.unbind(1)
     lead = (first - second)[(first - second).isfinite()]
     sure = lead.quantile(0.9).item() if len(lead) else 0.0
     return sure / CONFIDENT if sure > CONFIDENT else 1.0
 
 
-def _agrees(mended: Mended, model: Classifier, x: Images, rng: Rng, batch_size: int) -> bool:
-    """Whether the mended network says what the model says; one that draws by itself is given the same draws."""
+def _agrees(mended: Mended, x: Images, y: Labels, rng: Rng, batch_size: int) -> bool:
+    """Whether the mended network says what the network says, with a gradient and without."""
+    logits = _logits(mended.network, x, rng, batch_size)
+    model = Classifier(mended, batch_size=batch_size, accelerate=False)
     with all_seeded(rng):
-        answers = Classifier(mended, batch_size=batch_size, accelerate=False).logits(x) * mended.scale
-    with all_seeded(rng):
-        logits = model.logits(x)
-    back = answers.softmax(1) if mended.probabilities else answers
-    return bool((back - logits).nan_to_num().abs().amax() <= DRIFT * logits.nan_to_num().abs().amax())
+        beside = model.input_gradient(x, y, _cross_entropy, rng=rng.child("same")).logits
+    for answers in (_logits(mended, x, rng, batch_size) * mended.scale, beside * mended.scale):
+        back = answers.softmax(1) if mended.probabilities else answers
+        if (back - logits).nan_to_num().abs().amax() > DRIFT * logits.nan_to_num().abs().amax():
+            return False
+    return True

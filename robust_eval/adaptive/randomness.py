@@ -22,7 +22,11 @@ from torch import nn
 from robust_eval.rng import Rng, seeded
 from robust_eval.types import Images, Logits, StochasticModule
 
-__all__ = ["GlobalDraws", "all_seeded", "draws_by_itself"]
+__all__ = ["GlobalDraws", "all_seeded", "draws_by_itself", "rewound"]
+
+
+AGAIN = 3
+"""How often a model that moves no generator is asked again."""
 
 
 class GlobalDraws(StochasticModule):
@@ -58,12 +62,12 @@ def draws_by_itself(network: nn.Module, x: Images) -> bool:
         first = network(x)
         if any(not _same(a, b) for a, b in zip(before, _states(x.device), strict=True)):
             return True
-        second = network(x)
+        others = [network(x) for _ in range(AGAIN)]
     if not isinstance(first, torch.Tensor):
         return False
-    change = (first - second).nan_to_num().abs().amax()
+    change = torch.stack([(first - other).double().nan_to_num().abs().amax() for other in others]).amax()
     # rounding of a nondeterministic kernel is no draw
-    return bool(change > 1e-4 * first.nan_to_num().abs().amax().clamp(min=1e-12))
+    return bool(change > 1e-4 * first.double().nan_to_num().abs().amax().clamp(min=1e-12))
 
 
 @contextmanager
@@ -74,6 +78,19 @@ def all_seeded(rng: Rng) -> Iterator[None]:
         random.seed(rng.key)
         np.random.seed(rng.key & 0xFFFFFFFF)  # noqa: NPY002
         with seeded(rng):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+@contextmanager
+def rewound() -> Iterator[None]:
+    """Put the global generators back afterwards: what is drawn in here is drawn again by what comes next."""
+    python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - whatever the model draws from
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
             yield
     finally:
         random.setstate(python)

@@ -6,7 +6,8 @@ keep their value, and the gradient passes through them as if they were not there
 
 Probabilities that have saturated keep no gradient at all, so the logits before a softmax can be asked for.
 
-What is not met: comparisons, ``argmax``, numpy inside the forward, and functions that write their own backward pass.
+What is not met: ``inference_mode``, comparisons, ``argmax``, numpy inside the forward, and functions that write their
+own backward pass.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ SWITCH: Callable[..., Any] = torch._C._set_grad_enabled
 
 
 class StraightThrough(TorchFunctionMode):
-    """Context in which torch's step functions let gradients through."""
+    """Context in which torch's step functions let gradients through; one that only ``watches`` changes nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, watches: bool = False) -> None:
         super().__init__()
+        self._watches = watches
         self._softmax: tuple[Tensor, Tensor] | None = None
 
     def before_softmax(self, out: Tensor) -> Tensor | None:
@@ -57,12 +59,14 @@ class StraightThrough(TorchFunctionMode):
     ) -> Any:
         """Call a torch function; the mode itself is off in here."""
         kwargs = kwargs or {}
-        if function is SWITCH:  # no_grad, inference_mode and their like: gradients stay on
+        if function is SWITCH and not self._watches and not args[0]:  # no_grad: gradients stay as they are
             return None
         x = args[0] if args else None
         if function in SOFTMAX and isinstance(x, Tensor):
             self._softmax = (function(*args, **kwargs), x)
             return self._softmax[0]
+        if self._watches:
+            return function(*args, **kwargs)
         if not (isinstance(x, Tensor) and x.requires_grad and x.is_floating_point()):
             return function(*args, **kwargs)
         if function in CUTS and not isinstance(x, torch.nn.Parameter):

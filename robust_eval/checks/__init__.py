@@ -7,7 +7,15 @@
 - :mod:`.across`: several records side by side, when a report is written.
 """
 
-from robust_eval.checks.outputs import class_coverage, deterministic, finite, logits, model_checks
+from robust_eval.checks.outputs import (
+    above_chance,
+    class_coverage,
+    deterministic,
+    enough_images,
+    finite,
+    logits,
+    model_checks,
+)
 from robust_eval.checks.results import (
     constraint,
     gradient_draws,
@@ -21,9 +29,11 @@ from robust_eval.checks.subject import Subject
 
 __all__ = [
     "Subject",
+    "above_chance",
     "class_coverage",
     "constraint",
     "deterministic",
+    "enough_images",
     "finite",
     "gradient_draws",
     "logits",

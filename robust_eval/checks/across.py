@@ -43,6 +43,7 @@ __all__ = [
 
 ABOUT_ANSWERS = frozenset(
     {
+        "above_chance",
         "batch_dependence",
         "class_coverage",
         "deterministic",

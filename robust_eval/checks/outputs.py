@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from scipy.stats import binom
+
 from robust_eval.record import Check
 from robust_eval.types import Labels, Logits
 
-__all__ = ["class_coverage", "deterministic", "finite", "logits", "model_checks"]
+__all__ = [
+    "above_chance",
+    "class_coverage",
+    "deterministic",
+    "enough_images",
+    "finite",
+    "logits",
+    "model_checks",
+]
+
+FEWEST = 8
+"""Images without which an examination says nothing."""
 
 
 def finite(output: Logits) -> Check:
@@ -33,17 +46,50 @@ def logits(output: Logits) -> Check:
     )
 
 
-def deterministic(first: Logits, second: Logits) -> Check:
-    """Warn when the same images get other outputs the second time (share of predictions that change, or 1e-4)."""
+def deterministic(first: Logits, second: Logits, *, known: bool = True) -> Check:
+    """Warn when the same images get other outputs the second time (share of predictions that change, or 1e-4).
+
+    Fail where the model was not ``known`` to draw: then nothing has been adapted to it.
+    """
     flips = (first.argmax(1) != second.argmax(1)).double().mean().item()
     change = (first - second).nan_to_num().abs().amax(1) / first.nan_to_num().abs().amax(1).clamp(min=1e-12)
     random = flips > 0 or change.max().item() > 1e-4
+    if known:
+        advice = (
+            "the model draws random numbers of its own: it is attacked in expectation and scored over several draws; "
+            "switch the randomness off if it is not meant (dropout in train mode)"
+        )
+    else:
+        advice = (
+            "the model answers differently now and then, by a generator of its own: attacks take luck for success; "
+            "have it draw from torch's global generator, or return a StochasticModule"
+        )
     return Check(
         "deterministic",
-        "warn" if random else "ok",
+        ("warn" if known else "fail") if random else "ok",
         flips if flips else change.max().item(),
-        "the model draws random numbers of its own, so it is attacked in expectation and scored over several draws; "
-        "switch the randomness off if it is not meant (dropout in train mode)",
+        advice,
+    )
+
+
+def enough_images(right: int) -> Check:
+    """Fail when fewer than 8 images are classified correctly: nothing can be learnt from attacking them."""
+    return Check(
+        "enough_images",
+        "ok" if right >= FEWEST else "fail",
+        float(right),
+        f"fewer than {FEWEST} images are classified correctly: give more images, or check weights and normalisation",
+    )
+
+
+def above_chance(right: int, n: int, classes: int) -> Check:
+    """Warn when no better than guessing (exact binomial test at 1 %), fail if so on 50 images or more."""
+    guessing = n > 0 and float(binom.sf(right - 1, n, 1 / max(classes, 1))) > 0.01
+    return Check(
+        "above_chance",
+        ("fail" if n >= 50 else "warn") if guessing else "ok",
+        right / max(n, 1),
+        "the model is no better than guessing: check its weights, its normalisation and the order of the classes",
     )
 
 
@@ -58,8 +104,13 @@ def class_coverage(y: Labels, classes: int) -> Check:
     )
 
 
-def model_checks(first: Logits, second: Logits, y: Labels) -> tuple[Check, ...]:
+def model_checks(first: Logits, second: Logits, y: Labels, *, known: bool = True) -> tuple[Check, ...]:
     """Return the checks on a model's clean outputs, asked for twice: with the same draws for a declared stochastic
     model, with others for one that has not said that it draws.
     """
-    return finite(first), logits(first), deterministic(first, second), class_coverage(y, first.shape[1])
+    return (
+        finite(first),
+        logits(first),
+        deterministic(first, second, known=known),
+        class_coverage(y, first.shape[1]),
+    )

@@ -73,14 +73,18 @@ def zero_gradient(zero: Tensor, bad: Tensor, attacked: Mask) -> Check:
     )
 
 
-def vanishing_gradient(adapted: Adapted) -> Check:
-    """Warn where attacks had to see a mended model, fail where its gradients could not be brought back.
+def vanishing_gradient(adapted: Adapted, *, adapts: bool = True) -> Check:
+    """Warn where attacks had to see a mended model, fail where its gradients could not be brought back, or where the
+    attack is one that sees the model as it is.
 
     The figure is the share of points, on and beside a few images, at which the model itself has no gradient.
     """
     mending = adapted.mending
-    if mending.blind > 0.01:
+    if mending.blind_before > 0.01 and not adapts:
         verdict: Verdict = "fail"
+        advice = "this attack sees gradients that vanish: its number says nothing; compare with ours, or with square"
+    elif mending.blind > 0.01:
+        verdict = "fail"
         advice = "gradients vanish, and no remedy helped: only attacks without gradients (square) say anything here"
     else:
         verdict = "warn" if mending.blind_before > 0.01 else "ok"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -21,6 +22,8 @@ from robust_eval.checks.probes import (
 from robust_eval.checks.subject import Subject
 from robust_eval.errors import RobustEvalError
 from robust_eval.record import Check
+
+log = logging.getLogger(__name__)
 
 __all__ = ["FULL", "QUICK", "run_suite"]
 
@@ -66,6 +69,9 @@ def run_suite(subject: Subject, level: Literal["quick", "full"]) -> tuple[Check,
                 if type(error) is not RobustEvalError:  # wrong data or parameters
                     raise
                 cut_off = error
+                continue
+            except Exception as error:  # the model's own code, on images it did not expect
+                log.info("a check could not be made", exc_info=error)
                 continue
             if check is not None:
                 checks.append(check)

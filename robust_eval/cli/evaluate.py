@@ -122,7 +122,7 @@ def evaluate(
         "model": [model],
         "attack": [part for table in chosen for part in _attack_tables(table, radii)],
         "corruption": [
-            {"name": item, "severity": severity or 3} for item in split_names("corruption", corruptions)
+            _corruption_table(item, severity or [3]) for item in split_names("corruption", corruptions)
         ],
         "defense": [{"name": item} for item in split_names("defense", defenses)],
     }
@@ -169,6 +169,18 @@ def model_table(
         "mean": _numbers("--mean", mean),
         "std": _numbers("--std", std),
     }
+
+
+def _corruption_table(name: str, severity: list[int]) -> dict[str, Any]:
+    """Return a corruption's table; a deformation has no severity."""
+    from robust_eval.errors import ConfigError
+    from robust_eval.registry import find
+
+    try:
+        severe = "severity" in {field.name for field in dataclasses.fields(find("corruption", name))}
+    except ConfigError:  # told with all other problems
+        severe = True
+    return {"name": name, "severity": severity} if severe else {"name": name}
 
 
 def _chosen(budget: str | None, names: list[str]) -> Tables:

@@ -9,19 +9,20 @@ floating point, where the distributed files are cut to 8 bits.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from robust_eval.corruptions._severity import parameters
-from robust_eval.errors import DataError
-from robust_eval.methods import Corruption
+from robust_eval.corruptions._colour import channels
+from robust_eval.corruptions._severity import Published
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Severity
@@ -31,7 +32,7 @@ __all__ = ["Contrast", "JpegCompression", "Pixelate", "Saturate", "through_jpeg"
 
 @register("corruption", "contrast")
 @dataclass(frozen=True, kw_only=True)
-class Contrast(Corruption):
+class Contrast(Published):
     """Draw every value towards the mean of its channel.
 
     ``x' = c (x - m) + m``, m the mean of the image's channel.
@@ -46,14 +47,14 @@ class Contrast(Corruption):
 
     def apply(self, x: Images, *, rng: Rng) -> Images:
         """Return the images with less contrast."""
-        (kept,) = parameters("contrast", min(x.shape[-2:]), self.severity)
+        (kept,) = self.strength("contrast", x)
         mean = _channel_mean(x)
         return kept * (x - mean) + mean
 
 
 @register("corruption", "saturate")
 @dataclass(frozen=True, kw_only=True)
-class Saturate(Corruption):
+class Saturate(Published):
     """Make the colours paler (severities 1 and 2) or stronger (3 to 5) at the same hue and value.
 
     ``x' = v (1 - s' k)``, v the maximum and d the range over the channels, ``s' = clip(a d / v + b, 0, 1)``
@@ -73,9 +74,9 @@ class Saturate(Corruption):
 
     def apply(self, x: Images, *, rng: Rng) -> Images:
         """Return the images with their colours scaled."""
-        if _channels(x) == 1:
+        if channels(x) == 1:
             return x
-        factor, shift = parameters("saturate", min(x.shape[-2:]), self.severity)
+        factor, shift = self.strength("saturate", x)
         value = x.amax(1, keepdim=True)
         span = value - x.amin(1, keepdim=True)
         saturation = torch.where(value > 0, span / value, 0)
@@ -86,7 +87,7 @@ class Saturate(Corruption):
 
 @register("corruption", "jpeg_compression")
 @dataclass(frozen=True, kw_only=True)
-class JpegCompression(Corruption):
+class JpegCompression(Published):
     """Compress the image as JPEG and read it back.
 
     ``x' = decode(encode(round(255 x), quality)) / 255`` by the real codec, with the colours stored at half
@@ -94,8 +95,8 @@ class JpegCompression(Corruption):
 
     Source: Hendrycks and Dietterich 2019 (arXiv 1903.12261). Default: severity 3, quality 58 at side 32.
     Differences from the published operator: none; the last bit may change with the JPEG library that Pillow
-    was built with. The images are compressed on the CPU, one by one. Raises ``DataError`` for other than 1 or
-    3 channels.
+    was built with. The images are compressed on the CPU, one by one. Raises ``DataError`` for other
+    than 1 or 3 channels.
     """
 
     group: ClassVar[str] = "digital"
@@ -104,13 +105,13 @@ class JpegCompression(Corruption):
 
     def apply(self, x: Images, *, rng: Rng) -> Images:
         """Return the images as they come out of the file."""
-        (quality,) = parameters("jpeg_compression", min(x.shape[-2:]), self.severity)
+        (quality,) = self.strength("jpeg_compression", x)
         return through_jpeg(x, int(quality))
 
 
 @register("corruption", "pixelate")
 @dataclass(frozen=True, kw_only=True)
-class Pixelate(Corruption):
+class Pixelate(Published):
     """Scale the image down and back up with square pixels.
 
     ``x' = box(box(x, ⌊c h⌋, ⌊c w⌋), h, w)``, where box gives each new pixel the plain mean of the old pixels
@@ -128,16 +129,13 @@ class Pixelate(Corruption):
     def apply(self, x: Images, *, rng: Rng) -> Images:
         """Return the images in coarse pixels."""
         h, w = x.shape[-2:]
-        (fraction,) = parameters("pixelate", min(h, w), self.severity)
-        small = _box(_box(x, int(w * fraction), dim=3), int(h * fraction), dim=2)
-        return _box(_box(small, w, dim=3), h, dim=2)
-
-
-def _channels(x: Images) -> int:
-    """Return the number of channels, 1 or 3; raises ``DataError`` for any other."""
-    if x.shape[1] not in (1, 3):
-        raise DataError(f"expected images with 1 (grey) or 3 (RGB) channels, got {x.shape[1]}")
-    return x.shape[1]
+        (fraction,) = self.strength("pixelate", x)
+        rows, columns = int(h * fraction), int(w * fraction)
+        self.needs(math.ceil(1 / fraction), x, name="pixelate")
+        # rows are cheaper to pick than columns, so the image is turned for its columns
+        turned = _box(x, height=rows).transpose(2, 3).contiguous()
+        turned = _box(_box(turned, height=columns), height=w)
+        return _box(turned.transpose(2, 3).contiguous(), height=h)
 
 
 def _channel_mean(x: Images) -> Float[Tensor, "n c 1 1"]:
@@ -151,35 +149,48 @@ def through_jpeg(x: Images, quality: int) -> Images:
 
     Raises ``DataError`` for other than 1 or 3 channels.
     """
-    _channels(x)
+    channels(x)
     if not len(x):
         return x.clone()
-    pixels = (x * 255).round().to(torch.uint8).cpu()
-    return torch.stack([_through_jpeg(image, quality) for image in pixels]).to(x) / 255
+    levels = (x * 255).round().to(torch.uint8).cpu()
+    out = torch.empty(x.shape, dtype=x.dtype)
+    for place, image in zip(out, levels, strict=True):
+        place.copy_(_through_jpeg(image, quality))
+    return out.div_(255).to(x.device)
 
 
 def _through_jpeg(image: UInt8[Tensor, "c h w"], quality: int) -> UInt8[Tensor, "c h w"]:
+    planes = [Image.fromarray(plane) for plane in image.numpy()]
     file = BytesIO()
-    pixels = image.permute(1, 2, 0).numpy()
-    Image.fromarray(pixels if len(image) == 3 else pixels[..., 0]).save(file, "JPEG", quality=quality)
+    (planes[0] if len(planes) == 1 else Image.merge("RGB", planes)).save(file, "JPEG", quality=quality)
     with Image.open(file) as decoded:
-        return torch.from_numpy(np.array(decoded).reshape(pixels.shape)).permute(2, 0, 1)
+        return torch.from_numpy(np.array(decoded)).view(*image.shape[1:], -1).permute(2, 0, 1)
 
 
-def _box(x: Images, size: int, *, dim: int) -> Float[Tensor, "n c h2 w2"]:
-    """Resize one dimension: each new pixel is the mean of the old ones whose centres lie under it."""
-    length = x.shape[dim]
+class _Cover(NamedTuple):
+    """For each new pixel of a line: the first old one whose centre lies under it, and how many do."""
+
+    first: Int[Tensor, " size"]
+    number: Int[Tensor, " size"]
+
+
+@lru_cache(maxsize=64)
+def _cover(length: int, size: int) -> _Cover:
     scale = length / size
     centre = (torch.arange(size).double() + 0.5) * scale
     distance = (torch.arange(length).double() + 0.5 - centre[:, None]) / max(scale, 1.0)
     covered = (distance > -0.5) & (distance <= 0.5)
-    first, count = covered.int().argmax(1), covered.sum(1)
+    return _Cover(covered.int().argmax(1), covered.sum(1))
 
-    shape = [1, 1, 1, 1]
-    shape[dim] = size
-    total = x.index_select(dim, first.to(x.device))
-    for offset in range(1, int(count.max())):
-        place = (first + offset).clamp(max=length - 1).to(x.device)
-        inside = (offset < count).view(shape).to(x)
-        total = total + inside * x.index_select(dim, place)
-    return total / count.view(shape).to(x)
+
+def _box(x: Images, *, height: int) -> Float[Tensor, "n c h2 w"]:
+    """Resize the height: each new pixel is the mean of the old ones whose centres lie under it."""
+    first, count = (part.to(x.device) for part in _cover(x.shape[2], height))
+    total = x.index_select(2, first)
+    most = math.ceil(x.shape[2] / height)
+    if most == 1:
+        return total
+    for offset in range(1, most):
+        inside = (offset < count)[:, None].to(x)
+        total = total + inside * x.index_select(2, (first + offset).clamp(max=x.shape[2] - 1))
+    return total / count[:, None].to(x)

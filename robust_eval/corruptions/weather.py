@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from robust_eval.corruptions._severity import parameters
-from robust_eval.methods import Corruption
+from robust_eval.corruptions._severity import Published
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Severity
@@ -25,7 +24,7 @@ __all__ = ["Brightness", "Fog"]
 
 @register("corruption", "fog")
 @dataclass(frozen=True, kw_only=True)
-class Fog(Corruption):
+class Fog(Published):
     """Lay a cloud over the image, the same on every channel, and darken the sum to the image's own maximum.
 
     ``x' = (x + a f) max(x) / (max(x) + a)``, f in [0, 1] a plasma fractal drawn for each image.
@@ -43,7 +42,7 @@ class Fog(Corruption):
 
     def apply(self, x: Images, *, rng: Rng) -> Images:
         """Return the images in fog."""
-        height, decay = parameters("fog", min(x.shape[-2:]), self.severity)
+        height, decay = self.strength("fog", x)
         side = 1 << (max(x.shape[-2:]) - 1).bit_length()
         noise = 2 * rng.child("plasma").uniform(side, side, device=x.device) - 1
         cloud = _plasma(noise, decay)[:, None, : x.shape[2], : x.shape[3]]
@@ -53,7 +52,7 @@ class Fog(Corruption):
 
 @register("corruption", "brightness")
 @dataclass(frozen=True, kw_only=True)
-class Brightness(Corruption):
+class Brightness(Published):
     """Raise the brightest channel of every pixel, and the others with it so that hue and saturation stay.
 
     ``x' = x v' / v``, v the maximum over the channels, ``v' = min(v + c, 1)``; a black pixel becomes grey of
@@ -70,7 +69,7 @@ class Brightness(Corruption):
 
     def apply(self, x: Images, *, rng: Rng) -> Images:
         """Return the brightened images."""
-        (lift,) = parameters("brightness", min(x.shape[-2:]), self.severity)
+        (lift,) = self.strength("brightness", x)
         value = x.amax(1, keepdim=True)
         share = torch.where(value > 0, x / value, 1)
         return share * (value + lift).clamp(max=1)

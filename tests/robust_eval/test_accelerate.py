@@ -341,3 +341,42 @@ def test_out_of_memory_at_one_image_is_an_error():
 
     with pytest.raises(RuntimeError, match="can't allocate"):
         Classifier(Starving(), batch_size=4).logits(images())
+
+
+class _Step(torch.autograd.Function):
+    """Rounds, and lets the gradient through."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return (x * 15).round() / 15
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+class ByFunction(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.network = convnet()
+
+    def forward(self, x):
+        return self.network(_Step.apply(x))
+
+
+class BySwitch(ByFunction):
+    def forward(self, x):
+        with torch.no_grad():
+            moved = (x * 15).round() / 15 - x
+        return self.network(x + moved)
+
+
+@pytest.mark.parametrize("network", [ByFunction, BySwitch])
+def test_a_backward_pass_of_the_networks_own_is_not_lost(network):
+    x = images(8)
+    made = twins(network(), x, "fp32")
+    assert made.exact is None and made.reason is not None
+    y = network()(x).argmax(1)
+    got = Classifier(network()).input_gradient(x, y, cross_entropy).gradient
+    wanted = Classifier(network(), accelerate=False).input_gradient(x, y, cross_entropy).gradient
+    assert torch.allclose(got, wanted, atol=1e-6) and got.abs().amax() > 0

@@ -10,6 +10,7 @@ from torch import nn
 
 import defenses  # noqa: F401 - registers the methods
 from robust_eval import Classifier, Rng, attack, corruption, registry
+from robust_eval.adaptive import GlobalDraws
 from robust_eval.cell import Cell, Data
 from robust_eval.data import Examples
 from robust_eval.evaluate import evaluate, rescored
@@ -159,12 +160,14 @@ class Coin(nn.Module):
 
 
 def test_a_model_that_draws_from_the_global_generator_is_seeded_noticed_and_leaves_no_trace():
-    cell = Cell(source(Coin(), "coin"), DATA, attack("fgsm"))
+    cell = Cell(source(GlobalDraws(Coin()), "coin"), DATA, attack("fgsm"))
     state = torch.random.get_rng_state()
     first, second = evaluate(cell, bench()), evaluate(cell, bench())
     assert torch.random.get_rng_state().equal(state)
     assert_frame_equal(first.rows, second.rows)
     assert checks_of(first)["deterministic"] == "warn"
+    unnoticed = evaluate(Cell(source(Coin(), "coin"), DATA), bench())
+    assert checks_of(unnoticed)["deterministic"] == "fail"
     assert checks_of(first)["zero_gradient"] == "warn"
 
 

@@ -269,4 +269,101 @@ def test_a_base_is_mended_inside_its_defense_and_its_draws():
 def test_a_given_number_of_draws_is_taken_without_trying():
     x, y = images()
     made = adapt(Noisy(0.3), x, y, rng=Rng(0), draws=7)
-    assert made.draws is None and made.network.draws == 7
+    assert made.draws.number == made.network.draws == 7 and made.draws.cosine > 0.9
+
+
+class Wrapping(nn.Module):
+    """Counts in bytes that overflow: a cast carried through as a float would not."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = Smooth()
+
+    def forward(self, x):
+        return self.network(((x * 255).byte() + 40).float() / 255)
+
+
+def test_a_remedy_that_would_change_a_value_changes_only_the_gradient():
+    x, _ = images()
+    mended = Mended(Wrapping(), straight_through=True)
+    leaf = x.clone().requires_grad_()
+    out = mended(leaf)
+    assert torch.allclose(out, Wrapping()(x), atol=1e-6)
+    assert torch.autograd.grad(out.sum(), leaf)[0].abs().amax() > 0
+
+
+def test_a_network_that_switches_gradients_itself_keeps_the_switch_as_it_was():
+    x, y = images()
+
+    class Purifies(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = Smooth()
+
+        def forward(self, x):
+            with torch.enable_grad():
+                z = x.detach().requires_grad_()
+                (gradient,) = torch.autograd.grad(self.network(z).logsumexp(1).sum(), z)
+            return self.network(x - 1e-3 * gradient.sign())
+
+    mend(Purifies(), x, y, rng=Rng(0))
+    with torch.no_grad():
+        Mended(Purifies(), straight_through=True)(x)
+        assert not torch.is_grad_enabled()
+
+
+def test_a_remedy_that_does_not_fit_a_network_is_left_out():
+    x, _ = images()
+
+    class Looks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("table", torch.linspace(0, 1, 16))
+            self.network = Smooth()
+
+        def forward(self, x):
+            return self.network(self.table[(x * 15).round().long()])
+
+    made = mend(Looks(), x, Looks()(x).argmax(1), rng=Rng(0))
+    assert made.blind_before == 1 and made.remedies in ((), ("straight-through gradients",))
+
+
+def test_a_declared_stochastic_network_is_mended_inside_its_draws():
+    x, y = images()
+
+    class Saturated(Noisy):
+        def forward(self, x):
+            return 1e4 * super().forward(x)
+
+    made = adapt(Saturated(0.01), x, y, rng=Rng(0))
+    assert made.remedies and made.remedies[0].startswith("logits divided")
+    assert isinstance(made.network, Expectation) and made.network.network.stochastic
+    assert isinstance(made.decides, Expectation) and isinstance(made.decides.network, Saturated)
+
+
+def test_who_decides_is_the_network_without_remedies():
+    x, y = images()
+    network = Smooth(1e4)
+    made = adapt(network, x, y, rng=Rng(0))
+    model = Classifier(made.network, decides=made.decides)
+    assert made.decides is network
+    with model.frozen():
+        assert torch.equal(model.logits(x), network(x))
+        assert model.proposes
+        beside = model.input_gradient(x, y, lambda z, _: z.amax(1)).logits
+    assert torch.allclose(beside, made.network(x), atol=1e-4)
+
+
+def test_a_class_that_is_ruled_out_leaves_the_gradient_of_a_mean_finite():
+    x, y = images()
+
+    class Ruled(Noisy):
+        def forward(self, x):
+            logits = super().forward(x)
+            return torch.cat([logits, torch.full_like(logits[:, :1], -torch.inf)], 1)
+
+    model = Classifier(Expectation(Ruled(0.1), 3))
+    model.input_gradient(
+        x, y, lambda z, y: nn.functional.cross_entropy(z, y, reduction="none"), rng=Rng(0).for_batch(N)
+    )
+    assert model.ledger.padded("bad_gradients", N).sum() == 0

@@ -1,0 +1,177 @@
+"""Our corruptions beside imagecorruptions: same images and machine, seconds of one library after the other.
+
+Run from the repository with nothing else running:
+
+    pip install imagecorruptions "setuptools<81" opencv-python-headless scikit-image
+    python tests/benchmarks/corruptions.py
+
+Without imagecorruptions only our own times are printed. Its types that fail on this Python (3 of 19 on numpy 2) are
+left out of the comparison and named. It has one table of parameters, that of 224 pixels; ours are the published ones
+for the size of the images, or the same as theirs with ``--table 224``.
+
+The libraries take turns, ``--rounds`` times; a time is the median over the rounds, for all images at each severity of
+``--severities``. Both get their images as they like them: we a float tensor, they 8-bit arrays one by one. *Of a
+forward* is our time over that of one plain fp32 forward pass of a ResNet-18 of the same images in batches of 100.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+import numpy as np
+import torch
+from machine import processor
+from torch.nn import functional
+
+from robust_eval import Rng, corruption
+from robust_eval.registry import build
+
+FIFTEEN = [
+    *("gaussian_noise", "shot_noise", "impulse_noise"),
+    *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    *("snow", "frost", "fog", "brightness"),
+    *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+]
+HELD_OUT = ["speckle_noise", "gaussian_blur", "spatter", "saturate"]
+
+Corrupt = Callable[[str, int], object]
+
+
+def main() -> None:
+    arguments = _arguments()
+    torch.set_num_threads(arguments.threads)
+    theirs = _imagecorruptions(arguments.threads)
+    print(f"{date.today()}, {processor()}, {arguments.threads} threads, torch {torch.__version__}, ", end="")
+    severities = arguments.severities.split(",")
+    print(f"severities {', '.join(severities)}, median of {arguments.rounds}")
+    for side, n in ((32, arguments.n), (224, arguments.n_large)):
+        if n:
+            _table(side, n, [int(severity) for severity in severities], theirs, arguments)
+
+
+def _table(side: int, n: int, severities: list[int], theirs: Any, arguments: argparse.Namespace) -> None:
+    x = _photos(n, side)
+    arrays = list((x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy())
+
+    def run_ours(name: str, severity: int) -> object:
+        return corruption(name, severity=severity, side=arguments.table)(x, rng=Rng(0))
+
+    def run_theirs(name: str, severity: int) -> object:
+        return [theirs(array, corruption_name=name, severity=severity) for array in arrays]
+
+    forward = _forward(x, arguments.rounds) if side == 32 else None
+    print(f"\n{n} images of {side} x {side}, milliseconds an image", end="")
+    print("" if forward is None else f"; a forward pass takes {1000 * forward / n:.3f}")
+    print("\n| type | ours | imagecorruptions | times ours | of a forward |\n|---|---|---|---|---|")
+    own, other = {}, {}
+    for name in [*FIFTEEN, *HELD_OUT]:
+        if arguments.types and name not in arguments.types.split(","):
+            continue
+        peer = run_theirs if theirs is not None and _works(theirs, arrays[0], name) else None
+        own[name], other[name] = _medians(name, severities, run_ours, peer, arguments.rounds)
+        share = None if forward is None else own[name] / len(severities) / forward
+        _line(name, own[name], other[name], n * len(severities), share)
+    suite = [name for name in FIFTEEN if name in own]
+    both = [name for name in suite if other[name] is not None]
+    if both:
+        total = sum(other[name] or 0 for name in both)
+        _line(f"{len(both)} of 15", sum(own[name] for name in both), total, n * len(severities), None)
+        failing = [name for name in own if other[name] is None]
+        print(f"\nfails in imagecorruptions: {', '.join(failing) or 'none'}")
+    _line(f"all {len(suite)}", sum(own[name] for name in suite), None, n * len(severities), None)
+
+
+def _medians(
+    name: str, severities: list[int], ours: Corrupt, theirs: Corrupt | None, rounds: int
+) -> tuple[float, float | None]:
+    """Seconds for all images at all severities: ours, and theirs where it runs."""
+    own, other = [], []
+    for severity in severities:  # tables that are made once
+        ours(name, severity)
+    for _ in range(rounds):
+        own.append(_seconds(lambda: [ours(name, severity) for severity in severities]))
+        if theirs is not None:
+            other.append(_seconds(lambda: [theirs(name, severity) for severity in severities]))
+    return statistics.median(own), statistics.median(other) if other else None
+
+
+def _line(name: str, own: float, other: float | None, images: int, share: float | None) -> None:
+    cells = [
+        name,
+        f"{1000 * own / images:.3f}",
+        "" if other is None else f"{1000 * other / images:.3f}",
+        "" if other is None else f"{other / own:.1f}",
+        "" if share is None else f"{100 * share:.1f} %",
+    ]
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _forward(x: torch.Tensor, rounds: int) -> float:
+    """Seconds of one forward pass of all images."""
+    network = build("architecture", "resnet18", {}).build(channels=3, classes=10).eval()
+    with torch.no_grad():
+        network(x[:100])
+        return statistics.median(
+            _seconds(lambda: [network(part) for part in torch.split(x, 100)]) for _ in range(rounds)
+        )
+
+
+def _photos(n: int, side: int) -> torch.Tensor:
+    """Colours with detail at every scale, the finer the fainter, in 8-bit levels."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.zeros(n, 3, side, side)
+    for octave in range(2, side.bit_length()):
+        detail = torch.rand(n, 3, 2**octave, 2**octave, generator=generator) - 0.5
+        x += 4 * 0.5**octave * functional.interpolate(detail, (side, side), mode="bilinear")
+    return ((x + 0.5).clamp(0, 1) * 255).round() / 255
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _works(theirs: Any, array: np.ndarray, name: str) -> bool:
+    try:
+        theirs(array, corruption_name=name, severity=3)
+    except Exception:
+        return False
+    return True
+
+
+def _imagecorruptions(threads: int) -> Any:
+    """Return the library's function, or ``None`` where it is not installed."""
+    warnings.simplefilter("ignore")
+    try:
+        import cv2
+        from imagecorruptions import corrupt
+    except ImportError as error:
+        print(f"without imagecorruptions ({error})")
+        return None
+    cv2.setNumThreads(threads)
+    return corrupt
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--n", type=int, default=1000, help="images of 32 x 32; 0 for none")
+    parser.add_argument("--n-large", type=int, default=50, help="images of 224 x 224; 0 for none")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--severities", default="3", help="comma-separated")
+    parser.add_argument("--table", type=int, choices=(32, 64, 224), help="default: by the size of the images")
+    parser.add_argument("--types", help="names, comma-separated; default: all 19")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
