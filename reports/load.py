@@ -31,6 +31,8 @@ COLUMNS = (
 
 EXAMINATION = "examination"
 """The family of records that measure nothing."""
+ANALYSIS = "analysis"
+"""The family of records whose rows are a table of their own."""
 
 _LEVELS = ("quick", "full")
 _VERDICTS = ("ok", "warn", "fail")
@@ -79,6 +81,8 @@ class Loaded:
     """The records behind it, in the order of their first rows."""
     examinations: tuple[Entry, ...] = ()
     """Records that measure nothing: what was found on models by looking at them as attacks do."""
+    analyses: tuple[Entry, ...] = ()
+    """Records whose rows are tables of their own."""
 
 
 def load(folders: Sequence[Path]) -> Loaded:
@@ -86,11 +90,12 @@ def load(folders: Sequence[Path]) -> Loaded:
 
     Raises ``DataError`` for a folder that holds no records.
     """
-    everything = _read(folders)
-    examinations = [entry for entry in everything if entry.labels["family"] == EXAMINATION]
-    entries = _checked(
-        _tell_apart([entry for entry in everything if entry.labels["family"] != EXAMINATION]), examinations
-    )
+    by_family: dict[str, list[Entry]] = defaultdict(list)
+    for entry in _read(folders):
+        family = str(entry.labels["family"])
+        by_family[family if family in (EXAMINATION, ANALYSIS) else "measured"].append(entry)
+    examinations = by_family[EXAMINATION]
+    entries = _checked(_tell_apart(by_family["measured"]), examinations)
     table = [row for entry in entries for row in _rows(entry)]
     table += worst_cases([(entry.record, entry.labels, entry.checks) for entry in entries])
     results = _typed(sorted(table, key=_position))
@@ -99,6 +104,7 @@ def load(folders: Sequence[Path]) -> Loaded:
         results,
         tuple(sorted(entries, key=lambda e: (place.get(e.record.key, -1), e.record.key))),
         tuple(_named_like(examinations, entries)),
+        tuple(_named_like(by_family[ANALYSIS], entries)),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from robust_eval.data import Examples
 from robust_eval.examination import Examination
-from robust_eval.methods import Attack, Corruption, Defense
+from robust_eval.methods import Analysis, Attack, Corruption, Defense
 from robust_eval.registry import describe
 
 __all__ = ["SCHEMA", "Access", "Cell", "Data", "ModelSource", "content_key"]
@@ -64,7 +64,7 @@ class Cell:
 
     model: ModelSource
     data: Data
-    perturbation: Attack | Corruption | Examination | None = None
+    perturbation: Attack | Corruption | Examination | Analysis | None = None
     """``None`` measures the clean images; an examination measures how far the other numbers can be trusted."""
     defense: Defense | None = None
     access: Access = "none"
@@ -76,10 +76,12 @@ class Cell:
     score_at: tuple[float, ...] = field(default=(), compare=False)
     """Radii at which a minimal-norm attack is scored from its distances: not part of the key, since they cost
     nothing and can be added to a record later."""
+    other: Data | None = None
+    """A second set of images, which an analysis compares with."""
 
     @property
     def family(self) -> str:
-        """Clean, attack, corruption or examination."""
+        """Clean, attack, corruption, examination or analysis."""
         if self.perturbation is None:
             return "clean"
         return describe(self.perturbation).kind
@@ -91,13 +93,17 @@ class Cell:
 
     @property
     def pool(self) -> Examples | None:
-        """The training images that the defense mixes with; ``None`` where it needs none."""
-        return self.data.pool if self.defense is not None and self.defense.needs_pool else None
+        """The training images that the defense mixes with or an analysis looks at; ``None`` where none are needed."""
+        mixes = self.defense is not None and self.defense.needs_pool
+        looks = isinstance(self.perturbation, Analysis) and self.perturbation.needs_training
+        return self.data.pool if mixes or looks else None
 
     @cached_property
     def spec(self) -> dict[str, Any]:
         """Everything that decides the numbers, as plain data."""
         adapted: dict[str, Any] = {}
+        if self.other is not None:
+            adapted["other"] = _identity(self.other)
         if isinstance(self.perturbation, Examination) or getattr(self.perturbation, "adapts", False):
             adapted["adaptation"] = ADAPTATION
             drawn = self.stochastic if self.access == "adaptive" else self.model.stochastic
@@ -106,7 +112,7 @@ class Cell:
         return {
             "schema": SCHEMA,
             "model": self.model.identity,
-            "data": {"fingerprint": self.data.examples.fingerprint, "n": len(self.data.examples)},
+            "data": _identity(self.data),
             "perturbation": _described(self.perturbation),
             "defense": _described(self.defense),
             "pool": self.pool.fingerprint if self.pool is not None else None,
@@ -141,6 +147,7 @@ class Cell:
             "severity": params.get("severity") if self.family == "corruption" else None,
             "seed": self.seed,
             "model_key": content_key(self.model.identity),
+            **({} if self.other is None else {"other": self.other.name}),
         }
 
     def __str__(self) -> str:
@@ -153,6 +160,8 @@ class Cell:
         what = "clean" if self.perturbation is None else labels["perturbation"]
         if self.family == "examination":
             what = f"{labels['params']['level']} checks"
+        elif self.family == "analysis":
+            what += f" ({self.other.name})" if self.other is not None else ""
         elif labels["severity"] is not None:
             what += f" severity {labels['severity']}"
         elif self.family == "corruption":
@@ -176,3 +185,7 @@ def content_key(spec: dict[str, Any]) -> str:
 
 def _described(method: object | None) -> dict[str, Any] | None:
     return None if method is None else describe(method)._asdict()
+
+
+def _identity(data: Data) -> dict[str, Any]:
+    return {"fingerprint": data.examples.fingerprint, "n": len(data.examples)}

@@ -1,8 +1,8 @@
 """An experiment file becomes validated objects; :mod:`robust_eval.plan` makes cells of them.
 
 Tables: ``[data]``, ``[recipe]`` (defaults of every ``[[train]]``), ``[[train]]``, ``[[model]]`` (own weights),
-``[[attack]]``, ``[[corruption]]``, ``[[defense]]``. A method's table holds its ``name`` and its fields; ``eps`` and
-``severity`` may be lists. All problems of a file are reported at once.
+``[[attack]]``, ``[[corruption]]``, ``[[defense]]``, ``[[analysis]]``. A method's table holds its ``name`` and its
+fields; ``eps`` and ``severity`` may be lists. All problems of a file are reported at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ from pydantic import Field
 from robust_eval.budgets import budget
 from robust_eval.data import Source, open_source
 from robust_eval.errors import ConfigError, near
-from robust_eval.method_tables import AttackPlan, MethodTables, Table, attempt, is_factory, located
+from robust_eval.method_tables import (
+    AnalysisPlan,
+    AttackPlan,
+    MethodTables,
+    Table,
+    attempt,
+    is_factory,
+    located,
+)
 from robust_eval.methods import Corruption, Defense
 from robust_eval.recipe import Recipe
 from robust_eval.registry import checked, explain, names
@@ -95,6 +103,7 @@ class Frame:
     attack: tuple[str | Table, ...] = ()
     corruption: tuple[str | Table, ...] = ()
     defense: tuple[str | Table, ...] = ()
+    analysis: tuple[str | Table, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,7 @@ class Experiment:
     attacks: tuple[AttackPlan, ...]
     corruptions: tuple[Corruption, ...]
     defenses: tuple[Defense, ...]
+    analyses: tuple[AnalysisPlan, ...]
     folder: Path
     """Where relative paths and imports start."""
 
@@ -117,6 +127,10 @@ class Experiment:
     def pool_source(self) -> Source:
         """Open the pool that the file names."""
         return _pool_source(self.frame, self.folder)
+
+    def other_source(self, name: str) -> Source:
+        """Open a second set of images, which an analysis compares with."""
+        return open_source(_at(self.folder, name))
 
     def absolute(self, path: str) -> str:
         """Return a path of the file, which starts at the experiment's folder, as one from anywhere."""
@@ -134,6 +148,10 @@ class Experiment:
         for table in (tables.get("recipe", {}), *tables.get("train", ()), *tables.get("attack", ())):
             if isinstance(table, dict):
                 table |= located(table, self.folder)
+        for table in tables.get("analysis", ()):
+            if isinstance(table, dict) and "other" in table:
+                others = [table["other"]] if isinstance(table["other"], str) else table["other"]
+                table["other"] = [_at(self.folder, other) for other in others]
         for key in ("name", "pool"):
             if key in tables["data"]:
                 tables["data"][key] = _at(self.folder, tables["data"][key])
@@ -198,6 +216,7 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
     attacks = [plan for i, table in enumerate(tried) for plan in parser.attacks(table, i - len(named))]
     corruptions = [c for i, t in enumerate(frame.corruption) for c in parser.methods("corruption", t, i)]
     defenses = [d for i, t in enumerate(frame.defense) for d in parser.methods("defense", t, i)]
+    analyses = [plan for i, table in enumerate(frame.analysis) for plan in parser.analyses(table, i)]
     source = attempt(lambda: _source(frame, folder), problems, where)
     if frame.data.pool is not None:
         attempt(lambda: _pool_source(frame, folder), problems, where)
@@ -218,6 +237,7 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
         tuple(attacks),
         tuple(corruptions),
         tuple(defenses),
+        tuple(analyses),
         folder,
     )
 

@@ -21,7 +21,7 @@ from robust_eval.cell import Cell, ModelSource, content_key
 from robust_eval.classifier import Classifier
 from robust_eval.errors import RobustEvalError
 from robust_eval.examination import Examination
-from robust_eval.methods import Attack
+from robust_eval.methods import Analysis, Attack
 from robust_eval.model_source import OwnModel, RecipeModel
 from robust_eval.passes import Passes
 from robust_eval.registry import describe
@@ -88,6 +88,8 @@ def estimate(cells: Sequence[Cell], bench: Workbench) -> Estimate:
             at_most = cell.perturbation.cost.times(cell.perturbation.images * _draws(cell, bench))
             speed = _speed(speeds, cell, bench, defended=True, fast=True).speed
             _add(lines, CHECKS, at_most, speed.seconds(at_most))
+            continue
+        if isinstance(cell.perturbation, Analysis):  # of the order of a clean pass
             continue
         n = len(cell.data.examples)
         draws = cell.draws if cell.stochastic else 1

@@ -20,7 +20,8 @@ from robust_eval import checks
 from robust_eval.adaptive import Expectation, GlobalDraws
 from robust_eval.cell import Cell
 from robust_eval.classification import likelihood
-from robust_eval.methods import Attack
+from robust_eval.examination import Examination
+from robust_eval.methods import Analysis, Attack
 from robust_eval.metrics import accuracy, median_distance, score_within
 from robust_eval.record import Measurement, Record
 from robust_eval.rng import Rng
@@ -79,8 +80,10 @@ def evaluate(cell: Cell, bench: Workbench) -> Record:
 
 def summarise(cell: Cell, rows: pd.DataFrame) -> tuple[Measurement, ...]:
     """Return the numbers of a cell, computed from its rows alone; an examination has none."""
-    if cell.family == "examination":
+    if isinstance(cell.perturbation, Examination):
         return ()
+    if isinstance(cell.perturbation, Analysis):
+        return cell.perturbation.summary(rows)
     attack = cell.perturbation if isinstance(cell.perturbation, Attack) else None
     eps = attack.threat.eps if attack else None
     numbers: list[Measurement]
@@ -158,8 +161,7 @@ def provenance(cell: Cell, bench: Workbench, rows: pd.DataFrame, seconds: float)
     """Return what a record says about how it was made."""
     return {
         "seconds": round(seconds, 4),
-        "forwards": int(rows["forwards"].sum()),
-        "backwards": int(rows["backwards"].sum()),
+        **{name: int(rows[name].sum()) for name in ("forwards", "backwards") if name in rows},
         "device": str(bench.device),
         "weights_sha256": bench.weights_sha256(cell),
         "versions": {

@@ -13,12 +13,12 @@ import pydantic
 from robust_eval.cell import Access
 from robust_eval.data import Source
 from robust_eval.errors import ConfigError, DataError
-from robust_eval.methods import Attack
+from robust_eval.methods import Analysis, Attack
 from robust_eval.recipe import Recipe
 from robust_eval.registry import Kind, build, describe, explain, find
 from robust_eval.types import parse_number
 
-__all__ = ["AttackPlan", "MethodTables", "Table", "attempt", "is_factory", "located"]
+__all__ = ["AnalysisPlan", "AttackPlan", "MethodTables", "Table", "attempt", "is_factory", "located"]
 
 Table = dict[str, Any]
 DEFAULT_RADIUS = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0}
@@ -35,6 +35,16 @@ class AttackPlan(NamedTuple):
     """How it is aimed at defended models; not at all if empty."""
     score_at: tuple[float, ...]
     """Radii at which a minimal-norm attack is scored."""
+
+
+class AnalysisPlan(NamedTuple):
+    """An analysis with what is not part of the method."""
+
+    analysis: Analysis
+    others: tuple[str, ...]
+    """Second sets of images, one cell each; none for an analysis that does not compare."""
+    resize: bool = False
+    """Whether images of another size are resized to that of those measured."""
 
 
 class MethodTables:
@@ -100,6 +110,35 @@ class MethodTables:
         for attack in made:
             attempt(lambda attack=attack: attack.threat, self.problems, f"{self.where}: attack {name!r}")
         return [AttackPlan(attack, words, score_at) for attack in made]
+
+    def analyses(self, table: str | Table, i: int) -> list[AnalysisPlan]:
+        """Return the analyses of a table with the sets of images they compare with."""
+        name, fields = _named(table)
+        if not isinstance(name, str):
+            return self.methods("analysis", table, i)
+        given, resize = fields.pop("other", []), fields.pop("resize", False)
+        others = [given] if isinstance(given, str) else given
+        if not isinstance(others, list) or not all(isinstance(other, str) for other in others):
+            self.problems.append(
+                f"{self.where}: analysis {name!r}: other: expected the name or path of a set, or a list, got {given!r}"
+            )
+            others = []
+        if not isinstance(resize, bool):
+            self.problems.append(
+                f"{self.where}: analysis {name!r}: resize: expected true or false, got {resize!r}"
+            )
+        made = self.methods("analysis", {"name": name, **fields}, i)
+        for analysis in made:
+            if analysis.compares and not others:
+                self.problems.append(
+                    f"{self.where}: analysis {name!r}: expected another set of images to compare with, got none; "
+                    "name one with other = (a set, a file, a folder)"
+                )
+            if others and not analysis.compares:
+                self.problems.append(
+                    f"{self.where}: analysis {name!r}: compares with no other set; leave other out"
+                )
+        return [AnalysisPlan(analysis, tuple(others), bool(resize)) for analysis in made]
 
     def _access(self, name: str, access: Any) -> tuple[Access, ...]:
         """Return how an attack is aimed at defended models; ``none`` leaves them alone."""

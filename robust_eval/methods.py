@@ -1,6 +1,6 @@
 """What each kind of method must be able to do.
 
-A *method* (attack, corruption, defense, architecture, regularizer) is a frozen dataclass whose fields are the
+A *method* (attack, corruption, defense, architecture, regularizer, analysis) is a frozen dataclass whose fields are the
 hyper-parameters of its paper, with the paper's defaults, and it has one algorithm method.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal, NamedTuple
 
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,11 +17,23 @@ from torch import Tensor, nn
 from robust_eval.classifier import Classifier, misclassified
 from robust_eval.data import Examples
 from robust_eval.errors import DataError
+from robust_eval.measurement import Measurement
 from robust_eval.passes import Passes
 from robust_eval.rng import Rng
 from robust_eval.types import AttackResult, Images, Labels, Norm, StochasticModule, Threat
 
-__all__ = ["Architecture", "Attack", "Certificate", "Corruption", "Defense", "Regularizer", "Stage"]
+__all__ = [
+    "Analysis",
+    "Architecture",
+    "Attack",
+    "Batch",
+    "Certificate",
+    "Corruption",
+    "Defense",
+    "Plot",
+    "Regularizer",
+    "Stage",
+]
 
 
 class Attack(ABC):
@@ -141,6 +154,49 @@ class Defense(ABC):
     def certificate_passes(self) -> int:
         """How many forward passes of the undefended model the certificate of an image costs."""
         return 0
+
+
+class Batch(NamedTuple):
+    """Images in [0, 1] with labels in 0..classes-1, on the device of the model."""
+
+    x: Images
+    y: Labels
+    classes: int
+
+
+class Plot(NamedTuple):
+    """How the table of an analysis is drawn: names of its columns."""
+
+    title: str
+    x: str
+    y: str
+    mark: Literal["line", "bar"] = "line"
+    split: str | None = None
+    """A column of words: one small chart for each."""
+
+
+class Analysis(ABC):
+    """A look at what a model does beyond how often it is right. Subclasses are frozen dataclasses."""
+
+    compares: ClassVar[bool] = False
+    """True if it needs a second set of images."""
+    needs_training: ClassVar[bool] = False
+    """True if it looks at training images."""
+    plot: ClassVar[Plot | None] = None
+
+    @abstractmethod
+    def look(
+        self, model: Classifier, images: Batch, *, other: Batch | None, training: Batch | None, rng: Rng
+    ) -> pd.DataFrame:
+        """Return what is found, as a table of words and numbers.
+
+        ``other`` and ``training`` are there for those that ask for them; ``rng`` carries one row for each of the
+        ``images``. Raises ``DataError`` for a model or images that cannot be looked at in this way.
+        """
+
+    @abstractmethod
+    def summary(self, table: pd.DataFrame) -> tuple[Measurement, ...]:
+        """Return the few numbers of a table that a reader compares models by."""
 
 
 class Architecture(ABC):

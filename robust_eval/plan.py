@@ -11,12 +11,14 @@ from typing import Any
 
 from robust_eval.cell import Access, Cell, Data, ModelSource, content_key
 from robust_eval.config import Experiment, ModelTable
-from robust_eval.data import Examples, Source
+from robust_eval.data import NOISE, Examples, Source, noise, resized
 from robust_eval.errors import ConfigError, DataError
 from robust_eval.examination import Examination
-from robust_eval.method_tables import is_factory
+from robust_eval.method_tables import AnalysisPlan, is_factory
+from robust_eval.methods import Analysis
 from robust_eval.model_source import OwnModel, RecipeModel, own_model
 from robust_eval.registry import describe
+from robust_eval.rng import Rng
 
 __all__ = ["models", "plan"]
 
@@ -29,7 +31,13 @@ def plan(experiment: Experiment) -> list[Cell]:
     source = experiment.source()
     examples = source.test(experiment.frame.data.n)
     mixes = any(defense.needs_pool for defense in experiment.defenses)
-    data = Data(source.name, examples, _pool(experiment, source, examples) if mixes else None)
+    looks = any(plan.analysis.needs_training for plan in experiment.analyses)
+    data = Data(source.name, examples, _pool(experiment, source, examples) if mixes or looks else None)
+    analyses = [
+        (plan.analysis, other)
+        for plan in experiment.analyses
+        for other in _others(experiment, plan, examples)
+    ]
     cells: dict[str, Cell] = {}
     known: dict[str, str] = {}
     for model in _models(experiment, source, examples):
@@ -38,7 +46,7 @@ def plan(experiment: Experiment) -> list[Cell]:
             raise ConfigError(
                 f"model {model.name!r} is the same as {same_as!r}: same weights or same recipe; drop one"
             )
-        for cell in _cells(experiment, model, data):
+        for cell in _cells(experiment, model, data, analyses):
             same = cells.get(cell.key)
             # one cell, however often it is asked for: it is scored at all of the radii
             score_at = tuple(sorted({*cell.score_at, *(same.score_at if same else ())}))
@@ -81,7 +89,9 @@ def _models(experiment: Experiment, source: Source, examples: Examples | None) -
     return found
 
 
-def _cells(experiment: Experiment, model: ModelSource, data: Data) -> list[Cell]:
+def _cells(
+    experiment: Experiment, model: ModelSource, data: Data, analyses: list[tuple[Analysis, Data | None]]
+) -> list[Cell]:
     cells = []
     for defense in (None, *experiment.defenses):
         shared: dict[str, Any] = {"model": model, "data": data, "defense": defense}
@@ -95,7 +105,27 @@ def _cells(experiment: Experiment, model: ModelSource, data: Data) -> list[Cell]
             for how in ("none",) if defense is None else access:
                 cells.append(Cell(**shared, perturbation=attack, access=how, score_at=score_at))
         cells += [Cell(**shared, perturbation=corruption) for corruption in experiment.corruptions]
-    return cells
+    seed = experiment.frame.seed
+    return [*cells, *(Cell(model, data, analysis, seed=seed, other=other) for analysis, other in analyses)]
+
+
+def _others(experiment: Experiment, plan: AnalysisPlan, examples: Examples) -> list[Data | None]:
+    """Return the sets that an analysis compares with, as many images of each as are measured or as there are."""
+    if not plan.analysis.compares:
+        return [None]
+    found: list[Data | None] = []
+    for name in plan.others:
+        if name in NOISE:
+            rng = Rng(experiment.frame.seed).child("other", name)
+            found.append(Data(name, noise(name, len(examples), examples.shape, rng=rng)))
+            continue
+        source = experiment.other_source(name)
+        others = source.test(None)
+        others = others.first(min(len(others), len(examples)))
+        if plan.resize and others.shape[1:] != examples.shape[1:]:
+            others = resized(others, examples.shape[1:])
+        found.append(Data(source.name, others))
+    return found
 
 
 def _examination(experiment: Experiment) -> Examination:

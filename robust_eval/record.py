@@ -8,23 +8,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from robust_eval.cell import SCHEMA
+from robust_eval.measurement import Measurement as Measurement
 
 __all__ = ["Check", "Measurement", "Record"]
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One number with its 95 % interval."""
-
-    metric: str
-    """``accuracy`` (0..1), ``median_distance`` (in the attack's norm) and others by name."""
-    value: float | None
-    """``None`` where the number does not exist, such as the median distance when most examples resist."""
-    ci_low: float | None
-    ci_high: float | None
-    n: int
-    eps: float | None = None
-    """The radius it was measured at, in units of the [0, 1] pixel range."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +32,7 @@ class Record:
     model gets wrong when clean, by majority over draws), attacked, distance (in the attack's
     norm), distance_linf, distance_l2, step (first step fooled, -1 if never), forwards, backwards; certified_prediction
     and certified_radius where a defense certifies. An examination has no measurements, and of these columns the first
-    three and the last two.
+    three and the last two. The rows of an analysis are what it found, in columns of its own.
     """
 
     key: str

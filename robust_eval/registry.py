@@ -36,7 +36,9 @@ __all__ = [
     "version",
 ]
 
-Kind = Literal["attack", "corruption", "defense", "regularizer", "architecture", "data", "examination"]
+Kind = Literal[
+    "attack", "corruption", "defense", "regularizer", "architecture", "data", "examination", "analysis"
+]
 T = TypeVar("T")
 
 # Packages of the floor, imported when their kind is first asked for. What lives above (defenses, regularizers)
@@ -46,6 +48,7 @@ _FLOOR: dict[str, str] = {
     "corruption": "robust_eval.corruptions",
     "architecture": "robust_eval.models",
     "data": "robust_eval.data",
+    "analysis": "robust_eval.analyses",
 }
 # pydantic's words for what a TOML file holds
 _WORDS = {

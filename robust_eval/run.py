@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from robust_eval.accelerate import Precision
+from robust_eval.analyse import analyse
 from robust_eval.cell import Cell, ModelSource, content_key
 from robust_eval.errors import RobustEvalError
 from robust_eval.evaluate import evaluate, rescored
@@ -23,6 +24,10 @@ from robust_eval.store import Store
 from robust_eval.workbench import Loaded, Workbench
 
 __all__ = ["Failure", "Outcome", "Progress", "run", "trained_model"]
+
+
+_MEASURE = {"examination": examine, "analysis": analyse}
+"""Families of cells that are not a perturbation of images."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def run(
             continue
         progress.begin(cell)
         try:
-            record = (examine if cell.family == "examination" else evaluate)(cell, bench)
+            record = _MEASURE.get(cell.family, evaluate)(cell, bench)
         except Exception as error:
             store.fail(cell.key, cell.labels, traceback.format_exc())
             line = str(error).splitlines()[0] if str(error) else ""

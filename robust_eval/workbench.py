@@ -26,7 +26,7 @@ from robust_eval.classifier import Classifier, Ledger
 from robust_eval.errors import DataError
 from robust_eval.examination import Examination
 from robust_eval.memory import images_that_fit
-from robust_eval.methods import Attack, Corruption
+from robust_eval.methods import Analysis, Attack, Corruption
 from robust_eval.record import Check
 from robust_eval.registry import describe
 from robust_eval.rng import Rng, seeded
@@ -285,7 +285,7 @@ class Workbench:
         return result._replace(seconds_saved=seconds) if known else result
 
     def _perturb(self, cell: Cell) -> Perturbed:
-        assert not isinstance(cell.perturbation, Examination)
+        assert not isinstance(cell.perturbation, Examination | Analysis)
         x, y = self.images(cell.data)
         rng = Rng(cell.seed).for_batch(len(x)).child(cell.family)
         nobody, nothing = torch.zeros_like(y, dtype=torch.bool), torch.zeros(len(x), dtype=torch.int64)

@@ -9,11 +9,14 @@ import pydantic
 from robust_eval.data._altered import Altered, NoisyLabels
 from robust_eval.data._examples import Examples as Examples
 from robust_eval.data._examples import as_pixels as as_pixels
+from robust_eval.data._made import NOISE as NOISE
+from robust_eval.data._made import noise as noise
+from robust_eval.data._made import resized as resized
 from robust_eval.data._source import Source as Source
 from robust_eval.errors import ConfigError, DataError, near
 from robust_eval.registry import build, discover, explain, find, names
 
-__all__ = ["Examples", "Source", "as_pixels", "open_source"]
+__all__ = ["NOISE", "Examples", "Source", "as_pixels", "noise", "open_source", "resized"]
 
 discover(sys.modules[__name__])
 

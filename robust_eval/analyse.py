@@ -1,0 +1,41 @@
+"""Look at a model by an analysis: a cell like any other, whose record holds the table that it found."""
+
+from __future__ import annotations
+
+import time
+
+from robust_eval.cell import Cell, Data
+from robust_eval.evaluate import provenance
+from robust_eval.methods import Analysis, Batch
+from robust_eval.record import Record
+from robust_eval.rng import Rng, seeded
+from robust_eval.workbench import Workbench
+
+__all__ = ["analyse"]
+
+
+def analyse(cell: Cell, bench: Workbench) -> Record:
+    """Return the record of an analysis of what is scored: the model, with its defense if it has one."""
+    started = time.perf_counter()
+    analysis = cell.perturbation
+    assert isinstance(analysis, Analysis)
+    model, images = bench.model(cell), _batch(cell.data, bench)
+    rng = Rng(cell.seed).for_batch(len(images.x)).child("analysis")
+    other = None if cell.other is None else _batch(cell.other, bench)
+    pool = cell.pool if analysis.needs_training else None
+    training = None if pool is None else _batch(Data(cell.data.name, pool), bench)
+    with model.frozen(), seeded(rng):
+        rows = analysis.look(model, images, other=other, training=training, rng=rng)
+    return Record(
+        key=cell.key,
+        spec=cell.spec,
+        labels=cell.labels,
+        summary=analysis.summary(rows),
+        checks=(),
+        provenance=provenance(cell, bench, rows, time.perf_counter() - started),
+        rows=rows,
+    )
+
+
+def _batch(data: Data, bench: Workbench) -> Batch:
+    return Batch(*bench.images(data), data.examples.classes)
