@@ -49,6 +49,8 @@ class BitDepth(Defense):
 
 
 class _Rounded(Preprocessed):
+    straight_through = True
+
     def __init__(self, network: nn.Module, bits: int) -> None:
         super().__init__(network)
         self.levels = 2**bits - 1

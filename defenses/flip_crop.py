@@ -50,6 +50,15 @@ class FlipCrop(Defense):
         """Nothing is drawn without a crop."""
         return self.crop > 0
 
+    def misfit(self, shape: tuple[int, int, int]) -> str | None:
+        """See :class:`robust_eval.methods.Defense`; a copy must show something of its image."""
+        if self.crop < min(shape[1:]):
+            return None
+        return (
+            f"defense 'flip_crop': crop: expected less than the images' side of {min(shape[1:])} pixels, got "
+            f"{self.crop}; lower it, 4 is usual for 32 pixels"
+        )
+
     def wrap(self, network: nn.Module, pool: Examples | None = None) -> Averaged:
         """Return the defended model; see :class:`robust_eval.methods.Defense`."""
         return _Cropped(network, self) if self.crop else _Mirrored(network, copies=2, draws=False)

@@ -84,6 +84,13 @@ class GaussianSmoothing(Defense):
         """See :class:`robust_eval.methods.Defense`."""
         return self.select_draws + self.certify_draws if self.certify_draws else 0
 
+    @property
+    def largest_certificate(self) -> float:
+        """See :class:`robust_eval.methods.Defense`; what unanimous draws certify."""
+        if not self.certify_draws:
+            return 0.0
+        return max(0.0, self.sigma * float(norm.ppf(self.alpha ** (1 / self.certify_draws))))
+
     def _votes(self, model: Classifier, x: Images, rng: Rng, draws: int) -> Int[Tensor, "n k"]:
         """Count how often each class is predicted; an output that is not finite votes for none."""
         votes: Tensor | None = None

@@ -49,6 +49,8 @@ class Jpeg(Defense):
 
 
 class _Compressed(Preprocessed):
+    straight_through = True
+
     def __init__(self, network: nn.Module, quality: int) -> None:
         super().__init__(network)
         self.quality = quality

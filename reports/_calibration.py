@@ -12,10 +12,13 @@ from robust_eval.record import Measurement
 
 __all__ = ["CALIBRATION", "calibration"]
 
-CALIBRATION = ("calibration_error", "confidence_gap")
+CALIBRATION = ("calibration_error", "calibration_error_equal_mass", "confidence_gap")
 """The metrics' names."""
 
 
 def calibration(rows: pd.DataFrame) -> list[Measurement]:
-    """Return calibration error and signed gap, mean confidence - accuracy; nothing for rows without confidences."""
+    """Return calibration errors by equal width and by equal mass, and the signed gap, mean confidence - accuracy.
+
+    Nothing for rows without confidences.
+    """
     return [found for found in classification.calibration(rows) if found.metric in CALIBRATION]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from reports._sections import Sections
 from reports._trust import spoken
-from reports.tables import CLEAN, MEAN, Column, Comparison, Line, title_of
+from reports.tables import CLEAN, MEAN, Column, Comparison, Line, heading
 
 __all__ = ["latex"]
 
@@ -15,7 +15,8 @@ _WIDTH = 5
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "–": "--", "×": r"$\times$", "∞": r"$\infty$", "\n": " ",
+    ">": r"\textgreater{}", "–": "--", "×": r"$\times$", "±": r"$\pm$", "°": r"$^\circ$", "∞": r"$\infty$",
+    "\n": " ",
 }  # fmt: skip
 _NORMS = {"linf": r"$\ell_\infty$", "l2": r"$\ell_2$", "l1": r"$\ell_1$"}
 
@@ -30,10 +31,17 @@ def latex(parts: Sections) -> str:
             parts.attacks,
         ),
         ("corruptions", "Accuracy on corrupted images in percent, with 95 % intervals.", parts.corruptions),
+        (
+            "deformations",
+            "Accuracy on deformed images in percent, with 95 % intervals; named by what one sees.",
+            parts.deformations,
+        ),
         ("distances", "Median distance of the smallest perturbation found.", parts.distances),
-        *(
-            (table.metric, f"{title_of(table.metric)}, with 95 % intervals.", table)
-            for table in parts.further
+        *((table.metric, f"{heading(table)}, with 95 % intervals.", table) for table in parts.further),
+        (
+            "every-corruption",
+            "Accuracy under every corruption in percent, with 95 % intervals.",
+            parts.every_corruption,
         ),
     ]
     lines = [r"% needs \usepackage{booktabs}"]
@@ -43,7 +51,8 @@ def latex(parts: Sections) -> str:
         if table.columns and table.lines:
             for i, chunk in enumerate(table.chunks(_WIDTH, repeat=(CLEAN, MEAN))):
                 lines += ["", *_table(chunk, caption, f"tab:{label}" + (f"-{i + 1}" if i else ""))]
-    for i, grid in enumerate(parts.grids):
+    shown = [grid for grid in (*parts.corruption_errors, *parts.grids) if not grid.folded]
+    for i, grid in enumerate(shown):
         lines += [
             "",
             *_grid(f"tab:grid-{i + 1}", f"{grid.title}. {grid.note}", grid.heads, grid.rows, grid.left),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from reports._grid import Grid
 from reports._sections import CERTIFIED, COST, Sections, Setting
 from reports._trust import passed_in_words, spoken
 from reports.agreement import EXPLAINED, HEADS
-from reports.tables import CLEAN, MEAN, MISSING, Comparison, is_share, title_of
+from reports.tables import CLEAN, MEAN, MISSING, Comparison, heading, is_share
 
 __all__ = ["markdown"]
 
@@ -22,11 +23,14 @@ def markdown(parts: Sections) -> str:
     blocks += _trust(parts)
     blocks += _numbers("Attacks" if parts.attacks.columns != (CLEAN,) else "Clean accuracy", parts.attacks)
     blocks += _numbers("Corruptions", parts.corruptions)
+    for grid in parts.corruption_errors:
+        blocks += _titled(grid)
+    blocks += _numbers("Deformations", parts.deformations)
     blocks += _numbers("Median distance of the smallest perturbation", parts.distances)
     for table in parts.further:
-        blocks += _numbers(title_of(table.metric), table)
+        blocks += _numbers(heading(table), table)
     for grid in parts.grids:
-        blocks += [f"## {grid.title}", _escaped(grid.note), _grid(grid.heads, grid.rows, left=grid.left)]
+        blocks += _titled(grid)
     if parts.agreements:
         rows = [line.texts() for line in parts.agreements]
         blocks += ["## Agreement with other libraries", EXPLAINED, _grid(HEADS, rows, left=4)]
@@ -34,11 +38,21 @@ def markdown(parts: Sections) -> str:
     blocks += _settings("Parameters of the attacks", "attack", "threat", parts.attack_settings, COST)
     blocks += _settings("Parameters of the corruptions", "corruption", "severity", parts.corruption_settings)
     blocks += _settings("Parameters of the defenses", "defense", "scored over", parts.defense_settings)
+    # types hang together: five severities side by side
+    blocks += _numbers("Accuracy under every corruption", parts.every_corruption, width=5)
     blocks += ["## Models", _grid(["model", "arch", "regularizer", "train seed"], parts.models)]
     return "\n\n".join(blocks) + "\n"
 
 
-def _numbers(title: str, table: Comparison) -> Iterator[str]:
+def _titled(grid: Grid) -> list[str]:
+    table = _grid(grid.heads, grid.rows, left=grid.left)
+    if grid.folded:
+        summary = f"<details><summary>{_escaped(grid.title)}</summary>"
+        return [summary, _escaped(grid.note), table, "</details>"]
+    return [f"## {_escaped(grid.title)}", _escaped(grid.note), table]
+
+
+def _numbers(title: str, table: Comparison, *, width: int = _WIDTH) -> Iterator[str]:
     if not table.columns or not table.lines:
         return
     unit = "Percent, with 95 % intervals." if is_share(table.metric) else "With 95 % intervals."
@@ -50,7 +64,7 @@ def _numbers(title: str, table: Comparison) -> Iterator[str]:
         unit = f"{CERTIFIED} {unit}"
     yield f"## {title}"
     yield unit
-    for chunk in table.chunks(_WIDTH, repeat=(CLEAN, MEAN)):
+    for chunk in table.chunks(width, repeat=(CLEAN, MEAN)):
         rows = [
             [*chunk.head_texts(line), *(chunk.text(line, c) for c in chunk.columns)] for line in chunk.lines
         ]

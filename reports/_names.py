@@ -30,7 +30,11 @@ _SPOKEN = {
     "accuracy_majority": "accuracy of the majority over draws",
     "accuracy_worst_of_k": "accuracy in the worst of the draws",
     "median_distance": "median distance",
-    "calibration_error": "expected calibration error",
+    "nll": "NLL",
+    "brier": "Brier score",
+    "top5_accuracy": "top-5 accuracy",
+    "calibration_error_equal_mass": "ECE, equal mass",
+    "calibration_error": "expected calibration error (ECE)",
     "confidence_gap": "mean confidence - accuracy",
 }
 
@@ -63,7 +67,11 @@ def value_text(value: Any) -> str:
 
 
 def length_text(eps: float, norm: str) -> str:
-    """Return a radius as it is spoken of: linf in 255ths, the others plain. Six digits if three would lie."""
+    """Return a radius as it is spoken of: linf in 255ths, an angle in degrees, others plain. Six digits if three would
+    lie.
+    """
+    if norm == "spatial":
+        return f"±{_short(eps)}°"
     return f"{_short(eps * 255)}/255" if norm == "linf" else _short(eps)
 
 

@@ -12,9 +12,16 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from reports._analyses import grids, looks
 from reports._calibration import CALIBRATION
+from reports._classes import class_grids
+from reports._corruptions import corruption_grids, named_baseline, severity_means
+from reports._deformations import deformations
 from reports._differences import Differences, differences
-from reports._names import metric_text, params_text, threat_text
+from reports._grid import Grid
+from reports._memorisation import memorised
+from reports._names import params_text, threat_text
+from reports._sheet import SAMPLE, Sheet, sheets
 from reports._trust import Advice, Trust, advice, speaking, trust
 from reports.agreement import Agreement, agreements
 from reports.load import Entry, Loaded
@@ -38,7 +45,7 @@ HOW_TO_READ = (
     "the attack.",
     "Intervals are Wilson's at 95 %; for a mean over corruptions, or over seeds of training, there is none.",
     "The worst case counts an image as robust only if it survives every attack of that norm and radius; it "
-    "carries the doubts of all of them.",
+    "carries the doubts of all of them; whether it beats the examination is asked of itself.",
     "An attack with a radius had to stay inside it. One that looks for the smallest perturbation is scored "
     "at a radius by the distances it found.",
     "Passes per image are forward passes + gradients, on average for an image that was attacked.",
@@ -49,22 +56,16 @@ DEFENDED = (
 )
 CERTIFIED = (
     "Clean images that are right and proven to stay so under any perturbation shorter than the l2 radius, each with "
-    "the confidence that the defense states."
+    "the confidence that the defense states. –: no model can be certified so far by this many draws "
+    "(gaussian_smoothing: σ Φ⁻¹(α^(1/n)) at most for n draws); raise certify_draws."
 )
 COST = "passes per image"
 """Heading: forward passes + gradients, of an attacked image on average."""
 _SUMMED = ("seconds", "forwards", "backwards")
-
-
-class Grid(NamedTuple):
-    """A table of words."""
-
-    title: str
-    note: str
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    left: int
-    """How many columns are names; the others are numbers."""
+_ELSEWHERE = ("training", SAMPLE)
+"""Provenance that has a section of its own."""
+_SIDE_BY_SIDE = 8
+"""Corruptions whose columns a reader takes in; of more there are means, and a drawing."""
 
 
 class Setting(NamedTuple):
@@ -86,11 +87,18 @@ class Sections:
     how_to_read: tuple[str, ...]
     attacks: Comparison
     corruptions: Comparison
+    """Each corruption, or where there are many the means at each severity."""
+    every_corruption: Comparison
+    """Each corruption where there are many; else without columns."""
+    deformations: Comparison
+    corruption_errors: tuple[Grid, ...]
+    sheets: tuple[Sheet, ...]
+    """What the corruptions look like."""
     distances: Comparison
     further: tuple[Comparison, ...]
     """Other metrics, one table each."""
     grids: tuple[Grid, ...]
-    """Differences between models, and calibration."""
+    """Differences between models, what noisy labels did, classification, calibration and analyses."""
     agreements: tuple[Agreement, ...]
     """Our attacks beside those of other libraries, where both were run."""
     advice: tuple[Advice, ...]
@@ -102,10 +110,16 @@ class Sections:
     provenance: tuple[tuple[str, str], ...]
 
 
-def sections(loaded: Loaded) -> Sections:
-    """Collect what the records say."""
+def sections(loaded: Loaded, *, baseline: str | None = None) -> Sections:
+    """Collect what the records say; ``baseline`` is the model that corruption errors are divided by.
+
+    Raises ``DataError`` for a baseline that was not measured.
+    """
     results, entries = loaded.results, loaded.entries
+    if baseline is not None:
+        baseline = named_baseline(entries, baseline)
     table = comparison(results)
+    shown, many, deformed = _corruptions(table, entries)
     told = ("accuracy", "median_distance", *CALIBRATION)
     named = [name for name in metrics(results) if name not in told]
     defended = any(entry.labels["defense"] != "none" for entry in entries)
@@ -114,12 +128,20 @@ def sections(loaded: Loaded) -> Sections:
         trust=trust(loaded),
         how_to_read=(*HOW_TO_READ, *([DEFENDED] if defended else [])),
         attacks=table.part("clean", "attack"),
-        corruptions=table.part("clean", "corruption").without_access()
-        if _corrupted(table)
-        else table.only(()),
+        corruptions=shown,
+        every_corruption=many,
+        deformations=deformed,
+        corruption_errors=corruption_grids(entries, baseline),
+        sheets=sheets(entries),
         distances=comparison(results, metric="median_distance"),
         further=tuple(piece for name in named for piece in _pieces(comparison(results, metric=name))),
-        grids=(*map(_differences, differences(entries)), *_calibrations(results)),
+        grids=(
+            *map(_differences, differences(entries)),
+            *memorised(entries),
+            *class_grids(entries),
+            *_calibrations(results),
+            *grids(looks(loaded.analyses)),
+        ),
         agreements=tuple(agreements(entries)),
         advice=tuple(advice(speaking(loaded))),
         attack_settings=tuple(_with_cost(entries)),
@@ -162,19 +184,33 @@ def _differences(found: Differences) -> Grid:
 
 
 def _calibrations(results: pd.DataFrame) -> Iterator[Grid]:
-    """Return one table of both calibration metrics on clean images."""
+    """Return one table of the calibration metrics on clean images."""
     tables = [comparison(results, metric=name) for name in CALIBRATION]
     rows = tuple(
         (*tables[0].head_texts(line), *(table.text(line, CLEAN, intervals=False) for table in tables))
         for line in tables[0].lines
     )
     if rows:
-        heads = (*(name.replace("_", " ") for name in tables[0].heads), *map(metric_text, CALIBRATION))
+        spoken = ("ECE, equal width", "ECE, equal mass", "mean confidence - accuracy")
+        heads = (*(name.replace("_", " ") for name in tables[0].heads), *spoken)
         note = (
-            "On clean images, in units of probability, with 15 bins of equal width. A gap above 0 is too much "
-            "confidence, below 0 too little."
+            "On clean images. Expected calibration errors (ECE) are in units of probability, over 15 bins of equal "
+            "width or of equal mass. A gap above 0 is too much confidence, below 0 too little."
         )
         yield Grid("Calibration", note, heads, rows, len(tables[0].heads))
+
+
+def _corruptions(table: Comparison, entries: tuple[Entry, ...]) -> tuple[Comparison, Comparison, Comparison]:
+    """Return corruptions as they are shown first, all of them where those are means, and deformations."""
+    nothing = table.only(())
+    if not _corrupted(table):
+        return nothing, nothing, nothing
+    severe, deformed = deformations(table.part("clean", "corruption").without_access(), entries)
+    if not _corrupted(severe):
+        return nothing, nothing, deformed
+    if sum(column not in (CLEAN, MEAN) for column in severe.columns) <= _SIDE_BY_SIDE:
+        return severe, nothing, deformed
+    return severity_means(severe), severe.part("clean", "corruption", without=[MEAN]), deformed
 
 
 def _pieces(table: Comparison) -> Iterator[Comparison]:
@@ -183,7 +219,9 @@ def _pieces(table: Comparison) -> Iterator[Comparison]:
     if attacks.columns:
         yield attacks
     if _corrupted(table):
-        yield table.part("corruption").without_access()
+        corrupted = table.part("corruption").without_access()
+        many = sum(column != MEAN for column in corrupted.columns) > _SIDE_BY_SIDE
+        yield severity_means(corrupted) if many else corrupted
 
 
 def _corrupted(table: Comparison) -> bool:
@@ -284,7 +322,8 @@ def _provenance(entries: tuple[Entry, ...], examinations: tuple[Entry, ...]) -> 
     sums: dict[str, float] = defaultdict(float)
     facts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for entry in entries:
-        for name, value in _flat(counters(entry) | entry.record.provenance):
+        facts_of = {k: v for k, v in entry.record.provenance.items() if k not in _ELSEWHERE}
+        for name, value in _flat(counters(entry) | facts_of):
             if name in _SUMMED and isinstance(value, int | float):
                 sums[name] += value
             else:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from reports._names import threat_text
 from reports.load import Entry, Loaded, most_thorough
 
 __all__ = [
     "BASE_ONLY",
+    "NOTHING_RUN",
     "NOT_EXAMINED",
     "Advice",
     "Trust",
@@ -23,8 +24,12 @@ __all__ = [
     "trust",
 ]
 
-NOT_EXAMINED = "not examined: run with --checks quick"
+NOT_EXAMINED = "not asked for (--checks off): run with --checks quick"
 BASE_ONLY = "only without its defense: run with --checks quick"
+NOTHING_RUN = "no attack was run"
+"""An examination goes with attacks, or is asked for by itself (``robust-eval doctor``)."""
+FEW = "enough_images"
+"""The check that says that the others could not."""
 MASKED = frozenset(
     {
         "beats_single_step",
@@ -75,7 +80,7 @@ class Trust(NamedTuple):
     passed: tuple[str, ...]
     """Names of the checks that ran and found nothing."""
     relied: bool
-    """Whether nothing was raised on a model that was examined."""
+    """Whether nothing was raised on a model that was examined, in every norm that was asked for."""
     examined: str
     """How closely the model was looked at, and on how many images."""
 
@@ -93,16 +98,18 @@ def trust(loaded: Loaded) -> tuple[Trust, ...]:
     """Return one line for each model, defense and data, in the order of the tables."""
     groups = _groups(loaded)
     bare = {
-        (model, data) for (model, defense, data), group in groups.items() if defense == "none" and group[1]
+        (model, data)
+        for (model, defense, data), group in groups.items()
+        if defense == "none" and group.examinations
     }
     return tuple(
-        _line(place, *group, elsewhere=(place[0], place[2]) in bare) for place, group in groups.items()
+        _line(place, group, elsewhere=(place[0], place[2]) in bare) for place, group in groups.items()
     )
 
 
 def speaking(loaded: Loaded) -> tuple[Entry, ...]:
     """Return the records that say something: those measured, and examinations of models that nobody attacked."""
-    return tuple(entry for group in _groups(loaded).values() for entry in _speaking(*group))
+    return tuple(entry for group in _groups(loaded).values() for entry in _speaking(group))
 
 
 def advice(entries: Iterable[Entry]) -> Iterator[Advice]:
@@ -151,41 +158,52 @@ def _place(entry: Entry) -> tuple[str, str, str]:
 class _Group(NamedTuple):
     measured: list[Entry]
     examinations: list[Entry]
+    failed: list[dict[str, Any]]
+    """Labels of examinations that stopped with an error."""
+
+    @property
+    def attacks(self) -> list[Entry]:
+        return [entry for entry in self.measured if entry.labels["family"] == "attack"]
 
 
 def _groups(loaded: Loaded) -> dict[tuple[str, str, str], _Group]:
-    groups: dict[tuple[str, str, str], _Group] = defaultdict(lambda: _Group([], []))
+    groups: dict[tuple[str, str, str], _Group] = defaultdict(lambda: _Group([], [], []))
     for entry in loaded.entries:
         groups[_place(entry)].measured.append(entry)
     for entry in loaded.examinations:
         groups[_place(entry)].examinations.append(entry)
+    for labels in loaded.failed:
+        group = groups[labels["model"], labels["defense"], labels["data"]]
+        norm = (labels.get("params") or {}).get("norm")
+        # another one, of another level or radius, may have been asked for since
+        if all(entry.params.get("norm") != norm for entry in group.examinations):
+            group.failed.append(labels)
     return groups
 
 
-def _speaking(measured: list[Entry], examinations: list[Entry]) -> list[Entry]:
-    if any(entry.labels["family"] == "attack" for entry in measured):
-        return measured
+def _speaking(group: _Group) -> list[Entry]:
+    if group.attacks:
+        return group.measured
     # no attack carries what the examination found, so it speaks for itself
-    return [*measured, *_best(examinations)]
+    return [*group.measured, *_best(group.examinations)]
 
 
-def _line(
-    place: tuple[str, str, str], measured: list[Entry], examinations: list[Entry], *, elsewhere: bool
-) -> Trust:
-    heard = _speaking(measured, examinations)
+def _line(place: tuple[str, str, str], group: _Group, *, elsewhere: bool) -> Trust:
+    heard = _speaking(group)
     raised = tuple(advice(heard))
     names = {item.name for item in raised}
     verdict: Verdict = "ok"
     if raised:
         verdict = "fail" if any(item.verdict == "fail" for item in raised) else "warn"
+    examined = bool(group.examinations) and not group.failed
     return Trust(
         *place,
         verdict,
-        _words(verdict, raised, measured, examined=bool(examinations)),
+        _words(verdict, raised, group.measured, examined=examined),
         raised,
         tuple(sorted({check.name for entry in heard for check in entry.checks} - names)),
-        verdict == "ok" and bool(examinations),
-        _examined(measured, examinations) or (BASE_ONLY if elsewhere else NOT_EXAMINED),
+        verdict == "ok" and examined,
+        _examined(group, elsewhere=elsewhere),
     )
 
 
@@ -193,7 +211,7 @@ def _words(verdict: Verdict, raised: Sequence[Advice], measured: Sequence[Entry]
     if verdict == "ok":
         return "can be relied on" if examined else "no check objects"
     names = list(dict.fromkeys(item.name for item in raised if item.verdict == verdict))
-    reasons = ", ".join(map(spoken, names))
+    reasons = "too few images to say" if names == [FEW] else ", ".join(map(spoken, names))
     touched = sum(any(check.verdict == verdict for check in entry.checks) for entry in measured)
     if not touched:
         return f"no attack was run, and none could be trusted: {reasons}"
@@ -201,25 +219,63 @@ def _words(verdict: Verdict, raised: Sequence[Advice], measured: Sequence[Entry]
     if verdict == "fail":
         masked = "gradients look masked: " if set(names) & MASKED else ""
         return f"do not quote{share}: {masked}{reasons}"
+    if names == [FEW]:
+        return reasons
     checks = "1 check warns" if len(names) == 1 else f"{len(names)} checks warn"
+    if names == ["strong_enough"]:
+        checks = "only weak attacks were run"
     masked = ", gradients may be masked" if set(names) & SUSPICIOUS else ""
     return f"doubtful{share and f' in{share}'}: {checks}{masked}"
 
 
-def _examined(measured: Sequence[Entry], examinations: Sequence[Entry]) -> str:
-    """Return how closely a model was looked at, nothing if it was not."""
-    best = _best(examinations)
-    if not best:
-        return ""
+def _examined(group: _Group, *, elsewhere: bool) -> str:
+    """Return how closely a model was looked at, or why it was not."""
     looks: dict[str, None] = {}
-    for entry in best:
-        norm, eps = entry.params.get("norm"), entry.params.get("eps")
-        at = f" at {threat_text(norm, eps)}" if isinstance(norm, str) and isinstance(eps, int | float) else ""
+    for entry in _looks(group.examinations):
+        at = _at(entry.params)
         looks[f"{entry.params.get('level', 'examined')}, {len(entry.record.rows)} images{at}"] = None
-    models = {_identity(entry) for entry in measured}
-    missing = len(models - {_identity(entry) for entry in best}) if models else 0
-    left = f"; {missing} of {len(models)} trainings not examined" if missing else ""
-    return "; ".join(looks) + left
+    for labels in group.failed:
+        error = str(labels.get("error") or "").strip()
+        looks[f"the examination{_at(labels.get('params') or {})} failed{error and f': {error}'}"] = None
+    if not looks:
+        return NOTHING_RUN if not group.attacks else BASE_ONLY if elsewhere else NOT_EXAMINED
+    models = {_identity(entry) for entry in group.measured}
+    looked_at = {_identity(entry) for entry in group.examinations}
+    missing = len(models - looked_at) if looked_at else 0
+    norms = sorted({entry.labels["norm"] for entry in group.attacks} & {"linf", "l2", "l1"})
+    known = [str(entry.params.get("norm")) for entry in group.examinations]
+    unseen = [norm for norm in norms if known and norm not in known]
+    return "; ".join(
+        [
+            *looks,
+            *(
+                f"{norm} was not examined: attacks in it are judged by {_nearest(group, norm)}"
+                for norm in unseen
+            ),
+            *([f"{missing} of {len(models)} trainings not examined"] if missing else []),
+        ]
+    )
+
+
+def _at(params: dict[str, Any]) -> str:
+    norm, eps = params.get("norm"), params.get("eps")
+    if isinstance(norm, str) and isinstance(eps, int | float):
+        return f" at {threat_text(norm, eps)}"
+    return ""
+
+
+def _nearest(group: _Group, norm: str) -> str:
+    attack = next(entry for entry in group.attacks if entry.labels["norm"] == norm)
+    beside = most_thorough(group.examinations, attack.record)
+    return "another norm" if beside is None else str(beside.params.get("norm"))
+
+
+def _looks(examinations: Sequence[Entry]) -> list[Entry]:
+    """Return the most thorough examination of each training in each norm, those of the whole model first."""
+    of: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in sorted(examinations, key=lambda entry: bool(entry.params.get("norm_only"))):
+        of[_identity(entry), str(entry.params.get("norm"))].append(entry)
+    return [best for group in of.values() if (best := most_thorough(group)) is not None]
 
 
 def _best(examinations: Sequence[Entry]) -> list[Entry]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from reports._names import verdict_text
+from robust_eval.checks.across import behind_examinations, examines
 from robust_eval.metrics import score_within, wilson
 from robust_eval.record import Check, Record
 
@@ -32,10 +34,14 @@ class Attacked(NamedTuple):
     checks: tuple[Check, ...]
 
 
-def worst_cases(records: list[tuple[Record, dict[str, Any], tuple[Check, ...]]]) -> list[dict[str, Any]]:
+def worst_cases(
+    records: list[tuple[Record, dict[str, Any], tuple[Check, ...]]], examinations: Sequence[Record] = ()
+) -> list[dict[str, Any]]:
     """Return rows of the long table: one for each model, defense, access, norm and radius with two attacks.
 
-    A defended model that was attacked both ways also gets access ``any``: the minimum over both.
+    A defended model that was attacked both ways also gets access ``any``: the minimum over both. A worst case carries
+    the doubts of its attacks, but for two that are about one attack's number alone: ``beats_examination`` is asked of
+    the worst case itself, and ``minimal_transfer`` does not stand where there are attacks through the defense.
     """
     groups: dict[tuple[Any, ...], list[Attacked]] = defaultdict(list)
     for attack in map(Attacked._make, records):
@@ -49,7 +55,7 @@ def worst_cases(records: list[tuple[Record, dict[str, Any], tuple[Check, ...]]])
             for eps in radii(usable):
                 at_radius = within(usable, eps)
                 if len(at_radius) > 1:
-                    table.append(_row(at_radius, eps, access))
+                    table.append(_row(at_radius, eps, access, examinations))
     return table
 
 
@@ -70,7 +76,7 @@ def within(attacks: list[Attacked], eps: float) -> list[Attacked]:
     ]
 
 
-def _row(attacks: list[Attacked], eps: float, access: str) -> dict[str, Any]:
+def _row(attacks: list[Attacked], eps: float, access: str, examinations: Sequence[Record]) -> dict[str, Any]:
     scores = survivors(attacks, eps)
     n = len(scores)
     low, high = wilson(float(scores.sum()), n) if n else (None, None)
@@ -88,10 +94,24 @@ def _row(attacks: list[Attacked], eps: float, access: str) -> dict[str, Any]:
         "ci_high": high,
         "n": n,
         "seconds": None,
-        "checks": verdict_text(check for attack in attacks for check in attack.checks),
+        "checks": verdict_text(_checks(attacks, scores, eps, examinations)),
         "key": "none",
         "run": "none",
     }
+
+
+def _checks(
+    attacks: list[Attacked], scores: pd.Series[float], eps: float, examinations: Sequence[Record]
+) -> list[Check]:
+    through = any(attack.labels["access"] == "adaptive" for attack in attacks)
+    own = {"beats_examination", *(("minimal_transfer",) if through else ())}
+    checks = [check for attack in attacks for check in attack.checks if check.name not in own]
+    aimed = [a.record for a in attacks if any(check.name == "beats_examination" for check in a.checks)]
+    if aimed:
+        looks = [examination for examination in examinations if examines(examination, aimed[0])]
+        together = behind_examinations(scores < 0.5, looks, aimed[0].labels["norm"], eps)
+        checks += [together] if together is not None else []
+    return checks
 
 
 def survivors(attacks: list[Attacked], eps: float) -> pd.Series[float]:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from reports.tables import CLEAN, MEAN, Column, Comparison, Line, Number, comparison
+from reports._corruptions import place_of_type
+from reports.tables import CLEAN, MEAN, Column, Comparison, Line, Number, comparison, counted
 
 if TYPE_CHECKING:
     import altair
 
-__all__ = ["TITLES", "figures", "inline", "svg"]
+__all__ = ["TITLES", "colour", "figures", "inline", "svg"]
 
 TITLES = {
     "attacks": "Accuracy under each attack, with 95 % intervals",
@@ -50,6 +51,8 @@ _SHAPES = (
     "triangle-left",
 )
 _SEEN = {"none": "the model itself", "transfer": "transfer", "adaptive": "adaptive", "any": "any of both"}
+_SIDE_BY_SIDE, _MAPS = 8, 6
+"""Corruptions beyond which they are drawn type by severity, and how many models are then drawn one by one."""
 INK, GROUND = "#222222", "white"
 # a mark with a text of its own, which SVG viewers show as a tooltip when it is a title
 _TOLD = re.compile(r'(<(?:path|line|rect|text) [^>]*?aria-label="([^"]*)"[^>]*>)(?=<)')
@@ -129,6 +132,8 @@ def _points(table: Comparison) -> pd.DataFrame:
                     "access": _SEEN.get(line.access, line.access),
                     "series": f"{line.defense} {line.access}",
                     "column": column.text,
+                    "type": column.name,
+                    "severity": column.severity,
                     "accuracy": 100 * number.value,
                     "low": 100 * (number.value if number.low is None else number.low),
                     "high": 100 * (number.value if number.high is None else number.high),
@@ -155,7 +160,7 @@ def _attacks(table: Comparison) -> altair.TopLevelMixin | None:
     base = alt.Chart().encode(
         y=alt.Y("model:N", sort=models, title=None, axis=alt.Axis(labelLimit=220, grid=True)),
         yOffset=alt.YOffset("series:N", sort=series, scale=alt.Scale(paddingOuter=0.35)),
-        color=_colour("defense", _order(points["defense"])),
+        color=colour("defense", _order(points["defense"])),
         description="told:N",
     )
     x = alt.X("low:Q", scale=alt.Scale(domain=[0, 100]), title="accuracy, %")
@@ -186,7 +191,7 @@ def _clean_vs_worst(table: Comparison) -> altair.TopLevelMixin | None:
     sides = worst.merge(clean[[*same, "accuracy", "low", "high"]], on=same, suffixes=("", "_clean"))
     if sides.empty:
         return None
-    base = alt.Chart().encode(color=_colour("model", _order(sides["model"])), description="told:N")
+    base = alt.Chart().encode(color=colour("model", _order(sides["model"])), description="told:N")
     x, y = alt.Scale(zero=False), alt.Scale(zero=True)
     upright = base.mark_rule(opacity=0.45).encode(
         x=alt.X("accuracy_clean:Q", scale=x, title="clean accuracy, %"),
@@ -211,25 +216,65 @@ def _faceted(chart: Any, table: Comparison, *, columns: int) -> altair.TopLevelM
 
 
 def _corruptions(table: Comparison) -> altair.TopLevelMixin | None:
+    """Draw heat maps: models by corruptions, or types by severities for each of a few models where there are many."""
+    corrupted = table.part("corruption", without=[MEAN])
+    columns = [column for column in corrupted.columns if column.severity is not None]
+    if len(columns) <= _SIDE_BY_SIDE:
+        return _side_by_side(table) if corrupted.columns else None
+    cells = _points(corrupted.only(tuple(columns)).without_access())
+    cells["line"] = _models(cells)
+    lines = _order(cells["line"])
+    types = sorted(set(cells["type"]), key=place_of_type)
+    if len(lines) <= _MAPS:
+        chart = _heat("severity:O", "type:N", [*range(1, 6)], types, wide=34)
+        faceted: altair.FacetChart = chart.properties(data=cells).facet(
+            facet=_facet("line:N", lines), columns=min(3, len(lines)), spacing=16
+        )
+        return faceted
+    means = cells.groupby(["line", "type"], sort=False)["accuracy"].agg(["mean", "size"]).reset_index()
+    means["told"] = [
+        f"{line}; {name}: {mean:.1f} %, mean over {counted(size, 'severity', 'severities')}"
+        for line, name, mean, size in means.itertuples(index=False)
+    ]
+    means = means.rename(columns={"mean": "accuracy"})
+    return _with_data(_heat("type:N", "line:N", types, lines, wide=34), means)
+
+
+def _side_by_side(table: Comparison) -> altair.TopLevelMixin:
+    shown = table.part("clean", "corruption", without=[MEAN]).without_access()
+    cells = _points(shown)
+    cells["line"] = _models(cells)
+    columns = [column.text for column in shown.columns]
+    return _with_data(_heat("column:N", "line:N", columns, _order(cells["line"]), wide=34), cells)
+
+
+def _with_data(chart: Any, data: pd.DataFrame) -> altair.TopLevelMixin:
+    whole: altair.TopLevelMixin = chart.properties(data=data)
+    return whole
+
+
+def _models(cells: pd.DataFrame) -> list[str]:
+    return [
+        model if defense == "no defense" else f"{model} + {defense}"
+        for model, defense in zip(cells["model"], cells["defense"], strict=True)
+    ]
+
+
+def _facet(field: str, names: list[str]) -> altair.Facet:
     import altair as alt
 
-    corrupted = table.part("corruption", without=[MEAN])
-    if not corrupted.columns:
-        return None
-    cells = _points(table.part("clean", "corruption").without_access())
-    cells["line"] = [
-        m if s == "no defense" else f"{m} + {s}"
-        for m, s in zip(cells["model"], cells["defense"], strict=True)
-    ]
-    lines, columns = (
-        _order(cells["line"]),
-        [column.text for column in table.columns if column.family != "attack"],
-    )
-    base = alt.Chart(cells).encode(
-        x=alt.X(
-            "column:N", sort=columns, title=None, axis=alt.Axis(labelAngle=-40, labelLimit=220, orient="top")
-        ),
-        y=alt.Y("line:N", sort=lines, title=None, axis=alt.Axis(labelLimit=320)),
+    return alt.Facet(field, sort=names, title=None, header=alt.Header(labelLimit=320))
+
+
+def _heat(x: str, y: str, columns: list[Any], lines: list[str], *, wide: int) -> Any:
+    """Return squares coloured and labelled by accuracy."""
+    import altair as alt
+
+    numbered = x.endswith(":O")
+    axis = alt.Axis(labelAngle=0 if numbered else -40, labelLimit=220, orient="top")
+    base = alt.Chart().encode(
+        x=alt.X(x, sort=columns, title="severity" if numbered else None, axis=axis),
+        y=alt.Y(y, sort=lines, title=None, axis=alt.Axis(labelLimit=320)),
         description="told:N",
     )
     squares = base.mark_rect(stroke="#88888840").encode(
@@ -243,14 +288,15 @@ def _corruptions(table: Comparison) -> altair.TopLevelMixin | None:
         text=alt.Text("accuracy:Q", format=".0f"),
         color=alt.condition("datum.accuracy > 60", alt.value("#111111"), alt.value("#ffffff")),
     )
-    return alt.layer(squares, words).properties(width=34 * len(columns), height=20 * len(lines))
+    return alt.layer(squares, words).properties(width=wide * len(columns), height=20 * len(lines))
 
 
 def _order(names: pd.Series[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _colour(field: str, names: list[str]) -> altair.Color:
+def colour(field: str, names: list[str]) -> altair.Color:
+    """Return a colour for each name, with a legend where there are several."""
     import altair as alt
 
     colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(names))]

@@ -10,15 +10,23 @@ from reports._trust import spoken
 from reports.agreement import EXPLAINED, HEADS
 from reports.figures import TITLES, inline
 from reports.load import Entry
-from reports.tables import CLEAN, MEAN, Column, Comparison, Line, title_of
+from reports.tables import CLEAN, MEAN, Column, Comparison, Line, heading
 
 __all__ = ["page"]
 
 _WIDTH = 10
 
 
-def page(parts: Sections, entries: tuple[Entry, ...], drawn: Mapping[str, str]) -> str:
-    """Return ``index.html``; whatever comes from the records is escaped."""
+def page(
+    parts: Sections,
+    entries: tuple[Entry, ...],
+    drawn: Mapping[str, str],
+    titles: Mapping[str, str] | None = None,
+) -> str:
+    """Return ``index.html``; whatever comes from the records is escaped.
+
+    ``titles`` are those of drawings beside :data:`reports.figures.TITLES`.
+    """
     import jinja2
     import markupsafe
 
@@ -27,19 +35,20 @@ def page(parts: Sections, entries: tuple[Entry, ...], drawn: Mapping[str, str]) 
     )
     environment.filters["spoken"] = spoken
     advice = advice_for(entries)
+    titled = {**TITLES, **(titles or {})}
     checked = {entry.record.key: len(entry.checks) for entry in entries if entry.checks}
 
-    def tables(table: Comparison) -> list[dict[str, Any]]:
+    def tables(table: Comparison, width: int = _WIDTH) -> list[dict[str, Any]]:
         if not table.columns or not table.lines:
             return []
-        return [_table(chunk, advice, checked) for chunk in table.chunks(_WIDTH, repeat=(CLEAN, MEAN))]
+        return [_table(chunk, advice, checked) for chunk in table.chunks(width, repeat=(CLEAN, MEAN))]
 
     return environment.get_template("index.html.j2").render(
         parts=parts,
         tables=tables,
         attacked=parts.attacks.columns != (CLEAN,),
         further=[
-            (title_of(table.metric), CERTIFIED if table.metric == "certified_accuracy" else "", tables(table))
+            (heading(table), CERTIFIED if table.metric == "certified_accuracy" else "", tables(table))
             for table in parts.further
         ],
         records=[_record(entry) for entry in entries],
@@ -48,7 +57,7 @@ def page(parts: Sections, entries: tuple[Entry, ...], drawn: Mapping[str, str]) 
         agreement_heads=HEADS,
         agreement_explained=EXPLAINED,
         # a drawing comes with its own text escaped
-        charts=[(name, TITLES[name], markupsafe.Markup(inline(text, name))) for name, text in drawn.items()],
+        charts=[(name, titled[name], markupsafe.Markup(inline(text, name))) for name, text in drawn.items()],
     )
 
 

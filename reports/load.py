@@ -15,7 +15,7 @@ from reports._calibration import calibration
 from reports._names import differing, verdict_text, with_params
 from reports._worst_case import worst_cases
 from robust_eval.cell import content_key
-from robust_eval.checks.across import ABOUT_ANSWERS, across, examines
+from robust_eval.checks.across import ABOUT_GRADIENTS, ANY_NORM, across, concerns, examines
 from robust_eval.errors import DataError
 from robust_eval.record import Check, Record
 from robust_eval.store import Store
@@ -35,6 +35,12 @@ ANALYSIS = "analysis"
 """The family of records whose rows are a table of their own."""
 
 _LEVELS = ("quick", "full")
+_NEIGHBOURS = {
+    "linf": ("linf", "l2"),
+    "l2": ("l2", "linf"),
+    "l1": ("l1", "l2", "linf"),
+}
+"""For a number in a norm, the norms of examinations that stand beside it, the nearest first."""
 _VERDICTS = ("ok", "warn", "fail")
 _TYPES = {
     **dict.fromkeys(("eps", "value", "ci_low", "ci_high", "seconds"), "float64"),
@@ -44,7 +50,7 @@ _ORDERS: dict[str, tuple[str, ...]] = {
     "defense": ("none",),
     "access": ("none", "transfer", "adaptive", "any"),
     "family": ("clean", "attack", "corruption"),
-    "norm": ("linf", "l2", "l1"),
+    "norm": ("linf", "l2", "l1", "spatial"),
     "metric": ("accuracy", "accuracy_majority", "accuracy_worst_of_k", "median_distance"),
 }
 _SORTED_BY = (
@@ -83,6 +89,8 @@ class Loaded:
     """Records that measure nothing: what was found on models by looking at them as attacks do."""
     analyses: tuple[Entry, ...] = ()
     """Records whose rows are tables of their own."""
+    failed: tuple[dict[str, Any], ...] = ()
+    """Labels of examinations that stopped with an error and were not run again, named as in the tables."""
 
 
 def load(folders: Sequence[Path]) -> Loaded:
@@ -97,46 +105,82 @@ def load(folders: Sequence[Path]) -> Loaded:
     examinations = by_family[EXAMINATION]
     entries = _checked(_tell_apart(by_family["measured"]), examinations)
     table = [row for entry in entries for row in _rows(entry)]
-    table += worst_cases([(entry.record, entry.labels, entry.checks) for entry in entries])
+    table += worst_cases(
+        [(entry.record, entry.labels, entry.checks) for entry in entries],
+        [entry.record for entry in examinations],
+    )
     results = _typed(sorted(table, key=_position))
     place = {key: i for i, key in reversed(list(enumerate(results["key"])))}
     return Loaded(
         results,
         tuple(sorted(entries, key=lambda e: (place.get(e.record.key, -1), e.record.key))),
         tuple(_named_like(examinations, entries)),
-        tuple(_named_like(by_family[ANALYSIS], entries)),
+        tuple(_named_like(by_family[ANALYSIS], entries, parts=("model", "data"))),
+        tuple(_failed(folders, entries)),
     )
 
 
 def most_thorough(examinations: Iterable[Entry], record: Record | None = None) -> Entry | None:
-    """Return the examination of the highest level; of several the one in the record's norm, nearest to its radius."""
-    norm, eps = (None, None) if record is None else (record.labels.get("norm"), record.labels.get("eps"))
+    """Return the examination of the highest level; of several the one in the record's norm, nearest to its radius.
 
-    def place(entry: Entry) -> tuple[bool, int, float, str]:
-        level, at = str(entry.params.get("level")), entry.params.get("eps")
+    Where none was made in that norm it is the one in the norm beside it: l2 for l1, linf for l2.
+    """
+    norm, eps = (None, None) if record is None else (record.labels.get("norm"), record.labels.get("eps"))
+    norms = _NEIGHBOURS.get(str(norm), ())
+
+    def place(entry: Entry) -> tuple[Any, ...]:
+        level, at, own = str(entry.params.get("level")), entry.params.get("eps"), entry.params.get("norm")
         rank = _LEVELS.index(level) if level in _LEVELS else -1
-        gap = abs(at - eps) if isinstance(at, int | float) and eps is not None else 0.0
-        other = norm not in (None, "none") and entry.params.get("norm") != norm
-        return (other, -rank, gap, entry.record.key)
+        gap = abs(at - eps) if isinstance(at, int | float) and eps is not None and own == norm else 0.0
+        far = norms.index(own) if own in norms else len(norms)
+        version = (entry.record.spec.get("perturbation") or {}).get("version", 1)
+        return (
+            far,
+            bool(entry.params.get("norm_only")) and not norms,
+            -version,
+            -rank,
+            gap,
+            entry.record.key,
+        )
 
     return min(examinations, key=place, default=None)
 
 
 def _checked(entries: list[Entry], examinations: list[Entry]) -> list[Entry]:
     """Put beside each record what was found on its model, and by comparing it with others."""
-    beside = across(entry.record for entry in entries)
+    beside = across((entry.record for entry in entries), (entry.record for entry in examinations))
+    looks: dict[str, list[Entry]] = defaultdict(list)
+    for entry in examinations:
+        looks[_subject(entry.record)].append(entry)
     return [
         replace(
             entry,
             checks=_worst_of_each(
                 (
-                    *entry.record.checks,
+                    *_own(entry.record),
                     *beside.get(entry.record.key, ()),
-                    *_examined(entry.record, examinations),
+                    *_examined(entry.record, looks.get(_subject(entry.record), [])),
                 )
             ),
         )
         for entry in entries
+    ]
+
+
+def _subject(record: Record) -> str:
+    """Return what examinations and records must have in common to be compared at all."""
+    return json.dumps([record.spec.get("model"), record.spec.get("data")], sort_keys=True, default=str)
+
+
+def _own(record: Record) -> list[Check]:
+    """Return a record's own checks; what they say of gradients is nothing to an attack that follows none."""
+    if record.labels.get("family") != "attack":
+        return list(record.checks)
+    # those of an attack by transfer are about the model it was crafted on
+    return [
+        check
+        for check in record.checks
+        if check.name not in ABOUT_GRADIENTS or concerns(check.name, record, scored=False)
     ]
 
 
@@ -146,15 +190,18 @@ def _examined(record: Record, examinations: list[Entry]) -> list[Check]:
     by_model: dict[bool, list[Entry]] = defaultdict(list)
     for entry in concerning:
         by_model[entry.record.spec.get("defense") == record.spec.get("defense")].append(entry)
-    found = [most_thorough(by_model[own], record) for own in (True, False)]
-    attack = record.labels.get("family") == "attack"
-    return [
-        check
-        for entry in found
-        if entry is not None
-        for check in entry.record.checks
-        if attack or check.name in ABOUT_ANSWERS
-    ]
+    found: list[Check] = []
+    for scored in (True, False):
+        best = most_thorough(by_model[scored], record)
+        if best is None:
+            continue
+        checks = list(best.record.checks)
+        if best.params.get("norm_only"):
+            # what holds in every norm was asked in another one
+            whole = most_thorough(e for e in by_model[scored] if not e.params.get("norm_only"))
+            checks += [check for check in whole.record.checks if check.name in ANY_NORM] if whole else []
+        found += [check for check in checks if concerns(check.name, record, scored=scored)]
+    return found
 
 
 def _worst_of_each(checks: Iterable[Check]) -> tuple[Check, ...]:
@@ -167,21 +214,38 @@ def _worst_of_each(checks: Iterable[Check]) -> tuple[Check, ...]:
     return tuple(kept.values())
 
 
-def _named_like(examinations: list[Entry], entries: list[Entry]) -> list[Entry]:
-    """Give examinations the names that their models, defenses and data have in the tables."""
+def _named_like(
+    examinations: list[Entry],
+    entries: list[Entry],
+    parts: Sequence[str] = ("model", "data", "defense", "pool"),
+) -> list[Entry]:
+    """Give records that measure nothing the names that their models, defenses and data have in the tables."""
     named = []
     for examination in sorted(examinations, key=lambda entry: entry.record.key):
         checks = _worst_of_each(examination.record.checks)
         same = [
             entry
             for entry in entries
-            if all(
-                entry.record.spec.get(part) == examination.record.spec.get(part)
-                for part in ("model", "data", "defense", "pool")
-            )
+            if all(entry.record.spec.get(part) == examination.record.spec.get(part) for part in parts)
         ]
         names = {name: same[0].labels[name] for name in ("model", "defense", "data")} if same else {}
         named.append(replace(examination, labels={**examination.labels, **names}, checks=checks))
+    return named
+
+
+def _failed(folders: Sequence[Path], entries: list[Entry]) -> list[dict[str, Any]]:
+    """Return the labels of examinations that failed, with the last line of the error as ``error``."""
+    failed = [item for folder in folders for item in Store(Path(folder)).failures()]
+    named = []
+    for item in failed:
+        labels = item["labels"]
+        if labels.get("family") != EXAMINATION:
+            continue
+        parts = ("model_key", "model", "defense", "defense_params", "data")
+        same = [e for e in entries if all(e.record.labels.get(part) == labels.get(part) for part in parts)]
+        names = {name: (same[0].labels if same else labels)[name] for name in ("model", "defense", "data")}
+        lines = str(item.get("error", "")).strip().splitlines()
+        named.append({**labels, **names, "error": lines[-1] if lines else ""})
     return named
 
 
@@ -332,6 +396,8 @@ def _perturbations(entries: list[Entry]) -> _Names:
         settings,
         lambda e: (e.labels["perturbation"], e.labels["norm"]),
         lambda e: (e.labels["eps"], e.labels["severity"]),
+        # an angle alone does not say how far an image may be moved
+        lambda e: {"translation"} if e.labels["norm"] == "spatial" else set(),
     )
 
 
@@ -341,8 +407,11 @@ def _by_params(
     settings: dict[str, dict[str, Any]],
     name: Callable[[Entry], object],
     strength: Callable[[Entry], object],
+    always: Callable[[Entry], set[str]] = lambda _: set(),
 ) -> _Names:
-    """Show, in every use of a name, the parameters that differ between settings of the same strength."""
+    """Show, in every use of a name, the parameters that differ between settings of the same strength, and those that
+    are ``always`` shown.
+    """
     groups: dict[object, dict[object, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for entry in entries:
         groups[name(entry)][strength(entry)].append(settings[entry.record.key])
@@ -352,7 +421,11 @@ def _by_params(
     }
     return {
         entry.record.key: {
-            column: with_params(entry.labels[column], settings[entry.record.key], shown[name(entry)])
+            column: with_params(
+                entry.labels[column],
+                settings[entry.record.key],
+                sorted({*shown[name(entry)], *(always(entry) & settings[entry.record.key].keys())}),
+            )
         }
         for entry in entries
     }

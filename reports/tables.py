@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pandas as pd
 
 from reports._names import length_text, metric_text, threat_text
+from robust_eval.corruption_error import TEST_TYPES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,7 +28,10 @@ __all__ = [
     "Line",
     "Number",
     "comparison",
+    "counted",
+    "heading",
     "is_share",
+    "mean_of",
     "metrics",
     "terminal",
     "threats",
@@ -122,6 +126,8 @@ class Number(NamedTuple):
     def short(self) -> str:
         """The value alone: accuracies in percent, others as they are."""
         if self.value is None:
+            if self.metric == "certified_accuracy":  # beyond what the defense can certify of any model
+                return MISSING
             return "not found" if self.metric.startswith("median") else "undefined"
         part = f" ({self.of[0]} of {self.of[1]})" if self.of and self.of[0] != self.of[1] else ""
         spread = "" if self.spread is None else f" ± {self._text(self.spread)}"
@@ -195,6 +201,15 @@ class Comparison:
             for piece in pieces or [free]
         ]
 
+    def in_mean(self) -> tuple[Column, ...]:
+        """Return the corruptions that a mean is over: the test types, or all types where there are no test types.
+
+        A mean over corruptions is one over severities: deformations, which have none, stand beside it.
+        """
+        severe = [c for c in self.columns if c.family == "corruption" and c.severity is not None]
+        tested = [c for c in severe if c.perturbation.partition(" ")[0] in TEST_TYPES]
+        return tuple(tested or severe)
+
     def head_texts(self, line: Line) -> list[str]:
         """Return the words that tell a line apart, in the order of :attr:`heads`."""
         return [MISSING if getattr(line, name) is None else str(getattr(line, name)) for name in self.heads]
@@ -235,9 +250,8 @@ def comparison(results: pd.DataFrame, *, metric: str = "accuracy") -> Comparison
     columns = sorted({column for _, column in cells}, key=_column_order)
     lines = list(dict.fromkeys(line for line, _ in cells))
     if metric.startswith("accuracy"):
-        # a mean over corruptions is one over severities: deformations, which have none, stand beside it
-        corruptions = [c for c in columns if c.family == "corruption" and c.severity is not None]
-        means = {(line, MEAN): _mean(line, corruptions, cells) for line in lines}
+        corruptions = Comparison(metric, tuple(lines), tuple(columns), cells).in_mean()
+        means = {(line, MEAN): mean_of(line, corruptions, cells) for line in lines}
         cells |= {place: mean for place, mean in means.items() if mean is not None}
         columns += [MEAN] if any(column == MEAN for _, column in cells) else []
     return Comparison(metric, tuple(lines), tuple(columns), cells)
@@ -328,9 +342,10 @@ def _averaged(numbers: Sequence[Number]) -> Number:
     )
 
 
-def _mean(
+def mean_of(
     line: Line, corruptions: Sequence[Column], cells: Mapping[tuple[Line, Column], Number]
 ) -> Number | None:
+    """Return the mean of a line over these columns, without an interval; ``None`` where there is nothing in them."""
     found = [cells[line, column] for column in corruptions if (line, column) in cells]
     values = [number.value for number in found if number.value is not None]
     if not values:
@@ -366,6 +381,11 @@ def _column_order(column: Column) -> tuple[Any, ...]:
     return (family, 0, column.perturbation, severity, False, "", eps)
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """Return ``1 type`` or ``3 types``."""
+    return f"{count} {one if count == 1 else several or one + 's'}"
+
+
 def threats(results: pd.DataFrame) -> list[str]:
     """Return each norm with the radii it was attacked at, such as ``linf 2/255, 8/255``."""
     attacks = results[results["family"] == "attack"]
@@ -388,3 +408,9 @@ def title_of(metric: str) -> str:
     """Return a table's heading for a metric other than the accuracy."""
     text = metric_text(metric)
     return text[0].upper() + text[1:]
+
+
+def heading(table: Comparison) -> str:
+    """Return the heading of a table for a metric other than the accuracy."""
+    corrupted = table.columns and all(column.family == "corruption" for column in table.columns)
+    return title_of(table.metric) + (" under corruptions" if corrupted else "")

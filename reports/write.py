@@ -9,20 +9,27 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from reports import _analyses
+from reports._classes import class_table
+from reports._corruptions import in_words
 from reports._latex import latex
 from reports._markdown import markdown
 from reports._sections import sections
+from reports._sheet import png
 from reports._trust import doubts_in_words, speaking
 from reports.agreement import Agreement, terminal
 from reports.figures import TITLES, figures, svg
 from reports.html import page
 from reports.load import load
-from robust_eval.store import write_text
+from robust_eval.store import atomic_path, write_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 __all__ = ["Report", "write"]
+
+
+SHEET = "corruptions.png"
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,10 @@ class Report:
     files: tuple[Path, ...]
     agreements: tuple[Agreement, ...] = ()
     """Our attacks beside those of other libraries, where both were run."""
+    corruption_errors: tuple[str, ...] = ()
+    """Mean error under corruptions, and mCE against the baseline: one line for each model and defense."""
+    looks: tuple[_analyses.Look, ...] = ()
+    """Analyses: what models do beyond how often they are right."""
     doubts: tuple[str, ...] = ()
     """One line for each check that warns or fails on a model, with the number of records it stands beside."""
 
@@ -42,25 +53,54 @@ class Report:
         """Return the table of those for a terminal, if there are any."""
         return terminal(self.agreements) if self.agreements else None
 
+    def analyses(self) -> RenderableType | None:
+        """Return the numbers of the analyses for a terminal, if there are any."""
+        return _analyses.terminal(self.looks) if self.looks else None
 
-def write(folders: Sequence[Path], out: Path) -> Report:
-    """Write results.csv, table.md, table.tex, index.html and figures/*.svg for one or several run folders.
 
-    Raises ``DataError`` for a folder that holds no records.
+def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) -> Report:
+    """Write results.csv, classes.csv, table.md, table.tex, index.html, figures/*.svg and corruptions.png.
+
+    ``folders`` are one or several runs. ``baseline`` is the model that corruption errors are divided by (mCE). Raises
+    ``DataError`` for a folder that holds no records, and for a baseline that is in none of them.
     """
     loaded = load(folders)
-    parts = sections(loaded)
+    parts = sections(loaded, baseline=baseline)
     drawn = {name: svg(chart) for name, chart in figures(loaded.results).items()}
+    found = _analyses.looks(loaded.analyses)
+    charts = _analyses.drawings(found)
+    drawn |= {name: svg(chart) for name, (_, chart) in charts.items()}
+    classes = class_table(loaded.entries)
     texts = {
         "results.csv": loaded.results.to_csv(index=False, lineterminator="\n"),
+        **({} if classes is None else {"classes.csv": classes.to_csv(index=False, lineterminator="\n")}),
         "table.md": markdown(parts),
         "table.tex": latex(parts),
         **{f"figures/{name}.svg": drawing for name, drawing in drawn.items()},
-        "index.html": page(parts, loaded.entries, drawn),
+        "index.html": page(
+            parts, loaded.entries, drawn, {name: title for name, (title, _) in charts.items()}
+        ),
     }
     for name, text in texts.items():
         write_text(out / name, text)
+    if parts.sheets:
+        with atomic_path(out / SHEET) as temporary:
+            temporary.write_bytes(png(parts.sheets))
+    for name in {"classes.csv", *([] if parts.sheets else [SHEET])} - set(texts):
+        (out / name).unlink(missing_ok=True)
+    for path in (out / "figures").glob("analysis_*.svg"):
+        if path.stem not in drawn:
+            path.unlink()
     for name in set(TITLES) - set(drawn):
         (out / "figures" / f"{name}.svg").unlink(missing_ok=True)  # of an earlier report with other records
+    names = (*texts, *([SHEET] if parts.sheets else []))
     doubts = tuple(doubts_in_words(speaking(loaded)))
-    return Report(loaded.results, out, tuple(out / name for name in texts), parts.agreements, doubts)
+    return Report(
+        loaded.results,
+        out,
+        tuple(out / name for name in names),
+        agreements=parts.agreements,
+        corruption_errors=tuple(in_words(parts.corruption_errors)),
+        looks=tuple(found),
+        doubts=doubts,
+    )

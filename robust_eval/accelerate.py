@@ -278,7 +278,7 @@ def _answer(network: nn.Module, x: Images, seed: int = 0) -> Logits | None:
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        out = network(x)
+        out = network(x.clone())  # which may write into what it is given
     return out if isinstance(out, Tensor) else None
 
 
@@ -288,7 +288,7 @@ def _gradient(network: nn.Module, x: Images, logits: Logits) -> Images | None:
         leaf = x.clone().requires_grad_()
         try:
             with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
-                out = network(leaf)
+                out = network(leaf.clone())
                 return torch.autograd.grad((out * logits).sum(), leaf)[0]
         except RuntimeError:
             return None
@@ -304,10 +304,10 @@ def _matches(
     try:
         # with a graph, as attacks will use it; batches of another size must do as well
         with torch.enable_grad():
-            leaf = x.contiguous(memory_format=torch.channels_last).requires_grad_()
-            out = twin(leaf)
+            leaf = x.clone().requires_grad_()
+            out = twin(leaf.clone(memory_format=torch.channels_last))
             (gradient,) = torch.autograd.grad((out * logits).sum(), leaf)
-        alone = twin(x[:1].contiguous(memory_format=torch.channels_last))
+        alone = twin(x[:1].clone(memory_format=torch.channels_last))
     except Exception as error:
         log.debug("a twin failed", exc_info=error)
         return False

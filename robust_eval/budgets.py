@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from robust_eval.errors import UnknownNameError
 from robust_eval.method_tables import AttackPlan, Table
 from robust_eval.registry import describe
-from robust_eval.types import Norm
+from robust_eval.types import Bound
 
 __all__ = ["BUDGETS", "Setting", "budget", "settings"]
 
@@ -78,7 +78,9 @@ def settings(plans: Iterable[AttackPlan]) -> list[Setting]:
     ]
 
 
-def _length(norm: Norm, eps: float) -> str:
+def _length(norm: Bound, eps: float) -> str:
+    if norm == "spatial":
+        return f"±{eps:.3g}°"
     return f"{eps * 255:.3g}/255" if norm == "linf" else f"{eps:.3g}"
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from robust_eval.data import Examples
 from robust_eval.examination import Examination
 from robust_eval.methods import Analysis, Attack, Corruption, Defense
-from robust_eval.registry import describe
+from robust_eval.registry import Description, describe
 
 __all__ = ["SCHEMA", "Access", "Cell", "Data", "ModelSource", "content_key"]
 
@@ -131,7 +131,8 @@ class Cell:
     def labels(self) -> dict[str, Any]:
         """The words and numbers a report shows for this cell, one for each of its columns."""
         attack = self.perturbation if isinstance(self.perturbation, Attack) else None
-        params = {} if self.perturbation is None else describe(self.perturbation).params
+        shown = None if self.perturbation is None else _shown(self.perturbation)
+        params = {} if shown is None else shown.params
         return {
             "model": self.model.name,
             **self.model.labels,
@@ -140,7 +141,7 @@ class Cell:
             "access": self.access,
             "data": self.data.name,
             "family": self.family,
-            "perturbation": "none" if self.perturbation is None else describe(self.perturbation).name,
+            "perturbation": "none" if shown is None else shown.name,
             "params": params,
             "norm": attack.threat.norm if attack else "none",
             "eps": attack.threat.eps if attack else None,
@@ -148,6 +149,7 @@ class Cell:
             "seed": self.seed,
             "model_key": content_key(self.model.identity),
             **({} if self.other is None else {"other": self.other.name}),
+            **_drawn(self.perturbation),
         }
 
     def __str__(self) -> str:
@@ -160,6 +162,7 @@ class Cell:
         what = "clean" if self.perturbation is None else labels["perturbation"]
         if self.family == "examination":
             what = f"{labels['params']['level']} checks"
+            what += f" in {labels['params']['norm']}" if labels["params"].get("norm_only") else ""
         elif self.family == "analysis":
             what += f" ({self.other.name})" if self.other is not None else ""
         elif labels["severity"] is not None:
@@ -168,6 +171,8 @@ class Cell:
             what += f" ({', '.join(f'{name}={value}' for name, value in labels['params'].items())})"
         elif labels["eps"] is None and "norm" in labels["params"]:
             what += f" {labels['norm']}"
+        elif labels["norm"] == "spatial":
+            what += f" spatial ±{labels['eps']:.3g}°"
         elif labels["eps"] is not None:
             what += (
                 f" {labels['norm']} {labels['eps'] * 255:.3g}/255"
@@ -183,8 +188,20 @@ def content_key(spec: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _shown(method: object) -> Description:
+    """Return what a report calls a method: what it is, unless it says otherwise."""
+    shown: Description | None = getattr(method, "shown", None)
+    return shown or describe(method)
+
+
 def _described(method: object | None) -> dict[str, Any] | None:
     return None if method is None else describe(method)._asdict()
+
+
+def _drawn(method: object | None) -> dict[str, Any]:
+    """Return how the table of an analysis is drawn, if it is."""
+    plot = method.plot if isinstance(method, Analysis) else None
+    return {} if plot is None else {"plot": plot._asdict()}
 
 
 def _identity(data: Data) -> dict[str, Any]:

@@ -33,6 +33,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 from torch import Tensor
 
 from robust_eval.errors import DataError
@@ -41,6 +42,9 @@ from robust_eval.record import Measurement
 from robust_eval.types import Labels
 
 __all__ = [
+    "CLASSES_KEPT",
+    "COUNTS",
+    "PER_CLASS",
     "by_class",
     "calibration",
     "calibration_error",
@@ -52,6 +56,8 @@ __all__ = [
 ]
 
 BINS = 15
+CLASSES_KEPT = 20
+"""Most classes for which records keep the probability of each: of 1,000 they would be most of what a record holds."""
 PER_CLASS = ("precision", "recall", "specificity", "false_positive_rate", "false_discovery_rate", "f1", "mcc")
 COUNTS = ("tp", "fp", "fn", "tn")
 
@@ -81,13 +87,16 @@ def probability_columns(probabilities: Float[Tensor, "n k"]) -> dict[str, Tensor
     return {f"p{k}": column for k, column in enumerate(probabilities.unbind(1))}
 
 
-def likelihood(rows: pd.DataFrame, *, top: Sequence[int] = (5,)) -> tuple[Measurement, ...]:
+def likelihood(rows: pd.DataFrame, *, top: Sequence[int] | None = None) -> tuple[Measurement, ...]:
     """Return NLL, Brier score, top-k accuracy for each k and calibration; only what the rows have columns for.
 
-    NLL and Brier score with the normal interval of a mean, accuracies with Wilson's.
+    ``top`` is 5 if nothing is said, and none where the rows say that there are at most five classes. NLL and Brier
+    score with the normal interval of a mean, accuracies with Wilson's.
     """
     if not len(rows):
         return ()
+    if top is None:
+        top = () if "p0" in rows and "p5" not in rows else (5,)
     found = [_mean(rows[name], name) for name in ("nll", "brier") if name in rows]
     if "rank" in rows:
         found += [
@@ -166,28 +175,29 @@ def by_class(rows: pd.DataFrame, classes: int) -> pd.DataFrame:
     tp = np.bincount(label[label == prediction], minlength=classes)
     images = np.bincount(label, minlength=classes)
     said = np.bincount(prediction[prediction >= 0], minlength=classes)
-    counts = pd.DataFrame({"images": images, "tp": tp, "fp": said - tp, "fn": images - tp})
-    counts["tn"] = len(rows) - images - said + tp
+    counts = {"tp": tp, "fp": said - tp, "fn": images - tp, "tn": len(rows) - images - said + tp}
     seen = (images + said) > 0
 
-    lines = [_measures(*line) for line in counts[[*COUNTS]].to_numpy()]
-    micro = _measures(*counts[[*COUNTS]].sum())
+    decisions = np.stack([*counts.values()], 1)
+    lines = [_measures(*line) for line in decisions]
+    micro = _measures(*decisions.sum(0))
     macro = {name: float(np.mean([line[name][0] for line in lines], where=seen)) for name in PER_CLASS}
-    averages = pd.DataFrame([{"images": len(rows)}, counts.sum().to_dict()], index=["macro", "micro"])
-    table = pd.concat([counts.astype("Int64"), averages.astype("Int64")])
+    columns: dict[str, Any] = {"images": pd.array([*images, len(rows), len(rows)], dtype="Int64")}
+    for name, column in counts.items():
+        columns[name] = pd.array([*column, pd.NA, column.sum()], dtype="Int64")
     for name in PER_CLASS:
-        table[name] = [*(line[name][0] for line in lines), macro[name], micro[name][0]]
+        columns[name] = [*(line[name][0] for line in lines), macro[name], micro[name][0]]
     undefined = [[name for name in PER_CLASS if line[name][1]] for line in (*lines, micro)]
     undefined.insert(-1, [])
     names = [f"p{k}" for k in range(classes)]
     if set(names) <= set(rows.columns):
         found = _auc(label, rows[names].fillna(0.0).to_numpy(dtype=float))
-        table["auc"] = [0.0 if math.isnan(value) else value for value in found]
+        columns["auc"] = [0.0 if math.isnan(value) else value for value in found]
         for missing, value in zip(undefined, found, strict=True):
             missing += ["auc"] if math.isnan(value) else []
-    table["undefined"] = [" ".join(missing) for missing in undefined]
-    table.index.name = "class"
-    return table
+    columns["undefined"] = [" ".join(missing) for missing in undefined]
+    index = pd.Index([*range(classes), "macro", "micro"], dtype=object, name="class")
+    return pd.DataFrame(columns, index=index)
 
 
 def classification(rows: pd.DataFrame, classes: int) -> tuple[Measurement, ...]:
@@ -274,6 +284,10 @@ def _auc(label: NDArray[np.int64], p: NDArray[Any]) -> list[float]:
 
 
 def _area(positive: NDArray[np.bool_], score: NDArray[Any]) -> float:
-    from sklearn.metrics import roc_auc_score
-
-    return math.nan if positive.all() or not positive.any() else float(roc_auc_score(positive, score))
+    """Return how often a positive has the higher score of a pair, ties by half (Mann and Whitney)."""
+    ones = int(positive.sum())
+    zeros = len(positive) - ones
+    if not ones * zeros:
+        return math.nan
+    above = float(rankdata(score)[positive].sum()) - ones * (ones + 1) / 2
+    return above / (ones * zeros)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -200,15 +201,8 @@ class Classifier:
         Both in the precision of the classifier: logits that decide come from :meth:`logits`. ``y`` is whatever the
         loss looks up per example: labels [n], or pairs [n,2] of label and target.
         """
-
-        def ask(part: slice, rows: Rng | None) -> tuple[Logits, Images]:
-            leaf = x[part].detach().requires_grad_()
-            out = self._forward(leaf, rows, fast=True)
-            (gradient,) = torch.autograd.grad(loss(out, y[part]).sum(), leaf)
-            return out.detach(), self._counted(gradient, rows)
-
         with self.frozen(), torch.enable_grad():
-            return Gradient(*self._in_parts(x, rng, ask))
+            return Gradient(*self._in_parts(x, rng, partial(self._gradient_of, x, y, loss)))
 
     def jacobian(
         self,
@@ -223,29 +217,39 @@ class Classifier:
         With ``minus`` the gradients of those logits less the one of this class [n]. One forward pass and a backward
         pass for each of the m columns; those of few examples are made together, which takes longer for many.
         """
-
-        def ask(part: slice, rows: Rng | None) -> tuple[Logits, Tensor]:
-            leaf = x[part].detach().requires_grad_()
-            out = self._forward(leaf, rows, fast=True)
-            picked = out.gather(1, classes[part])
-            if minus is not None:
-                picked = picked - out.gather(1, minus[part, None])
-            gradients = [
-                self._counted(gradient, rows)
-                for gradient in _columns(picked, leaf, together=self.proposes and len(picked) <= TOGETHER)
-            ]
-            return out.detach(), torch.stack(gradients, 1)
-
         with self.frozen(), torch.enable_grad():
-            logits, jacobian = self._in_parts(x, rng, ask)
+            logits, jacobian = self._in_parts(x, rng, partial(self._jacobian_of, x, classes, minus))
         return logits, jacobian
 
     def _logits(self, x: Images, rng: Rng | None, *, fast: bool) -> Logits:
-        def ask(part: slice, rows: Rng | None) -> tuple[Logits]:
-            return (self._forward(x[part].detach(), rows, fast=fast),)
-
         with self.frozen(), torch.no_grad():
-            return self._in_parts(x, rng, ask)[0]
+            return self._in_parts(x, rng, partial(self._logits_of, x, fast))[0]
+
+    # of one part of a batch: methods, as functions made at each call would have their types looked up anew each time
+
+    def _logits_of(self, x: Images, fast: bool, part: slice, rows: Rng | None) -> tuple[Tensor]:
+        return (self._forward(x[part].detach(), rows, fast=fast),)
+
+    def _gradient_of(
+        self, x: Images, y: Int[Tensor, "n ..."], loss: Loss, part: slice, rows: Rng | None
+    ) -> tuple[Tensor, Tensor]:
+        leaf = x[part].detach().requires_grad_()
+        out = self._forward(leaf, rows, fast=True)
+        (gradient,) = torch.autograd.grad(loss(out, y[part]).sum(), leaf)
+        return out.detach(), self._counted(gradient, rows)
+
+    def _jacobian_of(
+        self, x: Images, classes: Int[Tensor, "n m"], minus: Labels | None, part: slice, rows: Rng | None
+    ) -> tuple[Tensor, Tensor]:
+        leaf = x[part].detach().requires_grad_()
+        out = self._forward(leaf, rows, fast=True)
+        picked = out.gather(1, classes[part])
+        if minus is not None:
+            picked = picked - out.gather(1, minus[part, None])
+        # draws that are made anew in the backward pass do not go together
+        together = self.proposes and not self.stochastic and len(picked) <= TOGETHER
+        gradients = [self._counted(gradient, rows) for gradient in _columns(picked, leaf, together=together)]
+        return out.detach(), torch.stack(gradients, 1)
 
     def _in_parts(
         self, x: Images, rng: Rng | None, ask: Callable[[slice, Rng | None], tuple[Tensor, ...]]
@@ -261,7 +265,7 @@ class Classifier:
             try:
                 answers.append(ask(part, rng.select(part) if rng is not None else None))
             except RuntimeError as error:
-                if not _out_of_memory(error) or self._part_size == 1:
+                if not _out_of_memory(error) or self.batch_size == 1:
                     raise
                 self.batch_size = max(1, self.batch_size // 2)
                 log.warning("out of memory: from now on %d images at a time", self.batch_size)
@@ -286,21 +290,20 @@ class Classifier:
             if rng is None:
                 raise ValueError("this network is stochastic: expected rng=Rng(seed) for its draws, got none")
             network.redraw(rng)
+            network.at_once = self.batch_size
         made = self._twins if other is None else None
         twin = None if made is None else (made.fast or made.exact) if fast else made.exact
+        # a copy, as a network may write into what it is given
         if twin is None:
-            logits: Logits = network(x.clone())  # which may write into what it is given
+            logits: Logits = _answer(network, x.clone())
         else:
-            logits = twin(x.contiguous(memory_format=torch.channels_last))
+            logits = twin(x.clone(memory_format=torch.channels_last))
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
         if rng is not None and rng.index is not None:
             self.ledger.add("forwards", rng.index, self._evaluations)
         if x.requires_grad and not logits.requires_grad:
-            raise RobustEvalError(
-                "expected a model that autograd can differentiate, got one whose output is cut off from its input; "
-                "look for no_grad, detach or numpy in its forward, or use an attack that needs no gradient (square)"
-            )
+            raise RobustEvalError(CUT_OFF)
         return logits
 
     def _counted(self, gradient: Images, rng: Rng | None) -> Images:
@@ -311,6 +314,23 @@ class Classifier:
             self.ledger.add("zero_gradients", rng.index, largest == 0)
             self.ledger.add("bad_gradients", rng.index, ~finite)
         return gradient if finite.all() else gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+CUT_OFF = (
+    "expected a model that autograd can differentiate, got one whose output is cut off from its input; look for "
+    "detach(), no_grad, inference_mode or numpy in its forward, or use an attack that needs no gradient (square)"
+)
+
+
+def _answer(network: nn.Module, x: Images) -> Logits:
+    """Return the logits as a tensor that autograd can go on from; raise where numpy wants none of it."""
+    try:
+        logits: Logits = network(x)
+    except RuntimeError as error:
+        if x.requires_grad and "call numpy() on Tensor that requires grad" in str(error):
+            raise RobustEvalError(CUT_OFF) from error
+        raise
+    return logits.clone() if logits.is_inference() and not torch.is_inference_mode_enabled() else logits
 
 
 TOGETHER = 4

@@ -21,7 +21,9 @@ import pydantic
 from pydantic import Field
 
 from robust_eval.budgets import budget
+from robust_eval.corruptions._given import given_tables
 from robust_eval.data import Source, open_source
+from robust_eval.data.corrupted import CorruptedFiles, open_corrupted
 from robust_eval.errors import ConfigError, near
 from robust_eval.method_tables import (
     AnalysisPlan,
@@ -50,6 +52,9 @@ class DataTable:
     """How many test images; all if left out."""
     pool: str | None = None
     """Training images that defenses mix with; the train split of the set if left out."""
+    corrupted: str | None = None
+    """Folder of corrupted test images, such as CIFAR-10-C, that the ``[[corruption]]`` tables are read from; all that
+    is in it if there are no such tables. They are made if left out."""
     size: Annotated[int, Field(ge=1)] | None = None
     """Side in pixels to which a folder's images are resized and cropped."""
     per_class: Annotated[int, Field(ge=1)] | None = None
@@ -83,10 +88,10 @@ class Frame:
     """The experiment file before its methods are looked up."""
 
     name: str = "experiment"
-    seed: Annotated[int, Field(ge=0)] = 0
-    draws: Annotated[int, Field(ge=1)] = 10
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    draws: Annotated[int, Field(ge=1, strict=True)] = 10
     """Fresh draws over which a randomised model is scored."""
-    gradient_draws: Annotated[int, Field(ge=1)] | None = None
+    gradient_draws: Annotated[int, Field(ge=1, strict=True)] | None = None
     """Draws that gradients through a randomised model are averaged over; as many as they need if left out."""
     checks: Literal["quick", "full", "off"] = "quick"
     """How thoroughly each model that is attacked is examined for reasons not to trust its numbers."""
@@ -128,6 +133,10 @@ class Experiment:
         """Open the pool that the file names."""
         return _pool_source(self.frame, self.folder)
 
+    def corrupted(self) -> CorruptedFiles | None:
+        """Open the corrupted images that the file names, if it does."""
+        return _corrupted(self.frame, self.folder)
+
     def other_source(self, name: str) -> Source:
         """Open a second set of images, which an analysis compares with."""
         return open_source(_at(self.folder, name))
@@ -155,6 +164,8 @@ class Experiment:
         for key in ("name", "pool"):
             if key in tables["data"]:
                 tables["data"][key] = _at(self.folder, tables["data"][key])
+        if "corrupted" in tables["data"]:
+            tables["data"]["corrupted"] = _absolute(self.folder, tables["data"]["corrupted"])
         # modules are found by name, so the place to look for them is kept; first, above the tables
         return {"folder": str(self.folder.resolve()), **tables} if self.frame.imports else tables
 
@@ -214,7 +225,10 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
     named = [] if frame.budget is None else attempt(lambda: budget(str(frame.budget)), problems, where) or []
     tried = [*named, *frame.attack]
     attacks = [plan for i, table in enumerate(tried) for plan in parser.attacks(table, i - len(named))]
-    corruptions = [c for i, t in enumerate(frame.corruption) for c in parser.methods("corruption", t, i)]
+    asked: Sequence[str | Table] = frame.corruption
+    if (files := attempt(lambda: _corrupted(frame, folder), problems, where)) is not None:
+        asked = attempt(lambda: given_tables(files, frame.corruption), problems, where) or ()
+    corruptions = [c for i, t in enumerate(asked) for c in parser.methods("corruption", t, i)]
     defenses = [d for i, t in enumerate(frame.defense) for d in parser.methods("defense", t, i)]
     analyses = [plan for i, table in enumerate(frame.analysis) for plan in parser.analyses(table, i)]
     source = attempt(lambda: _source(frame, folder), problems, where)
@@ -285,6 +299,11 @@ def _pool_source(frame: Frame, folder: Path) -> Source:
     assert frame.data.pool is not None
     name = _at(folder, frame.data.pool)
     return open_source(name, size=frame.data.size if Path(name).is_dir() else None)
+
+
+def _corrupted(frame: Frame, folder: Path) -> CorruptedFiles | None:
+    given = frame.data.corrupted
+    return None if given is None else open_corrupted(Path(_absolute(folder, given)))
 
 
 def _absolute(folder: Path, name: str) -> str:

@@ -33,7 +33,7 @@ from robust_eval.errors import DataError
 from robust_eval.record import Measurement
 from robust_eval.rng import Rng
 
-__all__ = ["ALEXNET", "CorruptionErrors", "Published", "published"]
+__all__ = ["ALEXNET", "EXTRA_TYPES", "TEST_TYPES", "CorruptionErrors", "Published", "published"]
 
 AT_ONCE = 1 << 22
 """Numbers of a bootstrap held at a time: bounds memory."""
@@ -73,6 +73,12 @@ ALEXNET = Published(
     },
 )
 """As the authors' repository (hendrycks/robustness) states them."""
+
+
+TEST_TYPES = tuple(ALEXNET.errors)
+"""The 15 types that a mean over corruptions is of."""
+EXTRA_TYPES = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+"""The 4 types that are held out, to choose hyper-parameters by."""
 
 
 def published(data: str) -> Published:

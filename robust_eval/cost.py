@@ -2,7 +2,8 @@
 
 Passes are an upper bound: that of an image which resists to the end. Who is fooled early, or misclassified to begin
 with, costs less. An attack says what it costs by its method ``cost(classes)``. For a stochastic model, whose success is
-judged over several draws, the bound is a rough one.
+judged over several draws, the bound is a rough one; a gradient counts as 16 draws, the most it is averaged over, where
+their number is found out in the attack.
 
 Seconds are those passes at the speed of the first images of the run on this machine: batches that grow until one takes
 a twentieth of a second, after one that is not counted, each the faster of two. That takes about half a second for each
@@ -15,6 +16,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from robust_eval.adaptive.expectation import MOST
 from robust_eval.attacks._losses import cross_entropy
 from robust_eval.attacks._peer import Peer
 from robust_eval.cell import Cell, ModelSource, content_key
@@ -33,6 +35,8 @@ __all__ = ["Estimate", "Line", "Speed", "estimate", "untrained"]
 LONG_ENOUGH = 0.05
 """Seconds a batch must take to be a measurement."""
 FIRST, GROWTH = 4, 4
+BOTH_WAYS = 3
+"""A forward and a backward pass in forward passes, where that cannot be measured."""
 CHECKS = "checks"
 """The line of the examinations."""
 SCORING = "scoring"
@@ -139,9 +143,9 @@ def _add(lines: dict[str, Line], name: str, cost: Passes | None, seconds: float)
 
 
 def _draws(cell: Cell, bench: Workbench) -> int:
-    """Return over how many draws a gradient is averaged; one where that is found out in the attack."""
+    """Return over how many draws a gradient is averaged; the most it can be where that is found out in the attack."""
     model = bench.model(cell) if cell.access == "adaptive" else bench.base(cell)
-    return (cell.gradient_draws or 1) if model.stochastic else 1
+    return (cell.gradient_draws or MOST) if model.stochastic else 1
 
 
 class _Measured(NamedTuple):
@@ -179,9 +183,16 @@ def _measured(model: Classifier, cell: Cell, bench: Workbench) -> _Measured:
         logits.sum().item()  # a GPU answers before it is done
         between = time.perf_counter()
         y = y.clamp(max=logits.shape[1] - 1)
-        found = model.input_gradient(x, y, cross_entropy, rng=rng.child("gradient"))
+        forward = between - started
+        try:
+            found = model.input_gradient(x, y, cross_entropy, rng=rng.child("gradient"))
+        except RobustEvalError as error:
+            if type(error) is not RobustEvalError:  # wrong data or parameters
+                raise
+            # cut off from its input: an attack sees it mended
+            return _Measured(Speed(forward / len(x), BOTH_WAYS * forward / len(x)), logits.shape[1])
         found.gradient.sum().item()
-        forward, gradient = between - started, time.perf_counter() - between
+        gradient = time.perf_counter() - between
         return _Measured(Speed(forward / len(x), gradient / len(x)), logits.shape[1])
 
     with model.frozen(), seeded(Rng(0)):

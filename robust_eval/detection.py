@@ -33,11 +33,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robust_eval.classifier import Classifier
-from robust_eval.errors import DataError
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Logits
 
-__all__ = ["MEASURES", "SCORES", "detect", "gaussian_images", "measure", "uniform_images"]
+__all__ = ["MEASURES", "SCORES", "measure", "scored"]
 
 MEASURES = ("tnr_at_95_tpr", "auroc", "aupr_in", "aupr_out", "detection_accuracy")
 SCORES: Mapping[str, Callable[[Logits], Float[Tensor, " n"]]] = {
@@ -49,39 +48,13 @@ AT_ONCE = 1 << 20
 """Numbers of a bootstrap held at a time: bounds memory."""
 
 
-def detect(
-    model: Classifier, x_in: Images, x_out: Float[Tensor, "m d i j"], *, rng: Rng, resamples: int = 1000
-) -> pd.DataFrame:
-    """Return how well each score tells the model's own images [n,c,h,w] from others [m,c,h,w], all in [0, 1].
-
-    One line for each score and measure: ``score metric value ci_low ci_high n_in n_out``. Raises ``DataError`` for no
-    images, for images of two shapes, and for pixels outside [0, 1].
-    """
-    own, other = x_in.shape[1:], x_out.shape[1:]
-    if own != other:
-        raise DataError(
-            f"detection: expected images of {_size(own)} as the model's own, got {_size(other)}; "
-            f"resize them with size = {own[-1]}, or give images with {own[0]} channels"
-        )
-    for name, x in (("the model's own images", x_in), ("the other images", x_out)):
-        if not len(x):
-            raise DataError(f"detection: expected at least one of {name}, got none")
-        if not (x.min() >= 0 and x.max() <= 1):  # NaN fails both comparisons
-            raise DataError(
-                f"detection: expected {name} in [0, 1], got {x.min():.4g} to {x.max():.4g}; "
-                "give the images before normalisation (mean and std belong to the model)"
-            )
-    with model.frozen():
-        logits = [
-            model.logits(x, rng=rng.rows(torch.arange(len(x))).child(name))
-            for name, x in (("in", x_in), ("out", x_out))
-        ]
-    own_logits, other_logits = logits
-    scores = {
-        name: (_finite(score(own_logits), own_logits), _finite(score(other_logits), other_logits))
-        for name, score in SCORES.items()
+def scored(model: Classifier, x: Images, *, rng: Rng) -> dict[str, NDArray[Any]]:
+    """Return each score of images [n,c,h,w] in [0, 1], in float64: -inf where an output is not finite."""
+    logits = model.logits(x, rng=rng)
+    finite = logits.isfinite().all(1)
+    return {
+        name: torch.where(finite, score(logits), -torch.inf).cpu().numpy() for name, score in SCORES.items()
     }
-    return measure(scores, rng=rng.child("bootstrap"), resamples=resamples)
 
 
 def measure(
@@ -89,7 +62,7 @@ def measure(
 ) -> pd.DataFrame:
     """Return the measures of named scores, each given for the model's own images [n] and for the others [m].
 
-    The table is that of :func:`detect`.
+    One line for each score and measure: ``score metric value ci_low ci_high n_in n_out``.
     """
     lines = []
     for name, (inside, outside) in scores.items():
@@ -109,28 +82,10 @@ def measure(
     return pd.DataFrame(lines, columns=["score", "metric", "value", "ci_low", "ci_high", "n_in", "n_out"])
 
 
-def uniform_images(n: int, shape: tuple[int, int, int], *, rng: Rng) -> Images:
-    """Return images [n,c,h,w] of which every value is drawn uniformly from [0, 1), the same for each row of ``rng``."""
-    return rng.for_batch(n).child("uniform").uniform(*shape)
-
-
-def gaussian_images(n: int, shape: tuple[int, int, int], *, rng: Rng, std: float = 1.0) -> Images:
-    """Return images [n,c,h,w] of normal noise around 0.5, clipped to [0, 1].
-
-    ``std`` is in units of the pixel range; 1 is that of Liang et al. 2018 (ODIN, arXiv 1706.02690), where most values
-    are black or white.
-    """
-    return (0.5 + std * rng.for_batch(n).child("normal").normal(*shape)).clamp(0, 1)
-
-
 def _log_odds(z: Logits) -> Float[Tensor, " n"]:
     """Return the log of the largest probability over all others together."""
     largest, place = z.max(1, keepdim=True)
     return largest[:, 0] - z.scatter(1, place, -torch.inf).logsumexp(1)
-
-
-def _finite(score: Float[Tensor, " n"], logits: Logits) -> NDArray[Any]:
-    return torch.where(logits.isfinite().all(1), score, -torch.inf).cpu().numpy()
 
 
 def _counts(place: NDArray[Any], draws: NDArray[Any], distinct: int) -> NDArray[Any]:
@@ -172,7 +127,3 @@ def _average_precision(positives: NDArray[Any], tp: NDArray[Any], fp: NDArray[An
     precision = tp / np.maximum(tp + fp, 1)
     average: NDArray[Any] = (positives * precision).sum(1) / positives.sum(1)
     return average
-
-
-def _size(shape: torch.Size) -> str:
-    return "x".join(map(str, shape))

@@ -19,12 +19,13 @@ import torch
 from robust_eval import checks
 from robust_eval.adaptive import Expectation, GlobalDraws
 from robust_eval.cell import Cell
-from robust_eval.classification import likelihood
+from robust_eval.classification import likelihood, probability_columns
 from robust_eval.examination import Examination
 from robust_eval.methods import Analysis, Attack
 from robust_eval.metrics import accuracy, median_distance, score_within
 from robust_eval.record import Measurement, Record
 from robust_eval.rng import Rng
+from robust_eval.thumbnail import thumbnail
 from robust_eval.types import Images, Labels, Mask, Threat
 from robust_eval.workbench import Perturbed, Scored, Workbench
 
@@ -97,7 +98,9 @@ def summarise(cell: Cell, rows: pd.DataFrame) -> tuple[Measurement, ...]:
             numbers.append(accuracy(rows["worst"], metric="accuracy_worst_of_k", eps=eps))
     numbers += [m for m in likelihood(rows) if not m.metric.startswith(("calibration", "confidence"))]
     if "certified_radius" in rows:
-        numbers += [_certified_accuracy(rows, radius) for radius in CERTIFIED_AT]
+        assert cell.defense is not None
+        largest = cell.defense.largest_certificate
+        numbers += [_certified_accuracy(rows, radius, largest) for radius in CERTIFIED_AT]
     if "target" in rows and rows["attacked"].any():
         aimed = rows[rows["attacked"]]
         reached = (aimed["prediction"] == aimed["target"]).astype(float)
@@ -105,7 +108,10 @@ def summarise(cell: Cell, rows: pd.DataFrame) -> tuple[Measurement, ...]:
     return tuple(numbers)
 
 
-def _certified_accuracy(rows: pd.DataFrame, radius: float) -> Measurement:
+def _certified_accuracy(rows: pd.DataFrame, radius: float, largest: float) -> Measurement:
+    """Return the share certified beyond a radius; no number where the defense cannot certify as much of any model."""
+    if radius >= largest:
+        return Measurement("certified_accuracy", None, None, None, len(rows), radius)
     certified = (rows["certified_prediction"] == rows["label"]) & (rows["certified_radius"] > radius)
     return accuracy(certified.astype(float), metric="certified_accuracy", eps=radius)
 
@@ -152,6 +158,8 @@ def _rows(
         columns["target"] = found.target
     if scored.worst is not None:
         columns |= {"majority": (scored.prediction == y) * counts, "worst": scored.worst * counts}
+    if scored.probabilities is not None:
+        columns |= probability_columns(scored.probabilities)
     return pd.DataFrame(
         {k: v.cpu().numpy() if isinstance(v, torch.Tensor) else v for k, v in columns.items()}
     )
@@ -159,11 +167,13 @@ def _rows(
 
 def provenance(cell: Cell, bench: Workbench, rows: pd.DataFrame, seconds: float) -> dict[str, Any]:
     """Return what a record says about how it was made."""
+    training = bench.training(cell)
     return {
         "seconds": round(seconds, 4),
         **{name: int(rows[name].sum()) for name in ("forwards", "backwards") if name in rows},
         "device": str(bench.device),
         "weights_sha256": bench.weights_sha256(cell),
+        **({} if training is None else {"training": training}),
         "versions": {
             "robust-eval": version("robust-eval"),
             "torch": str(torch.__version__),
@@ -195,6 +205,8 @@ def _how_attacked(cell: Cell, bench: Workbench, perturbed: Perturbed) -> dict[st
         "slow_because": perturbed.slow_because,
         "batch_size": perturbed.batch_size or bench.batch_size(cell),
     }
+    if cell.family in ("clean", "corruption"):
+        facts["sample"] = thumbnail(perturbed.x[0])
     if not (isinstance(cell.perturbation, Attack) and cell.perturbation.adapts):
         return facts
     if perturbed.adapted is not None and perturbed.adapted.remedies:

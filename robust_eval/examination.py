@@ -17,7 +17,7 @@ PASSES: dict[Level, Passes] = {"quick": Passes(180, 30), "full": Passes(1400, 30
 """What an image costs that resists, as measured on an adversarially trained network."""
 
 
-@register("examination", "examination")
+@register("examination", "examination", version=2)
 @dataclass(frozen=True, kw_only=True)
 class Examination:
     """The checks on a model as an attack sees it."""
@@ -27,6 +27,8 @@ class Examination:
     norm: Literal["linf", "l2"] = "linf"
     eps: Pixels = 8 / 255
     """Radius that the model is attacked at, in units of the [0, 1] pixel range."""
+    norm_only: bool = False
+    """Whether checks that do not depend on the norm are left to another examination of the model."""
 
     @property
     def images(self) -> int:

@@ -1,7 +1,9 @@
 """Measure how far a model's numbers can be trusted: small experiments on a few of the images it gets right.
 
 An examination is a cell like any other, so that it is run once, kept and shared out with the rest. Its record holds
-verdicts and no accuracy; a report puts them beside the numbers of the same model and defense.
+verdicts and no accuracy; a report puts them beside the numbers of the same model and defense. Its rows are the images
+that were looked at, with ``broken_at``: the length, in the examination's norm, of the shortest perturbation by which
+one of its own attacks broke the image, NaN where none did. An attack must not leave clearly more images standing.
 """
 
 from __future__ import annotations
@@ -9,11 +11,13 @@ from __future__ import annotations
 import logging
 import time
 
+import numpy as np
 import pandas as pd
 
 from robust_eval import checks
 from robust_eval.cell import Cell
 from robust_eval.checks.inputs import normalisation
+from robust_eval.checks.probes import Probe
 from robust_eval.checks.suite import run_suite
 from robust_eval.classifier import Ledger
 from robust_eval.evaluate import provenance
@@ -35,34 +39,38 @@ def examine(cell: Cell, bench: Workbench) -> Record:
     assert isinstance(examination, Examination)
     x, y = bench.images(cell.data)
     rng = Rng(cell.seed).for_batch(len(x)).child("examination")
-    verdicts: list[Check] = [*bench.model_checks(cell)]
-    base, some = bench.base(cell), slice(examination.images)
-    if cell.defense is None:
+    whole, some = not examination.norm_only, slice(examination.images)
+    undefended = whole and cell.defense is None
+    verdicts: list[Check] = [*bench.model_checks(cell)] if whole else []
+    if undefended:
         with seeded(rng):
             try:
-                verdicts.append(normalisation(base, x[some], y[some], rng.select(some)))
+                verdicts.append(normalisation(bench.base(cell), x[some], y[some], rng.select(some)))
             except Exception as error:  # a model that refuses pixels outside [0, 1]
                 log.info("normalisation could not be checked", exc_info=error)
     correct = (bench.clean(cell).prediction == y).nonzero()[:, 0]
     right, classes = correct[some], cell.data.examples.classes
-    if cell.defense is None:
+    if undefended:
         verdicts.append(checks.above_chance(len(correct), len(x), classes))
     verdicts.append(checks.enough_images(len(right)))
-    ledger = Ledger()
+    ledger, broken_at = Ledger(), np.zeros(0)
     if len(right):
         model, seen, adapted = bench.model(cell), bench.target(cell), bench.adapted(cell)
         model.ledger = seen.ledger = ledger
-        verdicts += [checks.vanishing_gradient(adapted), checks.gradient_draws(adapted)]
+        if whole:
+            verdicts += [checks.vanishing_gradient(adapted), checks.gradient_draws(adapted)]
         threat = Threat(examination.norm, examination.eps)
         with seeded(rng):
-            subject = checks.Subject(model, seen, x[right], y[right], threat, rng.select(right))
-            verdicts += run_suite(subject, examination.level)
+            probe = Probe(model, seen, x[right], y[right], threat, rng.select(right))
+            verdicts += run_suite(probe, examination.level, norm_only=not whole)
+        broken_at = probe.broken_at.numpy()
     places = right.cpu().numpy()
     rows = pd.DataFrame(
         {
             "index": places,
             "label": y[right].cpu().numpy(),
             "clean_prediction": y[right].cpu().numpy(),
+            "broken_at": np.where(np.isfinite(broken_at), broken_at, np.nan),
             **{name: ledger.padded(name, len(x))[right.cpu()].numpy() for name in ("forwards", "backwards")},
         }
     )

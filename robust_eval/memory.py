@@ -47,7 +47,8 @@ def bytes_per_image(network: nn.Module, x: Images) -> int | None:
 
     try:
         with frozen(network), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-            out = network(x.detach().requires_grad_())
+            # a network may write into what it is given
+            out = network(x.detach().requires_grad_().clone())
         del out
     except RuntimeError:
         return None

@@ -197,8 +197,14 @@ class MethodTables:
 
     def model(self, architecture: str | Table | None, i: int) -> None:
         """Note what is wrong with the architecture of a ``[[model]]`` table; its files are looked at later."""
-        if architecture is not None and not is_factory(architecture):
-            self.method("architecture", architecture, f"{self.where}: [[model]] {i + 1}")
+        where = f"{self.where}: [[model]] {i + 1}"
+        if isinstance(architecture, str) and architecture.endswith(".py"):
+            self.problems.append(
+                f"{where}: architecture: expected file.py:factory, got {architecture!r}; add the name of the function "
+                f"that returns the network, as in '{architecture}:build'"
+            )
+        elif architecture is not None and not is_factory(architecture):
+            self.method("architecture", architecture, where)
 
     def method(self, kind: Kind, table: Any, where: str) -> Any:
         """Return the one method that a table describes, ``None`` after noting what is wrong with it."""
@@ -263,5 +269,5 @@ def attempt(make: Any, problems: list[str], where: str | None = None) -> Any:
 
 
 def is_factory(architecture: object) -> bool:
-    """Whether an architecture is given as ``path/to/file.py:factory``."""
-    return isinstance(architecture, str) and ":" in architecture
+    """Whether an architecture is given as ``path/to/file.py:factory``, or as a file whose factory was forgotten."""
+    return isinstance(architecture, str) and (":" in architecture or architecture.endswith(".py"))

@@ -6,6 +6,7 @@ hyper-parameters of its paper, with the paper's defaults, and it has one algorit
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal, NamedTuple
 
@@ -20,7 +21,7 @@ from robust_eval.errors import DataError
 from robust_eval.measurement import Measurement
 from robust_eval.passes import Passes
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Images, Labels, Norm, StochasticModule, Threat
+from robust_eval.types import AttackResult, Bound, Images, Labels, Spatial, StochasticModule, Threat
 
 __all__ = [
     "Analysis",
@@ -41,7 +42,9 @@ class Attack(ABC):
 
     minimal_norm: ClassVar[bool] = False
     """True if the attack looks for the smallest perturbation and has no ``eps`` field."""
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+    norms: ClassVar[tuple[Bound, ...]] = ("linf", "l2")
+    own_units: ClassVar[bool] = False
+    """True if what bounds the attack is given in other units than pixels: a radius for all attacks is not for it."""
     min_classes: ClassVar[int] = 2
     """Fewest classes of a model for which the attack is defined."""
     gradients: ClassVar[bool] = True
@@ -53,8 +56,8 @@ class Attack(ABC):
 
     @property
     @abstractmethod
-    def threat(self) -> Threat:
-        """The ball this attack stays in."""
+    def threat(self) -> Threat | Spatial:
+        """The ball this attack stays in, or how far it turns and shifts an image."""
 
     @abstractmethod
     def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
@@ -155,6 +158,15 @@ class Defense(ABC):
         """How many forward passes of the undefended model the certificate of an image costs."""
         return 0
 
+    @property
+    def largest_certificate(self) -> float:
+        """The l2 radius that no certificate exceeds, however sure the model is."""
+        return math.inf
+
+    def misfit(self, shape: tuple[int, int, int]) -> str | None:
+        """Return what is wrong with these parameters for images of this shape [c,h,w]; ``None`` if nothing is."""
+        return None
+
 
 class Batch(NamedTuple):
     """Images in [0, 1] with labels in 0..classes-1, on the device of the model."""
@@ -170,6 +182,7 @@ class Plot(NamedTuple):
     title: str
     x: str
     y: str
+    """Where no column has this name, the title of the axis: the share of rows in each step of ``x``."""
     mark: Literal["line", "bar"] = "line"
     split: str | None = None
     """A column of words: one small chart for each."""

@@ -227,12 +227,18 @@ def _draws(network: nn.Module, examples: Examples) -> bool:
 def _try_on(network: nn.Module, examples: Examples, arch: str) -> None:
     """Raise unless the network maps two of the images to logits that the labels fit."""
     shape = "x".join(map(str, examples.shape))
+    tensors = [t for t in (*network.parameters(), *network.buffers()) if not torch.nn.parameter.is_lazy(t)]
+    if any(tensor.is_inference() for tensor in tensors):
+        raise CheckpointError(
+            f"model {arch}: expected weights that autograd can use, got some made under torch.inference_mode; "
+            "make or load them outside of it"
+        )
     try:
         with frozen(network), torch.no_grad():
             few = examples[slice(2)].pixels()
             if isinstance(network, StochasticModule):
                 network.redraw(Rng(0).for_batch(len(few)))
-            output = network(few)
+            output = network(few.clone())  # which may write into what it is given
     except ConfigError:
         raise
     except Exception as error:

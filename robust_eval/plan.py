@@ -5,16 +5,19 @@ This is where images are read and the user's own models are loaded and tried; no
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from robust_eval.cell import Access, Cell, Data, ModelSource, content_key
 from robust_eval.config import Experiment, ModelTable
-from robust_eval.data import NOISE, Examples, Source, noise, resized
+from robust_eval.corruptions._given import given
+from robust_eval.data import NOISE, Examples, Source, noise, require_same_shape, resized
 from robust_eval.errors import ConfigError, DataError
 from robust_eval.examination import Examination
-from robust_eval.method_tables import AnalysisPlan, is_factory
+from robust_eval.method_tables import DEFAULT_RADIUS, AnalysisPlan, is_factory
 from robust_eval.methods import Analysis
 from robust_eval.model_source import OwnModel, RecipeModel, own_model
 from robust_eval.registry import describe
@@ -30,8 +33,15 @@ def plan(experiment: Experiment) -> list[Cell]:
     """
     source = experiment.source()
     examples = source.test(experiment.frame.data.n)
+    if (files := experiment.corrupted()) is not None:
+        experiment = replace(experiment, corruptions=given(files, experiment.corruptions, examples))
     mixes = any(defense.needs_pool for defense in experiment.defenses)
-    looks = any(plan.analysis.needs_training for plan in experiment.analyses)
+    # an analysis looks at training images where there are some
+    looks = any(plan.analysis.needs_training for plan in experiment.analyses) and (
+        experiment.frame.data.pool is not None or source.train() is not None
+    )
+    if misfits := [text for defense in experiment.defenses if (text := defense.misfit(examples.shape))]:
+        raise ConfigError(misfits)
     data = Data(source.name, examples, _pool(experiment, source, examples) if mixes or looks else None)
     analyses = [
         (plan.analysis, other)
@@ -100,7 +110,8 @@ def _cells(
         cells.append(Cell(**shared))
         if experiment.attacks and experiment.frame.checks != "off":
             seen: Access = "none" if defense is None else "adaptive"
-            cells.append(Cell(**shared, perturbation=_examination(experiment), access=seen))
+            looks = _examinations(experiment)
+            cells += [Cell(**shared, perturbation=look, access=seen) for look in looks]
         for attack, access, score_at in experiment.attacks:
             for how in ("none",) if defense is None else access:
                 cells.append(Cell(**shared, perturbation=attack, access=how, score_at=score_at))
@@ -124,19 +135,35 @@ def _others(experiment: Experiment, plan: AnalysisPlan, examples: Examples) -> l
         others = others.first(min(len(others), len(examples)))
         if plan.resize and others.shape[1:] != examples.shape[1:]:
             others = resized(others, examples.shape[1:])
+        require_same_shape(describe(plan.analysis).name, examples.shape, others.shape)
         found.append(Data(source.name, others))
     return found
 
 
-def _examination(experiment: Experiment) -> Examination:
-    """Return the examination at the first radius that the experiment attacks at."""
+def _examinations(experiment: Experiment) -> list[Examination]:
+    """Return one examination for each norm that is attacked in, at the radius nearest to the usual one.
+
+    Those after the first leave out what the first answers for all norms. Where no attack has a norm that can be
+    examined, the usual radius in linf stands for all.
+    """
     level = experiment.frame.checks
     assert level != "off"
+    radii: dict[Literal["linf", "l2"], list[float]] = {}
     for attack, _, score_at in experiment.attacks:
-        for eps in (attack.threat.eps, *score_at):
-            if attack.threat.norm != "l1" and eps:
-                return Examination(level=level, norm=attack.threat.norm, eps=eps)
-    return Examination(level=level)
+        norm = attack.threat.norm
+        # what may change an image at will has a radius in name only
+        if (norm == "linf" or norm == "l2") and not getattr(attack, "unbounded", False):
+            radii.setdefault(norm, []).extend(eps for eps in (attack.threat.eps, *score_at) if eps)
+    found = [
+        Examination(level=level, norm=norm, eps=_nearest(given, DEFAULT_RADIUS[norm]), norm_only=i > 0)
+        for i, (norm, given) in enumerate((norm, given) for norm, given in radii.items() if given)
+    ]
+    return found or [Examination(level=level)]
+
+
+def _nearest(radii: Sequence[float], usual: float) -> float:
+    """Return the radius whose ratio to the usual one is nearest to 1; the first of several."""
+    return min(radii, key=lambda eps: abs(math.log(eps / usual)))
 
 
 def _pool(experiment: Experiment, source: Source, examples: Examples) -> Examples:

@@ -121,7 +121,8 @@ class Trained(NamedTuple):
     """Maps images in [0, 1] to logits: the normalisation, if any, is inside."""
     history: list[dict[str, Any]]
     """One row per pass over the training data: stage, evaluations, loss, train_accuracy, validation_accuracy,
-    robust_accuracy, weight_norm (L2 of all weights), lr."""
+    robust_accuracy, weight_norm (L2 of all weights), lr; with noise on the labels also untouched_accuracy and
+    corrupted_accuracy, on the training images whose labels are the true ones and on the others."""
     evaluations: int
     """Images that went through the network for training, attacks inside the loss included."""
 

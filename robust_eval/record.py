@@ -27,12 +27,14 @@ class Check:
 class Record:
     """The outcome of one cell.
 
-    ``rows`` holds one example per row: index, label, clean_prediction, prediction, confidence, clean_score and
-    score (correct or not; the share of draws for a stochastic model; under attack 0 for an image that the scored
-    model gets wrong when clean, by majority over draws), attacked, distance (in the attack's
-    norm), distance_linf, distance_l2, step (first step fooled, -1 if never), forwards, backwards; certified_prediction
-    and certified_radius where a defense certifies. An examination has no measurements, and of these columns the first
-    three and the last two. The rows of an analysis are what it found, in columns of its own.
+    ``rows`` holds one example per row: index, label, clean_prediction, prediction, confidence, nll, brier, rank of the
+    label, clean_score and score (correct or not; the share of draws for a stochastic model; under attack 0 for an image
+    that the scored model gets wrong when clean, by majority over draws), attacked, distance (in the attack's norm),
+    distance_linf, distance_l2, step (first step fooled, -1 if never), forwards, backwards; p0, p1, ..., the probability
+    of each class, where there are at most 20; certified_prediction and certified_radius where a defense certifies. An
+    examination has no measurements; its rows hold index, label, clean_prediction, forwards, backwards and
+    ``broken_at``, the shortest perturbation of its own that fooled the model (NaN if none). The rows of an analysis are
+    what it found, in columns of its own.
     """
 
     key: str

@@ -24,9 +24,16 @@ from torch import Tensor
 
 __all__ = ["Rng", "seeded"]
 
-GOLDEN = 0x9E3779B97F4A7C15
-MIX_1 = 0xBF58476D1CE4E5B9
-MIX_2 = 0x94D049BB133111EB
+
+def _signed(value: int) -> int:
+    """The same 64 bits as a signed integer, as torch wants them."""
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+GOLDEN = _signed(0x9E3779B97F4A7C15)
+MIX_1 = _signed(0xBF58476D1CE4E5B9)
+MIX_2 = _signed(0x94D049BB133111EB)
+LOW_33, LOW_34, LOW_37 = ((1 << bits) - 1 for bits in (33, 34, 37))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +112,8 @@ class Rng:
 
     def _bits(self, count: int, device: torch.device | None) -> Int[Tensor, "n count"]:
         rows = self._rows.to(device=device, dtype=torch.int64)
-        start = _mix(rows * _signed(GOLDEN) + _signed(self.key))
-        step = torch.arange(1, count + 1, device=rows.device) * _signed(GOLDEN)
+        start = _mix(rows * GOLDEN + _signed(self.key))
+        step = torch.arange(1, count + 1, device=rows.device) * GOLDEN
         return _mix(start[:, None] + step)
 
 
@@ -120,21 +127,12 @@ def seeded(rng: Rng) -> Iterator[None]:
 
 
 def _mix(z: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-    z = (z ^ _shift(z, 30)) * _signed(MIX_1)
-    z = (z ^ _shift(z, 27)) * _signed(MIX_2)
-    return z ^ _shift(z, 31)
-
-
-def _shift(z: Int[Tensor, "*shape"], places: int) -> Int[Tensor, "*shape"]:
-    """Logical right shift: torch's keeps the sign."""
-    return (z >> places) & ((1 << (64 - places)) - 1)
+    """SplitMix64's finalizer; torch's right shift keeps the sign, which the masks take away."""
+    z = (z ^ (z >> 30 & LOW_34)).mul_(MIX_1)
+    z = z.bitwise_xor_(z >> 27 & LOW_37).mul_(MIX_2)
+    return z.bitwise_xor_(z >> 31 & LOW_33)
 
 
 def _unit(bits: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Map the low 24 bits to [0, 1), exactly representable in float32."""
     return (bits & 0xFFFFFF).float() * (1.0 / (1 << 24))
-
-
-def _signed(value: int) -> int:
-    """The same 64 bits as a signed integer, as torch wants them."""
-    return value - (1 << 64) if value >= 1 << 63 else value

@@ -12,9 +12,11 @@ from typing import Protocol, runtime_checkable
 from robust_eval.accelerate import Precision
 from robust_eval.analyse import analyse
 from robust_eval.cell import Cell, ModelSource, content_key
+from robust_eval.data import Examples
 from robust_eval.errors import RobustEvalError
 from robust_eval.evaluate import evaluate, rescored
 from robust_eval.examine import examine
+from robust_eval.memorisation import memorisation
 from robust_eval.model_source import OwnModel, RecipeModel
 from robust_eval.models.checkpoint import file_sha256, load_into, read_card, read_state, save
 from robust_eval.normalized import Normalized
@@ -167,11 +169,14 @@ def _load(
     path = trained_model(source, store, train=train, device=device, report=report)
     channels, _, _ = source.examples.shape
     network = source.recipe.architecture.build(channels=channels, classes=source.examples.classes)
-    read_card(path)  # raises when the weights are not those the card was written for
+    card = read_card(path) or {}  # raises when the weights are not those the card was written for
     load_into(network, read_state(path), source=str(path))
     if source.recipe.mean is not None and source.recipe.std is not None:
         network = Normalized(network, source.recipe.mean, source.recipe.std)
-    return Loaded(network, file_sha256(path))
+    training: dict[str, object] = {
+        name: card[name] for name in ("wrong_labels", "memorisation") if name in card
+    }
+    return Loaded(network, file_sha256(path), training or None)
 
 
 def _card(source: RecipeModel, trained: Trained) -> dict[str, object]:
@@ -183,8 +188,17 @@ def _card(source: RecipeModel, trained: Trained) -> dict[str, object]:
         "channels": source.examples.shape[0],
         "classes": source.examples.classes,
         "evaluations": trained.evaluations,
+        **_noise(source.examples, trained),
         "history": json.loads(json.dumps(trained.history)),
     }
+
+
+def _noise(examples: Examples, trained: Trained) -> dict[str, object]:
+    """Return which part of the training labels is wrong and how much of each was learnt; nothing without noise."""
+    if examples.corrupted is None:
+        return {}
+    wrong = float(examples.corrupted.double().mean())
+    return {"wrong_labels": wrong, "memorisation": memorisation(trained.history)}
 
 
 def _refresh(store: Store, cell: Cell) -> Record:

@@ -55,6 +55,16 @@ class Store:
         for path in sorted(self.folder.glob("records/??/*.json")):
             yield self._load(path)
 
+    def failures(self) -> Iterator[dict[str, Any]]:
+        """Read what is known of the cells that failed, ordered by key: ``key``, ``labels`` and ``error``."""
+        for path in sorted(self.folder.glob("failed/*.json")):
+            try:
+                found = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):  # a note, which nothing depends on
+                continue
+            if isinstance(found, dict) and isinstance(found.get("labels"), dict):
+                yield found
+
     def checkpoint(self, key: str) -> Path:
         """Where the weights of the recipe with this key are kept."""
         return self.folder / "checkpoints" / f"{key}.safetensors"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from jaxtyping import Bool, Float, Int
 from pydantic import BeforeValidator, Field
@@ -15,6 +15,7 @@ from robust_eval.rng import Rng
 
 __all__ = [
     "AttackResult",
+    "Bound",
     "Images",
     "Labels",
     "Logits",
@@ -22,6 +23,7 @@ __all__ = [
     "Norm",
     "Pixels",
     "Severity",
+    "Spatial",
     "StochasticModule",
     "Threat",
     "parse_number",
@@ -34,6 +36,8 @@ Logits = Float[Tensor, "n k"]
 Mask = Bool[Tensor, " n"]
 
 Norm = Literal["linf", "l2", "l1"]
+Bound = Literal["linf", "l2", "l1", "spatial"]
+"""What limits an adversary: a norm, or how far an image may be turned and shifted, which no norm measures."""
 
 
 def parse_number(value: Any) -> Any:
@@ -76,6 +80,27 @@ class Threat:
         return length
 
 
+@dataclass(frozen=True)
+class Spatial:
+    """What an adversary may do who turns and shifts an image: no norm bounds that, and no radius compares with it."""
+
+    norm: ClassVar[Literal["spatial"]] = "spatial"
+
+    degrees: float
+    """Largest angle in either direction."""
+    translation: float
+    """Largest shift in each direction, as a fraction of the side."""
+
+    @property
+    def eps(self) -> float:
+        """The largest angle in degrees: what stands in the place of a radius."""
+        return self.degrees
+
+    def distance(self, x: Images, x_other: Images) -> Float[Tensor, " n"]:
+        """Per-example linf distance between two batches: for information, nothing is bounded by it."""
+        return Threat("linf", None).distance(x, x_other)
+
+
 class AttackResult(NamedTuple):
     """What an attack hands back; whether it succeeded is measured again by the evaluator."""
 
@@ -97,6 +122,8 @@ class StochasticModule(nn.Module):
     """Images that pass through the network for one image; batches are split by it."""
     evaluations: int = 1
     """Draws that one forward pass averages over: each counts as a pass of its own."""
+    at_once: int | None = None
+    """Images that fit the memory with their graph, told before each pass, for one that can do with fewer."""
 
     def redraw(self, rng: Rng) -> None:
         """Fix the draws of the next forward passes; ``rng`` carries one row for each image of the batch."""

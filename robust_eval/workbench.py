@@ -21,7 +21,7 @@ from robust_eval import checks
 from robust_eval.accelerate import Precision
 from robust_eval.adaptive import Adapted, GlobalDraws, adapt
 from robust_eval.cell import Cell, Data, ModelSource, content_key
-from robust_eval.classification import per_example
+from robust_eval.classification import CLASSES_KEPT, per_example
 from robust_eval.classifier import Classifier, Ledger
 from robust_eval.errors import DataError
 from robust_eval.examination import Examination
@@ -43,6 +43,8 @@ class Loaded(NamedTuple):
 
     network: nn.Module
     weights_sha256: str
+    training: dict[str, Any] | None = None
+    """What its card says of how it was trained, beside the recipe: how much of noisy labels it learnt."""
 
 
 class Scored(NamedTuple):
@@ -59,6 +61,8 @@ class Scored(NamedTuple):
     nll: Float[Tensor, " n"]
     brier: Float[Tensor, " n"]
     rank: Int[Tensor, " n"]
+    probabilities: Float[Tensor, "n k"] | None
+    """Of each class, averaged over draws, in float32; ``None`` for more than ``CLASSES_KEPT`` classes."""
 
 
 class Perturbed(NamedTuple):
@@ -213,6 +217,10 @@ class Workbench:
         """Return the hash of the model's weights."""
         return self._loaded(cell.model).weights_sha256
 
+    def training(self, cell: Cell) -> dict[str, Any] | None:
+        """Return what the model's card says of its training, ``None`` if nothing."""
+        return self._loaded(cell.model).training
+
     def score(self, cell: Cell, x: Images, y: Labels, rng: Rng) -> Scored:
         """Score the cell's model on ``x``; a stochastic one over draws that no attack has seen."""
         model = self.model(cell)
@@ -228,7 +236,9 @@ class Workbench:
         majority = predictions.mode(0).values
         confidence = probabilities.gather(1, majority.clamp(min=0)[:, None])[:, 0]
         worst = right.amin(0) if model.stochastic else None
-        return Scored(majority, confidence, right.mean(0), worst, **per_example(probabilities, y))
+        kept = probabilities.float() if probabilities.shape[1] <= CLASSES_KEPT else None
+        measures = per_example(probabilities, y)
+        return Scored(majority, confidence, right.mean(0), worst, **measures, probabilities=kept)
 
     def clean(self, cell: Cell) -> Scored:
         """Return how the cell's model answers the clean images."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
@@ -116,13 +116,16 @@ class PatchUp(Fitting):
             nonlocal own
             # float32 whatever h is, as labels are mixed by its mean
             own = _outside_box(h, rng) if layer == "input" else self._own(h, rng)
-            # exact at both ends: h where own is 1, the other's where it is 0
-            return torch.lerp(h.index_select(0, perm), h, own.to(h.dtype))
+            return _swapped(h, perm, own)
 
         logits = through(model, x, {layer: patch})
         targets = self.targets(y, logits)
         kept = own.mean().to(logits.dtype).expand(len(x))
         return self.loss_terms * self.fit(logits, mix(targets, targets[perm], kept))
+
+    def mix_features(self, h: Features, perm: Int[Tensor, " n"], *, rng: Rng) -> Features:
+        """Return hidden features of which row i has blocks that are, in all or in part, those of h[perm[i]]."""
+        return _swapped(h, perm, self._own(h, rng))
 
     def _own(self, h: Features, rng: Rng) -> Float[Tensor, "c h w"]:
         """Weight of own features: 1 outside blocks. One mask for the batch, other blocks in each channel."""
@@ -132,6 +135,11 @@ class PatchUp(Fitting):
         generator = rng.child("mask").torch_generator(h.device)
         mask = block_mask(channels, tall, wide, block, rate, generator, everywhere=True)
         return mask.float().clamp(min=self.own_part(rng))
+
+
+def _swapped(h: Features, perm: Int[Tensor, " n"], own: Float[Tensor, "_ h w"]) -> Features:
+    """Weigh own features with those of another image; exact at both ends, where ``own`` is 1 or 0."""
+    return torch.lerp(h.index_select(0, perm), h, own.to(h.dtype))
 
 
 def _outside_box(x: Images, rng: Rng) -> Float[Tensor, "1 h w"]:

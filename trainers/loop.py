@@ -197,7 +197,8 @@ def _on(place: torch.device, examples: Examples) -> Examples:
     images, free = examples.images, available(place)
     if isinstance(images, Tensor) and (free is None or 2 * images.nbytes <= free):
         images = images.to(place)
-    return replace(examples, images=images, labels=examples.labels.to(place))
+    true = None if examples.true_labels is None else examples.true_labels.to(place)
+    return replace(examples, images=images, labels=examples.labels.to(place), true_labels=true)
 
 
 def _network(recipe: Recipe, examples: Examples) -> nn.Module:

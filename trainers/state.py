@@ -18,7 +18,7 @@ from trainers.optim import Plateau
 __all__ = ["STATE", "State", "Weights", "restore", "resume", "snapshot"]
 
 Weights = dict[str, Tensor]
-STATE = 2
+STATE = 3
 """Raised when a state means something else than before: an older one is not gone on from."""
 
 

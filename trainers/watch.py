@@ -13,6 +13,7 @@ from torch import nn
 from robust_eval.classifier import Classifier
 from robust_eval.data import Examples
 from robust_eval.errors import ConfigError
+from robust_eval.memorisation import PARTS
 from robust_eval.recipe import Journal
 from robust_eval.registry import build
 from robust_eval.rng import Rng
@@ -23,6 +24,8 @@ ATTACKED = 128
 """Held-out images that are attacked for a row."""
 ATTACK = {"eps": 8 / 255, "steps": 10}
 """PGD as training watches it: a hint of what an evaluation will say, not an evaluation."""
+REMEMBERED = 1000
+"""Training images with untouched labels, and as many with wrong ones, on which memorising is measured for a row."""
 
 
 def measure(
@@ -30,7 +33,9 @@ def measure(
 ) -> dict[str, float | None]:
     """Return the accuracies and the weight norm of a network; it is left as it was.
 
-    Training accuracy is that of as many training images as are held out, not augmented.
+    Training accuracy is that of as many training images as are held out, not augmented. Where labels were replaced by
+    noise, there is one for the part with wrong labels and one for the rest, both against the labels trained on: at most
+    ``REMEMBERED`` images of each, the same ones at each call with this ``rng``.
     """
     few = training.first(min(len(training), len(held_out) if held_out is not None else ATTACKED))
     squares = [weight.detach().double().square().sum() for weight in network.parameters()]
@@ -38,6 +43,7 @@ def measure(
         "train_accuracy": accuracy(network, few),
         "validation_accuracy": None if held_out is None else accuracy(network, held_out),
         "robust_accuracy": _under_attack(network, held_out, rng) if attack and held_out is not None else None,
+        **_memorised(network, training, rng.child("memorised")),
         "weight_norm": math.sqrt(torch.stack(squares).sum().item()),
     }
 
@@ -50,6 +56,19 @@ def accuracy(network: nn.Module, examples: Examples, batch_size: int = 512) -> f
     for part, x in zip(parts, examples.batches(parts), strict=True):
         correct += int((model.logits(x).argmax(1) == examples.labels[part]).sum())
     return correct / len(examples)
+
+
+def _memorised(network: nn.Module, training: Examples, rng: Rng) -> dict[str, float | None]:
+    """Return the accuracy on each part of noisy training labels, ``None`` for an empty one; nothing without noise."""
+    if training.corrupted is None:
+        return {}
+    found: dict[str, float | None] = {}
+    for part, chosen in zip(PARTS, (~training.corrupted, training.corrupted), strict=True):
+        rows = chosen.nonzero()[:, 0].cpu()
+        drawn = torch.randperm(len(rows), generator=rng.child(part).torch_generator())[:REMEMBERED]
+        some = rows[drawn].sort().values
+        found[f"{part}_accuracy"] = accuracy(network, training[some]) if len(some) else None
+    return found
 
 
 def _under_attack(network: nn.Module, held_out: Examples, rng: Rng) -> float:

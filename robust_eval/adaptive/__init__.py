@@ -2,7 +2,8 @@
 
 - :mod:`.randomness`: a model that draws random numbers of its own becomes one whose draws are set from outside.
 - :mod:`.expectation`: the average over several draws of a stochastic model, and how many are enough.
-- :mod:`.mending`: gradients that vanish or are cut off are brought back, by :mod:`.straight_through` among others.
+- :mod:`.mending`: gradients that vanish or are cut off are brought back, by :mod:`.straight_through` among others, and
+  outputs that are no logits are turned into such (:mod:`.links`).
 - :mod:`.adapt`: all of it, as far as a model needs it.
 
 Only attacks see these networks. What they find is scored on the model as it is.

@@ -12,10 +12,12 @@ where that over 2 M others does, or until doubling M brings it no nearer.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from robust_eval.classifier import Classifier
 from robust_eval.rng import Rng
@@ -34,7 +36,11 @@ MOST = 16
 
 
 class Expectation(StochasticModule):
-    """A stochastic network averaged over ``draws`` draws."""
+    """A stochastic network averaged over ``draws`` draws.
+
+    Where the draws of a batch are more images than fit the memory (``at_once``), the graph of each is dropped and made
+    anew when its gradient is asked for (Chen et al. 2016, arXiv 1604.06174): one forward pass more, the same gradient.
+    """
 
     def __init__(self, network: StochasticModule, draws: int) -> None:
         super().__init__()
@@ -52,14 +58,19 @@ class Expectation(StochasticModule):
         """Return the log of the mean probability over the draws."""
         if self._rng is None:
             raise ValueError("this network is stochastic: call redraw(rng) before the forward pass")
-        outputs = []
-        for draw in range(self.draws):
-            self.network.redraw(self._rng.child("expectation", draw))
-            log_p = self.network(x).log_softmax(1)
-            # a class that is ruled out in all draws would make the gradient of their mean NaN
-            outputs.append(log_p.clamp(min=torch.finfo(log_p.dtype).min / 4))
+        ask = self._one
+        if self.at_once is not None and len(x) * self.copies > self.at_once and x.requires_grad:
+            ask = partial(checkpoint, self._one, use_reentrant=False, preserve_rng_state=False)
+        outputs = [ask(x, self._rng.child("expectation", draw)) for draw in range(self.draws)]
         mean: Logits = torch.stack(outputs).logsumexp(0) - math.log(self.draws)
         return mean
+
+    def _one(self, x: Images, rng: Rng) -> Logits:
+        """Return the log-probabilities of one draw."""
+        self.network.redraw(rng)
+        log_p: Logits = self.network(x.clone()).log_softmax(1)  # it may write into what it is given
+        # a class that is ruled out in all draws would make the gradient of their mean NaN
+        return log_p.clamp(min=torch.finfo(log_p.dtype).min / 4)
 
 
 class Draws(NamedTuple):

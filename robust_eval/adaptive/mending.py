@@ -4,8 +4,8 @@ A gradient that is exactly zero says nothing about the model, and a walk along i
 leaves is not robustness. Three remedies, tried in this order on a few images and their surroundings until the gradient
 of the cross-entropy is there for 99 % of them:
 
-- *log*: the model returns probabilities; their logarithm is a valid set of logits (always taken: a softmax of
-  probabilities flattens every loss).
+- *inverse*: the model returns probabilities or sigmoid outputs; what they were made of is a valid set of logits
+  (:mod:`.links`; always taken: a softmax of probabilities flattens every loss).
 - *scale*: the logits are so far apart that the cross-entropy rounds to zero (temperature; Carlini and Wagner 2016,
   arXiv 1607.04311, met it in distilled networks). They are divided by one number, which changes no argmax.
 - *straight-through*: rounding, casts and cuts are passed through (:mod:`.straight_through`).
@@ -14,12 +14,14 @@ of the cross-entropy is there for 99 % of them:
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robust_eval.adaptive.links import Link, inverted, link_of, saturated
 from robust_eval.adaptive.randomness import all_seeded, rewound
 from robust_eval.adaptive.straight_through import StraightThrough
 from robust_eval.classifier import Classifier, Ledger
@@ -37,10 +39,18 @@ AROUND = 8 / 255
 """How far around an image the gradient is looked at, in units of the [0, 1] pixel range."""
 CONFIDENT = 10.0
 """Lead of the first logit over the second on the surest images of a scaled model: there softmax has digits left."""
-SMALLEST = torch.finfo(torch.float32).tiny
-"""Probability below which a logarithm is not taken."""
 DRIFT = 1e-4
 """By how much a mended output may differ from the model's, relative to the largest."""
+
+
+_INVERSES: dict[Link, str] = {
+    "softmax": "the logarithm of the probabilities",
+    "sigmoid": "the logits before the sigmoid",
+}
+_LINKS: dict[Link, Callable[[Logits], Logits]] = {
+    "softmax": lambda logits: logits.softmax(1),
+    "sigmoid": lambda logits: logits.sigmoid(),
+}
 
 
 class Mended(StochasticModule):
@@ -50,13 +60,13 @@ class Mended(StochasticModule):
         self,
         network: nn.Module,
         *,
-        probabilities: bool = False,
+        link: Link | None = None,
         scale: float = 1.0,
         straight_through: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
-        self.probabilities = probabilities
+        self.link = link
         self.scale = scale
         self.straight_through = straight_through
         self.stochastic = isinstance(network, StochasticModule) and network.stochastic
@@ -72,21 +82,22 @@ class Mended(StochasticModule):
         """Return logits [n,k] whose order is the network's."""
         if not self.straight_through:
             logits: Logits = self.network(x)
-            return (_log(logits) if self.probabilities else logits) / self.scale
+            return (logits if self.link is None else inverted(logits, self.link)) / self.scale
         # a remedy that went wrong must not change a value, only its gradient
         with torch.no_grad(), rewound():
-            exact = self._before_softmax(x, StraightThrough(watches=True))
+            # out of inference mode, should the network have switched it on
+            exact = self._before_link(x, StraightThrough(watches=True)).clone()
         with torch.set_grad_enabled(torch.is_grad_enabled()):  # whatever the network does to that switch
-            logits = self._before_softmax(x, StraightThrough())
+            logits = self._before_link(x, StraightThrough())
         return (exact + (logits - logits.detach())) / self.scale
 
-    def _before_softmax(self, x: Images, mode: StraightThrough) -> Logits:
+    def _before_link(self, x: Images, mode: StraightThrough) -> Logits:
         with mode:
-            logits: Logits = self.network(x)
-        if not self.probabilities:
+            logits: Logits = self.network(x.clone())  # which may write into what it is given
+        if self.link is None:
             return logits
-        before = mode.before_softmax(logits)
-        return _log(logits) if before is None else before
+        before = mode.before(self.link, logits)
+        return inverted(logits, self.link) if before is None else before
 
     @property
     def traceable(self) -> bool:
@@ -97,7 +108,7 @@ class Mended(StochasticModule):
     def remedies(self) -> tuple[str, ...]:
         """What was done, in words."""
         return (
-            *(("the logarithm of the probabilities",) if self.probabilities else ()),
+            *((_INVERSES[self.link],) if self.link is not None else ()),
             *((f"logits divided by {self.scale:.3g}",) if self.scale != 1 else ()),
             *(("straight-through gradients",) if self.straight_through else ()),
         )
@@ -124,12 +135,17 @@ def mend(network: nn.Module, x: Images, y: Labels, *, rng: Rng, batch_size: int 
     best = Mending(network, (), blind_before, blind_before)
     if not len(x):
         return best
-    likely = _are_probabilities(_logits(network, x, rng, batch_size))
-    if blind_before <= TOLERATED and not likely:
+    outputs = _logits(network, x, rng, batch_size)
+    link = link_of(outputs)
+    if blind_before <= TOLERATED and link is None:
         return best
     # rescaling is for gradients that vanish, and a mode in every forward for those that nothing else brings back
-    for through, scaled in ((False, False), (False, True), (True, False), (True, True)):
-        mended = Mended(network, probabilities=likely, straight_through=through)
+    tries = [(False, False), (False, True), (True, False), (True, True)]
+    if link is not None and saturated(outputs, link):
+        # what has rounded is had back from before it did
+        tries.sort(reverse=True, key=lambda tried: tried[0])
+    for through, scaled in tries:
+        mended = Mended(network, link=link, straight_through=through)
         try:
             if scaled:
                 mended.scale = _scale(_logits(mended, x, rng, batch_size))
@@ -176,17 +192,6 @@ def _cross_entropy(logits: Logits, y: Labels) -> Tensor:
     return functional.cross_entropy(logits, y, reduction="none")
 
 
-def _are_probabilities(logits: Logits) -> bool:
-    rows = logits[logits.isfinite().all(1)].double()
-    if not len(rows):
-        return False
-    return bool(((rows.sum(1) - 1).abs() < 1e-4).all() and (rows >= 0).all() and (rows <= 1).all())
-
-
-def _log(probabilities: Logits) -> Logits:
-    return probabilities.clamp(min=SMALLEST).log()
-
-
 def _scale(logits: Logits) -> float:
     """Return what to divide by for the surest tenth of the images to be sure by :data:`CONFIDENT`."""
     first, second = logits.double().topk(2, dim=1).values.unbind(1)
@@ -202,7 +207,7 @@ def _agrees(mended: Mended, x: Images, y: Labels, rng: Rng, batch_size: int) -> 
     with all_seeded(rng):
         beside = model.input_gradient(x, y, _cross_entropy, rng=rng.child("same")).logits
     for answers in (_logits(mended, x, rng, batch_size) * mended.scale, beside * mended.scale):
-        back = answers.softmax(1) if mended.probabilities else answers
+        back = answers if mended.link is None else _LINKS[mended.link](answers)
         if (back - logits).nan_to_num().abs().amax() > DRIFT * logits.nan_to_num().abs().amax():
             return False
     return True

@@ -59,10 +59,10 @@ def draws_by_itself(network: nn.Module, x: Images) -> bool:
     """
     with torch.no_grad(), all_seeded(Rng(0)):
         before = _states(x.device)
-        first = network(x)
+        first = network(x.clone())  # which may write into what it is given
         if any(not _same(a, b) for a, b in zip(before, _states(x.device), strict=True)):
             return True
-        others = [network(x) for _ in range(AGAIN)]
+        others = [network(x.clone()) for _ in range(AGAIN)]
     if not isinstance(first, torch.Tensor):
         return False
     change = torch.stack([(first - other).double().nan_to_num().abs().amax() for other in others]).amax()

@@ -1,23 +1,26 @@
 """Carry a gradient through steps that have none, without a change of what the network computes.
 
 Backward-pass differentiable approximation by the identity (Athalye, Carlini and Wagner 2018, arXiv 1802.00420, section
-4.1): inside :class:`StraightThrough`, rounding, signs, casts to integers and cuts (``detach``, ``data``, ``no_grad``)
-keep their value, and the gradient passes through them as if they were not there.
+4.1): inside :class:`StraightThrough`, rounding, signs, casts to integers and cuts (``detach``, ``data``, ``no_grad``,
+``inference_mode``) keep their value, and the gradient passes through them as if they were not there.
 
-Probabilities that have saturated keep no gradient at all, so the logits before a softmax can be asked for.
+Probabilities that have saturated keep no gradient at all, so the logits before a softmax or sigmoid can be asked for.
 
-What is not met: ``inference_mode``, comparisons, ``argmax``, numpy inside the forward, and functions that write their
+What is not met: comparisons, ``argmax``, numpy inside the forward, and functions that write their
 own backward pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from robust_eval.adaptive.links import Link
 
 __all__ = ["StraightThrough"]
 
@@ -35,6 +38,7 @@ CUTS: frozenset[Callable[..., Any]] = frozenset((torch.detach, Tensor.detach, DA
 SOFTMAX: frozenset[Callable[..., Any]] = frozenset(
     (torch.softmax, Tensor.softmax, torch.nn.functional.softmax, torch.special.softmax)
 )
+SIGMOID: frozenset[Callable[..., Any]] = frozenset((torch.sigmoid, Tensor.sigmoid, torch.special.expit))
 SWITCH: Callable[..., Any] = torch._C._set_grad_enabled
 
 
@@ -44,11 +48,23 @@ class StraightThrough(TorchFunctionMode):
     def __init__(self, *, watches: bool = False) -> None:
         super().__init__()
         self._watches = watches
-        self._softmax: tuple[Tensor, Tensor] | None = None
+        self._last: dict[Link, tuple[Tensor, Tensor]] = {}
+        self._inference: AbstractContextManager[None] = nullcontext()
 
-    def before_softmax(self, out: Tensor) -> Tensor | None:
-        """Return what the last softmax was taken of, if ``out`` is what it gave."""
-        return self._softmax[1] if self._softmax is not None and self._softmax[0] is out else None
+    def before(self, link: Link, out: Tensor) -> Tensor | None:
+        """Return what the last softmax or sigmoid was taken of, if ``out`` is what it gave."""
+        given, taken = self._last.get(link, (None, None))
+        return taken if given is out else None
+
+    def __enter__(self) -> StraightThrough:
+        self._inference = nullcontext() if self._watches else _without_inference_mode()
+        self._inference.__enter__()
+        entered: StraightThrough = super().__enter__()  # type: ignore[no-untyped-call]
+        return entered
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._inference.__exit__(*error)
 
     def __torch_function__(
         self,
@@ -62,9 +78,10 @@ class StraightThrough(TorchFunctionMode):
         if function is SWITCH and not self._watches and not args[0]:  # no_grad: gradients stay as they are
             return None
         x = args[0] if args else None
-        if function in SOFTMAX and isinstance(x, Tensor):
-            self._softmax = (function(*args, **kwargs), x)
-            return self._softmax[0]
+        link: Link | None = "softmax" if function in SOFTMAX else "sigmoid" if function in SIGMOID else None
+        if link is not None and isinstance(x, Tensor):
+            self._last[link] = (function(*args, **kwargs), x)
+            return self._last[link][0]
         if self._watches:
             return function(*args, **kwargs)
         if not (isinstance(x, Tensor) and x.requires_grad and x.is_floating_point()):
@@ -83,3 +100,19 @@ class StraightThrough(TorchFunctionMode):
                 moved = out.to(x.dtype) - x
             return x + moved
         return out
+
+
+@contextmanager
+def _without_inference_mode() -> Iterator[None]:
+    """Let ``inference_mode`` do nothing: it is entered in C++, where no torch function is called."""
+    mode: Any = torch.inference_mode
+    enter, leave = mode.__enter__, mode.__exit__
+    mode.__enter__, mode.__exit__ = _nothing, _nothing
+    try:
+        yield
+    finally:
+        mode.__enter__, mode.__exit__ = enter, leave
+
+
+def _nothing(*_: object) -> None:
+    pass

@@ -325,7 +325,7 @@ class _Seen(nn.Module):
             # which image a row is, is known only where all are asked about
             places = torch.arange(start, start + len(x)) % len(self._rng.index)
             self.network.redraw(self._rng.child("call", self._spent["calls"], start).select(places))
-        logits: Tensor = self.network(x)
+        logits: Tensor = self.network(x.clone())  # which may write into what it is given
         return logits
 
     def _met(self, gradient: Tensor) -> None:

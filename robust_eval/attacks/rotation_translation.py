@@ -11,8 +11,9 @@ strongest come first, since an image leaves at the first that fools the model. W
 largest margin against the label comes back, or the clean image if that has no smaller one. Where the model does not
 stop early, all candidates are tried; a stochastic model judges each by one draw of its own.
 
-No norm measures this threat: turned by a few degrees, an image is far away in all of them. It is stated as linf 1,
-which every image in [0, 1] keeps; what bounds it are its fields.
+No norm measures this threat: turned by a few degrees, an image is far away in all of them. It is stated as ``spatial``
+with the largest angle, beside which reports put the largest shift, and is never compared with a radius or counted into
+the worst case of a norm.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from robust_eval.classifier import Classifier
 from robust_eval.corruptions.deformation import Interpolation, Matrix, warped
 from robust_eval.methods import Attack
 from robust_eval.passes import FEW, Passes
-from robust_eval.registry import checked
+from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Images, Labels, Norm, Threat
+from robust_eval.types import AttackResult, Bound, Images, Labels, Spatial
 
 __all__ = ["RotationTranslation"]
 
@@ -48,13 +49,15 @@ class Candidate(NamedTuple):
     down: float
 
 
-@checked
+@register("attack", "rotation_translation")
 @dataclass(frozen=True, kw_only=True)
 class RotationTranslation(Attack):
     """The worst of a grid of rotations and translations."""
 
-    norms: ClassVar[tuple[Norm, ...]] = ("linf",)
+    norms: ClassVar[tuple[Bound, ...]] = ("spatial",)
     gradients: ClassVar[bool] = False
+    own_units: ClassVar[bool] = True
+    sweeps: ClassVar[tuple[str, ...]] = ("degrees",)
 
     degrees: Annotated[float, Field(ge=0, le=180)] = 30.0
     """Largest angle in either direction, in degrees."""
@@ -68,9 +71,9 @@ class RotationTranslation(Attack):
     """Whether a new pixel is a bilinear mean of four or the nearest old one."""
 
     @property
-    def threat(self) -> Threat:
-        """Any image: no norm bounds a rotation."""
-        return Threat("linf", 1.0)
+    def threat(self) -> Spatial:
+        """Every turn and shift up to the largest; the grid is a sample of them."""
+        return Spatial(self.degrees, self.translation)
 
     def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
         """Attack a batch [n,c,h,w] in [0, 1] that the model classifies correctly."""

@@ -31,7 +31,7 @@ from robust_eval.models.checkpoint import file_sha256, state_sha256
 from robust_eval.passes import FEW, Passes
 from robust_eval.registry import Resolved, build, find, resolver, version
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Images, Labels, Threat
+from robust_eval.types import AttackResult, Images, Labels, Spatial, Threat
 
 __all__ = ["Transfer"]
 
@@ -75,7 +75,7 @@ class Transfer(Attack):
         return _loaded(path, sha256, json.dumps(architecture), mean, std)
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> Threat | Spatial:
         """The ball of the attack on the surrogate."""
         return self._inner.threat
 
@@ -172,6 +172,8 @@ def _resolve(name: str) -> Resolved:
             "behind": name,
             "norms": inner.norms,
             "gradients": inner.gradients,
+            "own_units": inner.own_units,
+            "sweeps": getattr(inner, "sweeps", ("eps",)),
             "__doc__": f"``{name}`` on a surrogate, its points measured on the model that is evaluated.",
         },
         frozen=True,

@@ -11,8 +11,13 @@ that only the baseline breaks exceed half a point of accuracy? AutoAttack warns 
 attacks; here the white box may be one walk up the cross-entropy, which on adversarially trained networks misses a few
 tenths of a point that a black box with a margin loss finds.
 
-Left out, as they may be weaker without anything being wrong: points made for another model (access transfer, and the
-baselines ``transfer:...``), single steps at several radii (a long step overshoots), attacks towards a target class.
+Of each number of a radius it is asked as well whether the attack was one that finds errors at all
+(:func:`strong_enough`), and whether it leaves images standing that the few probes of an examination broke
+(:func:`beats_examination`).
+
+Left out of comparisons, as they may be weaker without anything being wrong: points made for another model (access
+transfer, and the baselines ``transfer:...``), single steps at several radii (a long step overshoots), attacks towards a
+target class.
 """
 
 from __future__ import annotations
@@ -32,13 +37,20 @@ from robust_eval.registry import find
 
 __all__ = [
     "ABOUT_ANSWERS",
+    "ABOUT_GRADIENTS",
+    "ANY_NORM",
     "across",
     "adaptive_beats_transfer",
     "attacked_adaptively",
     "beats_baselines",
+    "beats_examination",
     "beats_single_step",
+    "behind_examinations",
+    "concerns",
     "examines",
+    "finds_most",
     "monotone_in_eps",
+    "strong_enough",
 ]
 
 ABOUT_ANSWERS = frozenset(
@@ -54,28 +66,70 @@ ABOUT_ANSWERS = frozenset(
     }
 )
 """Checks of an examination that concern every number of a model; all others concern its attacks alone."""
+ABOUT_GRADIENTS = frozenset(
+    {
+        "converged",
+        "falls_with_eps",
+        "gradient_agrees",
+        "gradient_draws",
+        "gradients",
+        "iterative_beats_single_step",
+        "optimises_at_inference",
+        "planted",
+        "smooth_loss",
+        "unbounded",
+        "vanishing_gradient",
+        "white_box_beats_noise",
+        "white_box_beats_square",
+        "zero_gradient",
+    }
+)
+"""Checks that concern the attacks alone that follow gradients."""
+ANY_NORM = ABOUT_ANSWERS | {
+    "gradient_agrees",
+    "gradient_draws",
+    "gradients",
+    "optimises_at_inference",
+    "smooth_loss",
+    "unbounded",
+    "vanishing_gradient",
+}
+"""Checks of an examination in one norm that hold in all of them."""
 
 LEVEL = 0.01
 """Of the exact tests."""
 TOLERANCE = 0.005
 """Share of the images that a baseline may break alone."""
+GAP = 0.05
+"""Share of the images that an attack may leave standing of those that an examination broke before it fails."""
+ROUNDING = 1e-6
+"""Of distances in float32."""
+FEW_QUERIES = 1000
+"""Forward passes below which a black box is a look, not an evaluation: AutoAttack gives Square 5,000."""
 COMPARABLE = 2.0
 """Radii that differ by this factor at most say something about each other."""
 
 _ITERATIVE = ("bim", "mim", "pgd", "apgd_ce", "apgd_dlr", "apgd_t", "auto_attack")
 _SINGLE_STEP = ("fgsm", "fastgradient")
-_SAME = ("model", "data", "defense", "pool", "seed", "draws")
+_BUDGETS = ("queries", "n_queries", "max_queries", "steps", "max_iterations")
+"""What black boxes, ours and others, call the number of their questions."""
+_EXAMINED = ("model", "data", "defense", "pool")
+_SAME = (*_EXAMINED, "seed", "draws")
 
 Found = Iterator[tuple[str, Check]]
 """Keys of records, each with a check of it."""
 _Kind = Literal["white", "baseline", "unknown"]
+_VERDICTS: tuple[Literal["ok", "warn", "fail"], ...] = ("ok", "warn", "fail")
 
 
-def across(records: Iterable[Record]) -> dict[str, list[Check]]:
+def across(records: Iterable[Record], examinations: Iterable[Record] = ()) -> dict[str, list[Check]]:
     """Return the further checks of finished records by key; those of other models, data or seeds are kept apart.
 
     A comparison that was made and found nothing is a check that passed; one without a partner is none.
     """
+    looks: dict[str, list[Record]] = defaultdict(list)
+    for examination in examinations:
+        looks[_identity(examination.spec, _EXAMINED)].append(examination)
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         if record.labels.get("family") == "attack":
@@ -88,9 +142,13 @@ def across(records: Iterable[Record]) -> dict[str, list[Check]]:
             beats_baselines,
             adaptive_beats_transfer,
             attacked_adaptively,
+            strong_enough,
+            finds_most,
         ):
             for key, check in look(group):
                 found[key].append(check)
+        for key, check in beats_examination(group, looks.get(_identity(group[0].spec, _EXAMINED), ())):
+            found[key].append(check)
     return dict(found)
 
 
@@ -99,13 +157,25 @@ def examines(examination: Record, record: Record) -> bool:
 
     What was crafted on the undefended model (access transfer) is also a matter of that model's examination.
     """
-    parts = ("model", "data", "defense", "pool")
-    if _identity(examination.spec, parts) == _identity(record.spec, parts):
+    if _identity(examination.spec, _EXAMINED) == _identity(record.spec, _EXAMINED):
         return True
     undefended = examination.spec.get("defense") is None
     crafted = record.labels.get("family") == "attack" and record.labels.get("access") == "transfer"
     same = _identity(examination.spec, ("model", "data")) == _identity(record.spec, ("model", "data"))
     return undefended and crafted and same
+
+
+def concerns(name: str, record: Record, *, scored: bool = True) -> bool:
+    """Whether a check of this name, found on a model, says something about a number of it.
+
+    ``scored``: on the model that the number is of, not the one that its attack was crafted on. What checks say of
+    gradients concerns attacks that follow them, and of a defended model not those that are crafted without it.
+    """
+    if name in ABOUT_ANSWERS or record.labels.get("family") != "attack":
+        return name in ABOUT_ANSWERS
+    if scored and record.labels["access"] == "transfer":
+        return name not in ABOUT_GRADIENTS
+    return name not in ABOUT_GRADIENTS or _kind_of(str(record.labels["perturbation"])) != "baseline"
 
 
 def monotone_in_eps(records: Sequence[Record]) -> Found:
@@ -235,6 +305,116 @@ def attacked_adaptively(records: Sequence[Record]) -> Found:
         )
 
 
+def strong_enough(records: Sequence[Record]) -> Found:
+    """Warn about numbers at a radius where only weak attacks were run: noise, one step, a few queries, other models.
+
+    Attacks by transfer are warned about already (``attacked_adaptively``), and make no number of others stronger.
+    """
+    asked = [record for record in records if record.labels["norm"] in ("linf", "l2", "l1")]
+    strong = [record for record in asked if record.labels["access"] != "transfer" and not _weak(record)]
+    for record in asked:
+        if record.labels["access"] == "transfer":
+            continue
+        alone = [
+            eps
+            for eps in _radii(record)
+            if not any(
+                other.labels["norm"] == record.labels["norm"]
+                # the smallest perturbations tell of every radius
+                and (other.labels["eps"] is None or _same_radius(eps, other.labels["eps"]))
+                for other in strong
+            )
+        ]
+        yield (
+            record.key,
+            Check(
+                "strong_enough",
+                "warn" if alone and _weak(record) else "ok",
+                float(len(alone)),
+                "only weak attacks were run at this radius (noise, a single step, a black box with few queries): the "
+                "accuracy under attack is lower; run pgd, apgd_ce or auto_attack as well",
+            ),
+        )
+
+
+def finds_most(records: Sequence[Record]) -> Found:
+    """Warn where an attack that looks for the smallest perturbation found none for most of the images."""
+    for record in records:
+        if record.labels["eps"] is not None:
+            continue
+        attacked = record.rows[record.rows["attacked"].astype(bool)]
+        if not len(attacked):
+            continue
+        missed = float((attacked["score"] >= 0.5).mean())
+        yield (
+            record.key,
+            Check(
+                "finds_most",
+                "warn" if missed > 0.5 else "ok",
+                missed,
+                "no perturbation was found for most images, though any size would do: there is no median distance; "
+                "gradients are masked, or the attack has too few steps",
+            ),
+        )
+
+
+def beats_examination(records: Sequence[Record], examinations: Sequence[Record]) -> Found:
+    """Warn where an attack leaves standing what the probes of an examination broke, fail where it is many.
+
+    An examination's own attacks are few and short, and go on record image by image (``broken_at``). An attack with
+    gradients that is worth quoting breaks about as many of the same images within the same radius. Left out are attacks
+    that need not (noise, one step, black boxes, other models' points, a target class): :func:`strong_enough` is for
+    those.
+    """
+    for record in records:
+        name = str(record.labels["perturbation"])
+        if _kind(record) != "white" or record.labels["access"] == "transfer" or _one_step_by_name(record):
+            continue
+        if getattr(find("attack", name), "unbounded", False):
+            continue
+        checks = [
+            check
+            for eps in _radii(record)
+            if (check := behind_examinations(_broken(record, eps), examinations, record.labels["norm"], eps))
+        ]
+        if checks:
+            yield record.key, max(checks, key=lambda check: (_VERDICTS.index(check.verdict), check.figure))
+
+
+def behind_examinations(
+    broken: pd.Series[bool], examinations: Iterable[Record], norm: str, eps: float
+) -> Check | None:
+    """Return whether attacks that broke these images, by index, within ``eps`` keep up with examinations of the model.
+
+    ``None`` where none looked at the same images in this norm and at no larger radius. *Clearly* more images left
+    standing is McNemar's exact test; it fails where they are beyond doubt more than 5 points.
+    """
+    found: list[tuple[int, float]] = []
+    for examination in examinations:
+        params, rows = _params(examination), examination.rows.set_index("index")
+        if params.get("norm") != norm or "broken_at" not in rows:
+            continue
+        probed = rows["broken_at"] <= eps + ROUNDING
+        if params["eps"] > eps + ROUNDING and not probed.any():
+            continue  # a smaller ball in which nobody has looked
+        ours, theirs = broken.align(probed, join="inner")
+        if len(ours):
+            compared = _compared(ours, theirs)
+            many = bool(binom.sf(round(compared.figure * len(ours)) - 1, len(ours), GAP) < LEVEL)
+            found.append((compared.clear * (1 + many), compared.figure))
+    if not found:
+        return None
+    verdict, figure = max(found)
+    return Check(
+        "beats_examination",
+        _VERDICTS[verdict],
+        figure,
+        "the few short attacks of the examination break images that this one leaves: too few steps or too short ones, "
+        "or another loss is needed; "
+        + ("do not quote this number" if verdict == 2 else "quote the worst case with a stronger attack"),
+    )
+
+
 class _Compared(NamedTuple):
     """How much more the attack that should be weaker breaks."""
 
@@ -253,6 +433,8 @@ class _Attack(NamedTuple):
     eps: float
     setting: str
     """Name and parameters but the radius."""
+    single_step: bool
+    """Whether the attack goes one step only."""
     broken: pd.Series[bool]
 
     @classmethod
@@ -271,13 +453,9 @@ class _Attack(NamedTuple):
             labels["norm"],
             eps,
             setting,
+            _single_step(record),
             _broken(record, eps),
         )
-
-    @property
-    def single_step(self) -> bool:
-        """Whether the attack goes one step only."""
-        return any(word in self.name.lower() for word in _SINGLE_STEP)
 
     def at(self, other: _Attack) -> bool:
         """Whether both stay in the same ball."""
@@ -296,13 +474,16 @@ def _optimising(records: Sequence[Record]) -> list[_Attack]:
 
 
 def _fixed(record: Record) -> bool:
-    """Whether an attack has a radius and does not look for one class."""
-    return record.labels["eps"] is not None and _params(record).get("target") is None
+    """Whether an attack has a radius, which angles are not, and does not look for one class."""
+    radius = record.labels["eps"] is not None and record.labels["norm"] != "spatial"
+    return radius and _params(record).get("target") is None
 
 
 def _kind(record: Record) -> _Kind:
-    """Return what an attack may see; ``unknown`` for one whose library or module is not there."""
-    if _params(record).get("target") is not None:
+    """Return what an attack may see; ``unknown`` for one whose library or module is not there, or whose angles compare
+    with no radius.
+    """
+    if _params(record).get("target") is not None or record.labels["norm"] == "spatial":
         return "unknown"
     return _kind_of(str(record.labels["perturbation"]))
 
@@ -317,6 +498,29 @@ def _kind_of(name: str) -> _Kind:
         # of a library that is not installed, or of a module that nobody imported
         return "unknown"
     return "baseline" if method.baseline or not method.gradients else "white"
+
+
+def _single_step(record: Record) -> bool:
+    """Whether an attack goes one step only: by its number of steps, by its name where it states none."""
+    steps = _params(record).get("steps")
+    if isinstance(steps, int):
+        return steps <= 1 and record.labels["eps"] is not None
+    return _one_step_by_name(record)
+
+
+def _one_step_by_name(record: Record) -> bool:
+    """Whether an attack is a method of one step, not one of many that was given a single one."""
+    steps, name = _params(record).get("steps", 1), str(record.labels["perturbation"]).lower()
+    return steps == 1 and any(word in name for word in _SINGLE_STEP)
+
+
+def _weak(record: Record) -> bool:
+    """Whether an attack that leaves an image standing says little about it; one that nobody knows is not accused."""
+    name, params = str(record.labels["perturbation"]), _params(record)
+    if _made_elsewhere(name) or _single_step(record):
+        return True
+    asked = [params[word] for word in _BUDGETS if isinstance(params.get(word), int)]
+    return _kind_of(name) == "baseline" and max(asked, default=0) < FEW_QUERIES
 
 
 def _made_elsewhere(name: str) -> bool:

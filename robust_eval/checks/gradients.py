@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,8 @@ from robust_eval.types import Images, Labels, StochasticModule
 
 __all__ = ["gradient_agrees", "smooth_loss"]
 
+log = logging.getLogger(__name__)
+
 FEW = 8
 DIRECTIONS = 3
 DISAGREEMENT = 0.2
@@ -25,13 +28,14 @@ DISAGREEMENT = 0.2
 STEPS = {torch.float64: 1e-7, torch.float32: 2e-4}
 """Half the distance of the two points of a difference: short against kinks, long against rounding. In units of the
 [0, 1] pixel range."""
+HALF = (torch.bfloat16, torch.float16)
 POINTS = 20
 RADIUS = 1e-3
 """A quarter of a grey level of 8 bits: nobody's decision should hang on it."""
 ROUGH = 0.02
 
 
-def gradient_agrees(subject: Subject) -> Check:
+def gradient_agrees(subject: Subject) -> Check | None:
     """Warn when the gradient that attacks see is not that of the outputs they see.
 
     Measured at a random point of the ball of up to 8 images, along 3 directions d of random signs each: the central
@@ -48,6 +52,10 @@ def gradient_agrees(subject: Subject) -> Check:
     counts. A random model has the same draws at all points, whether it declares them or not. Ripples longer than h
     pass: :func:`smooth_loss` looks for those.
 
+    ``None`` where the comparison says nothing: a module of the network declares another gradient than its own, by an
+    attribute ``straight_through`` that is true (a defense, or what mended the model), or its weights have half
+    precision, in which differences are rounding, and it cannot be asked in a higher one.
+
     Costs 1 gradient and 6 forwards for each of up to 8 images, in float64, and as many in float32 if that warns.
     """
     x, y = subject.x[:FEW], subject.y[:FEW]
@@ -57,6 +65,9 @@ def gradient_agrees(subject: Subject) -> Check:
     subject.seen.input_gradient(x[:1], y[:1], margin, rng=rng.select(slice(1)))
     points = random_start(x, subject.threat.norm, subject.threat.eps, rng)
     seen = subject.seen.network
+    if any(getattr(module, "straight_through", False) is True for module in seen.modules()):
+        log.info("gradient_agrees is left out: the model declares straight-through gradients")
+        return None
     error = 1.0
     for dtype in (torch.float64, torch.float32):
         try:
@@ -66,6 +77,9 @@ def gradient_agrees(subject: Subject) -> Check:
                 raise
         if error <= DISAGREEMENT:
             break
+    if error > DISAGREEMENT and any(weight.dtype in HALF for weight in seen.parameters()):
+        log.info("gradient_agrees is left out: the model computes in half precision alone")
+        return None
     return Check(
         "gradient_agrees",
         "warn" if error > DISAGREEMENT else "ok",
@@ -105,7 +119,7 @@ def _margin(network: nn.Module, x: Images, y: Labels, rng: Rng) -> Float[Tensor,
     if isinstance(network, StochasticModule) and network.stochastic:
         network.redraw(rng.child("draws"))
     with seeded(rng.child("draws")):
-        return margin(network(x), y)
+        return margin(network(x.clone()), y)  # which may write into what it is given
 
 
 def smooth_loss(subject: Subject) -> Check:

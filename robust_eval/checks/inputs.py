@@ -61,20 +61,25 @@ def normalisation(model: Classifier, x: Images, y: Labels, rng: Rng) -> Check:
         "normalisation",
         "fail" if clearly and gain >= GAIN else "ok",
         max(gain, 0.0),
-        f"the model does better {list(scales)[best]}",
+        list(scales)[best],
     )
 
 
 def _scales(channels: int) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
     """Return what to subtract and to divide by, under the words of the advice."""
     one = (1.0,) * channels
-    scales = {"on pixels in 0..255: scale them inside the model": ((0.0,) * channels, (1 / 255,) * channels)}
+    wide = "the model expects pixels in 0..255, and does better on them: scale them inside the model"
+    scales = {wide: ((0.0,) * channels, (1 / 255,) * channels)}
     for name, (mean, std) in USUAL.items():
         if len(mean) == channels:
             told = f"mean {list(mean)} and std {list(std)}"
-            scales[f"on images normalised as for {name}: give {told}"] = (mean, std)
+            missing = f"the model expects normalised images, and does better so as for {name}: give {told}"
+            scales[missing] = (mean, std)
             undone = tuple(-m / s for m, s in zip(mean, std, strict=True))
-            scales[f"when {told} ({name}) are undone: it normalises twice, leave one out"] = (
+            twice = (
+                f"the model normalises twice: it does better when {told} ({name}) are undone; leave one out"
+            )
+            scales[twice] = (
                 undone,
                 tuple(o / s for o, s in zip(one, std, strict=True)),
             )
@@ -259,5 +264,5 @@ def _answer(network: nn.Module, x: Images, rng: Rng) -> Tensor:
     if isinstance(network, StochasticModule) and network.stochastic:
         network.redraw(rng)
     with torch.no_grad(), seeded(rng):
-        answer: Tensor = network(x)
+        answer: Tensor = network(x.clone())  # which may write into what it is given
     return answer

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from robust_eval.adaptive import Adapted
 from robust_eval.cell import Access
+from robust_eval.checks._exact import above
 from robust_eval.methods import Attack
 from robust_eval.record import Check
-from robust_eval.types import Images, Mask, Threat
+from robust_eval.types import Images, Mask, Spatial, Threat
 
 __all__ = [
     "constraint",
@@ -26,14 +27,16 @@ __all__ = [
 ]
 
 Verdict = Literal["ok", "warn", "fail"]
+CUTS = "detach(), no_grad, inference_mode, numpy, rounding or casts"
+"""What leaves a model without gradients."""
 TOLERANCE = 1e-6
 """Rounding of float32 pixels, in units of the [0, 1] pixel range and per unit of radius."""
 
 
-def violations(x: Images, x_adv: Images, threat: Threat) -> Mask:
-    """Return which images left the [0, 1] box or the ball, or are not finite."""
+def violations(x: Images, x_adv: Images, threat: Threat | Spatial) -> Mask:
+    """Return which images left the [0, 1] box or the ball, or are not finite; turned images have no ball to leave."""
     bad = ~x_adv.isfinite().flatten(1).all(1) | (x_adv < 0).flatten(1).any(1) | (x_adv > 1).flatten(1).any(1)
-    if threat.eps is not None:
+    if isinstance(threat, Threat) and threat.eps is not None:
         bad |= threat.distance(x, x_adv) > threat.eps * (1 + TOLERANCE) + TOLERANCE
     return bad
 
@@ -85,11 +88,17 @@ def vanishing_gradient(adapted: Adapted, *, adapts: bool = True) -> Check:
         advice = "this attack sees gradients that vanish: its number says nothing; compare with ours, or with square"
     elif mending.blind > 0.01:
         verdict = "fail"
-        advice = "gradients vanish, and no remedy helped: only attacks without gradients (square) say anything here"
+        advice = (
+            f"gradients vanish, and no remedy helped: look in its forward for {CUTS}, comparisons or argmax; "
+            "until then only attacks without gradients (square) say anything"
+        )
     else:
         verdict = "warn" if mending.blind_before > 0.01 else "ok"
         mended = " and ".join(mending.remedies) or "nothing"
-        advice = f"its own outputs mislead attacks, which saw it through {mended} instead"
+        advice = (
+            f"the model's own gradients vanish (look for {CUTS}, or logits far apart): "
+            f"attacks saw it through {mended}"
+        )
     return Check("vanishing_gradient", verdict, mending.blind_before, advice)
 
 
@@ -110,12 +119,13 @@ def gradient_draws(adapted: Adapted) -> Check:
 def rounding(attack: Attack, fooled: Mask, fooled_in_bytes: Mask) -> Check:
     """Warn when more than 5 % of the images found within a radius do not fool the model any more as 8-bit images.
 
-    The smallest perturbations always lie at the edge: for those the figure stands without a verdict.
+    Beyond what the exact binomial test allows, so that one of two says nothing. The smallest perturbations always lie
+    at the edge: for those the figure stands without a verdict.
     """
-    share = (fooled & ~fooled_in_bytes).sum().item() / max(1, int(fooled.sum()))
+    lost, found = int((fooled & ~fooled_in_bytes).sum()), int(fooled.sum())
     return Check(
         "rounding",
-        "warn" if share > 0.05 and not attack.minimal_norm else "ok",
-        share,
+        "warn" if above(lost, found, 0.05) and not attack.minimal_norm else "ok",
+        lost / max(1, found),
         "perturbations this fine are lost when images are saved with 8 bits a channel: the number is about real values",
     )

@@ -13,6 +13,8 @@ from typing import Any
 
 import typer
 
+from robust_eval.cli.analyze import analyze
+from robust_eval.cli.corrupt import corrupt
 from robust_eval.cli.doctor import doctor
 from robust_eval.cli.evaluate import evaluate
 from robust_eval.cli.list import list_methods
@@ -31,8 +33,10 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(evaluate)
+app.command()(analyze)
 app.command()(doctor)
 app.command()(train)
+app.command()(corrupt)
 app.command()(report)
 app.command(name="list")(list_methods)
 

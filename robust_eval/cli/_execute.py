@@ -115,6 +115,8 @@ def execute(
     if any(store.has(cell.key) for cell in cells):
         written = reports.write([store.folder], store.folder / "report")
         console.print(reports.terminal(written.results, width=console.width))
+        if (analyses := written.analyses()) is not None:
+            console.print(analyses)
         if (agreement := written.agreement()) is not None:
             console.print(agreement)
         for line in written.doubts:

@@ -113,9 +113,19 @@ def apply_settings(
     names = {table["name"] for table in tables} | set(also)
     for name, values in fields.items():
         if name not in names:
+            listed = ", ".join(sorted(names)) or "none: no attack, corruption or defense was asked for"
             raise ConfigError(
-                f"--set {name}: no such method in this run{near(name, names)}; it has {', '.join(sorted(names))}"
+                f"--set {name}: no such method in this run{near(name, names)}{_not_asked_for(name)}; it has {listed}"
             )
         for table in tables:
             if table["name"] == name:
                 table.update(values)
+
+
+def _not_asked_for(name: str) -> str:
+    """Return that a method of this name exists; nothing for a name that none has."""
+    from robust_eval.registry import names
+
+    kinds: tuple[Kind, ...] = ("attack", "corruption", "defense")
+    found = [f"; the {kind} {name} was not asked for" for kind in kinds if name in names(kind)]
+    return found[0] if found else ""

@@ -1,7 +1,14 @@
-"""``robust-eval doctor``: what is wrong with a model, before anybody spends hours on numbers that mislead."""
+"""``robust-eval doctor``: what is wrong with a model, before anybody spends hours on numbers that mislead.
+
+Exit code 0: no check failed, though some may warn; 1: a check failed; 2: wrong input, one line for each mistake.
+"""
 
 from __future__ import annotations
 
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +17,12 @@ import typer
 from robust_eval.cli._options import BatchSize, Device, Precision, Settings
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+
+    from robust_eval.cell import Cell
     from robust_eval.record import Record
+    from robust_eval.workbench import Workbench
 
 __all__ = ["doctor"]
 
@@ -35,7 +47,9 @@ def doctor(
     data: Annotated[str, typer.Option(help="A named set, a .npz file or an image folder.")] = "",
     n: Annotated[int | None, typer.Option(min=1, help="How many test images. Default: 256 at most.")] = None,
     checks: Annotated[str, typer.Option(help="quick or full.")] = "full",
-    eps: Annotated[str, typer.Option(metavar="[NORM:]VALUE", help="Radius to try.")] = "8/255",
+    eps: Annotated[
+        str, typer.Option(metavar="[NORM:]VALUE", help="Radius to try, > 0, e.g. 8/255 (linf) or l2:0.5.")
+    ] = "8/255",
     defenses: Annotated[str, typer.Option(help="Examine it behind these as well, comma-separated.")] = "",
     pool: Annotated[str | None, typer.Option(help="Training images that defenses mix with.")] = None,
     mean: Annotated[
@@ -48,12 +62,22 @@ def doctor(
         int | None, typer.Option(min=1, help="Resize and crop a folder's images to this side.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    gradient_draws: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Draws a gradient through a randomised model is averaged over. Default: as many as it needs.",
+        ),
+    ] = None,
     set_: Settings = None,
     device: Device = "auto",
     batch_size: BatchSize = None,
     precision: Precision = "auto",
 ) -> int:
-    """Examine a model without a full evaluation, and say what is wrong with it. Exit code 1 if a check fails."""
+    """Examine a model without a full evaluation, and say what is wrong with it.
+
+    Exit code 0: no check failed (some may warn). 1: a check failed. 2: wrong input.
+    """
     import defenses as _defenses  # noqa: F401 - registers the methods
     from robust_eval.cli._execute import open_console
     from robust_eval.cli._options import apply_settings, pick_device, settings, split_names
@@ -71,17 +95,22 @@ def doctor(
     if checks not in ("quick", "full"):
         raise ConfigError(f"--checks: expected quick or full, got {checks!r}")
     fields = settings(set_)
-    norm, colon, radius = eps.rpartition(":")
+    norm, radius = _radius(eps)
     tables: dict[str, Any] = {
         "seed": seed,
         "checks": checks,
+        "gradient_draws": gradient_draws,
         "data": {"name": data, "n": n or _enough(data, size), "pool": pool, "size": size},
         "model": [model_table(checkpoint, arch, None, mean, std, fields)],
-        "attack": [{"name": "pgd", "norm": norm if colon else "linf", "eps": radius}],
+        "attack": [{"name": "pgd", "norm": norm, "eps": radius}],
         "defense": [{"name": item} for item in split_names("defense", defenses)],
     }
     apply_settings(tables["defense"], fields)
-    cells = plan(parse(tables, where="doctor", folder=Path.cwd()))
+    cells = [
+        cell
+        for cell in plan(parse(tables, where="doctor", folder=Path.cwd()))
+        if cell.family in ("clean", "examination")
+    ]
 
     def load(source: Any) -> Loaded:
         assert isinstance(source, OwnModel)
@@ -89,14 +118,75 @@ def doctor(
 
     bench = Workbench(load, device=pick_device(device), batch_size=batch_size, precision=precision)  # type: ignore[arg-type]
     console, failed = open_console(), False
+    _say(console, _cost(cells, bench))
     for cell in cells:
-        if cell.family not in ("clean", "examination"):
-            continue
-        record = (examine if cell.family == "examination" else evaluate)(cell, bench)
-        for line, style in _clean(record) if cell.family == "clean" else _findings(record):
-            console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+        examination = cell.family == "examination"
+        with console.status("classifying clean images") as status, _told(status):
+            record = (examine if examination else evaluate)(cell, bench)
+        for line, style in _findings(record) if examination else _clean(record):
+            _say(console, line, style)
         failed |= any(check.verdict == "fail" for check in record.checks)
     return 1 if failed else 0
+
+
+def _radius(eps: str) -> tuple[str, str]:
+    """Return norm and radius; raises ``ConfigError`` for those that nothing can be tried at."""
+    from robust_eval.errors import ConfigError
+    from robust_eval.types import parse_number
+
+    norm, colon, radius = eps.rpartition(":")
+    norm = norm.strip() if colon else "linf"
+    try:
+        valid = norm in ("linf", "l2") and 0 < parse_number(radius) < math.inf
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ConfigError(
+            f"--eps: expected a radius > 0 in linf or l2 such as 8/255 or l2:0.5, got {eps!r}; "
+            "an examination has to attack"
+        )
+    return norm, radius
+
+
+def _cost(cells: Sequence[Cell], bench: Workbench) -> str:
+    """Return what to expect, in words; that it is not known where the model cannot be asked."""
+    from robust_eval.cost import estimate
+
+    images = len(cells[0].data.examples)
+    try:
+        seconds = estimate(cells, bench).seconds
+    except Exception as error:  # told in full by what comes next
+        return f"{images} images; time not estimated ({type(error).__name__})"
+    told = f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{max(1, math.ceil(seconds))} s"
+    return f"{images} images; about {told} at most"
+
+
+@contextmanager
+def _told(status: Status) -> Iterator[None]:
+    """Show which check runs, as the suite logs it."""
+    logger = logging.getLogger("robust_eval.checks.suite")
+    handler, level = _Shown(status), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+
+
+class _Shown(logging.Handler):
+    def __init__(self, status: Status) -> None:
+        super().__init__()
+        self._status = status
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if (check := getattr(record, "check", None)) is not None:
+            self._status.update(f"check {check}")
+
+
+def _say(console: Console, line: str, style: str = "") -> None:
+    console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def _enough(data: str, size: int | None) -> int | None:
@@ -120,16 +210,21 @@ def _clean(record: Record) -> list[tuple[str, str]]:
 
 
 def _findings(record: Record) -> list[tuple[str, str]]:
-    """Return a line for each check, those that failed first, then a verdict."""
+    """Return for each check what is wrong and what to do, or its figure; those that failed first; then a verdict."""
+    from robust_eval.checks.figures import figure_text
+
     order = ("fail", "warn", "ok")
     found = sorted(record.checks, key=lambda check: order.index(check.verdict))
     width = max(len(check.name) for check in found)
     lines = []
     for check in found:
-        told = "" if check.verdict == "ok" else f"  {check.advice}"
-        text = f"  {_MARKS[check.verdict]} {check.name:{width}}  {check.figure:8.3g}{told}"
-        lines.append((text, _STYLES[check.verdict]))
-    raised = sum(check.verdict != "ok" for check in found)
+        raised = check.verdict != "ok"
+        said = [check.advice, figure_text(check)] if raised else [figure_text(check)]
+        heads = [f"  {_MARKS[check.verdict]} {check.name:{width}}", " " * (width + 4)]
+        lines += [
+            (f"{head}  {text}", _STYLES[check.verdict]) for head, text in zip(heads, said, strict=False)
+        ]
+    number = sum(check.verdict != "ok" for check in found)
     seconds = record.provenance["seconds"]
-    verdict = "nothing was found" if not raised else f"{raised} of {len(found)} checks were raised"
+    verdict = "nothing was found" if not number else f"{number} of {len(found)} checks were raised"
     return [*lines, (f"  {verdict} on {len(record.rows)} images in {seconds:.1f} s", "")]

@@ -11,7 +11,7 @@ import typer
 
 from robust_eval.cli._options import BatchSize, Checks, Compiled, Device, Precision, Settings
 
-__all__ = ["evaluate", "model_table"]
+__all__ = ["evaluate", "model_name", "model_table"]
 
 Tables = list[dict[str, Any]]
 
@@ -67,8 +67,34 @@ def evaluate(
     ] = None,
     corruptions: Annotated[str, typer.Option(help="Names, comma-separated, or all.")] = "",
     severity: Annotated[
-        list[int] | None, typer.Option(help="Of the corruptions, 1 to 5. Repeatable. Default: 3.")
+        list[int] | None,
+        typer.Option(help="Of the corruptions, 1 to 5. Repeatable. Default: 3; with --corrupted all five."),
     ] = None,
+    corrupted: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of corrupted images to read instead of making them: CIFAR-10-C, ImageNet-C, or of `corrupt`. "
+            "All types in it, unless --corruptions names some."
+        ),
+    ] = None,
+    ood: Annotated[
+        str,
+        typer.Option(
+            metavar="SET,...",
+            help="Images of other classes, to be told from the model's own: sets, files, folders, uniform, gaussian.",
+        ),
+    ] = "",
+    shift: Annotated[
+        str,
+        typer.Option(
+            metavar="SET,...",
+            help="Other test sets of the same classes, such as cifar10_1: the accuracy lost.",
+        ),
+    ] = "",
+    resize: Annotated[
+        bool,
+        typer.Option("--resize", help="Bring images of --ood and --shift to the size of those measured."),
+    ] = False,
     mean: Annotated[
         str | None, typer.Option(help="Normalisation inside the model, e.g. 0.49,0.48,0.45.")
     ] = None,
@@ -114,19 +140,25 @@ def evaluate(
     fields = settings(set_)
     model = model_table(checkpoint, arch, name, mean, std, fields)
     tables: dict[str, Any] = {
-        "name": name or (_short(checkpoint.stem) if checkpoint else str(arch).rsplit(":", 1)[1]),
+        "name": model_name(checkpoint, arch, name),
         "seed": seed,
         "checks": checks or "quick",
         "gradient_draws": gradient_draws,
-        "data": {"name": data, "n": n, "pool": pool, "size": size},
+        "data": {
+            "name": data,
+            "n": n,
+            "pool": pool,
+            "size": size,
+            "corrupted": None if corrupted is None else str(corrupted),
+        },
         "model": [model],
         "attack": [part for table in chosen for part in _attack_tables(table, radii)],
-        "corruption": [
-            _corruption_table(item, severity or [3]) for item in split_names("corruption", corruptions)
-        ],
+        "corruption": _corruption_tables(corruptions, severity, corrupted),
         "defense": [{"name": item} for item in split_names("defense", defenses)],
+        "analysis": _comparisons(ood, shift, resize=resize),
     }
-    apply_settings([*tables["attack"], *tables["corruption"], *tables["defense"]], fields)
+    methods = [*tables["attack"], *tables["corruption"], *tables["defense"], *tables["analysis"]]
+    apply_settings(methods, fields)
     tables["attack"] = [_anywhere(table) for table in tables["attack"]]
     if cross_check:
         tables["attack"] += _peer_tables(tables["attack"])
@@ -157,6 +189,11 @@ def model_table(
     """
     from robust_eval.errors import ConfigError
 
+    if arch is not None and arch.endswith(".py"):
+        raise ConfigError(
+            f"--arch: expected file.py:factory, got {arch!r}; add the name of the function that returns the network, "
+            f"as in '{arch}:build'"
+        )
     if checkpoint is None and not (arch and ":" in arch):
         raise ConfigError(
             "expected a checkpoint, or --arch path/to/file.py:factory that returns a trained model; got neither"
@@ -171,7 +208,38 @@ def model_table(
     }
 
 
-def _corruption_table(name: str, severity: list[int]) -> dict[str, Any]:
+def model_name(checkpoint: Path | None, arch: str | None, name: str | None) -> str:
+    """Return what a run folder is called after: the name given, or that of the file, or of the factory's function."""
+    return name or (_short(checkpoint.stem) if checkpoint else str(arch).rsplit(":", 1)[-1])
+
+
+def _comparisons(ood: str, shift: str, *, resize: bool) -> Tables:
+    """Return the tables of the analyses that compare with other sets."""
+    from robust_eval.cli.analyze import analysis_tables, sets_in
+
+    named = {"detection": sets_in(ood), "accuracy_gap": sets_in(shift)}
+    return [
+        table
+        for name, others in named.items()
+        if others
+        for table in analysis_tables([name], others, every=False, resize=resize)
+    ]
+
+
+def _corruption_tables(corruptions: str, severity: list[int] | None, corrupted: Path | None) -> Tables:
+    """Return the tables of the corruptions; with files, those of the files unless some are named."""
+    from robust_eval.cli._options import split_names
+    from robust_eval.data.corrupted import open_corrupted
+
+    asked = split_names("corruption", corruptions)
+    if corrupted is None:
+        return [_corruption_table(name, severity or [3]) for name in asked]
+    if not asked or "all" in [name.strip() for name in corruptions.split(",")]:
+        asked = list(open_corrupted(corrupted.expanduser()).severities)
+    return [_corruption_table(name, severity) for name in asked]
+
+
+def _corruption_table(name: str, severity: list[int] | None) -> dict[str, Any]:
     """Return a corruption's table; a deformation has no severity."""
     from robust_eval.errors import ConfigError
     from robust_eval.registry import find
@@ -180,7 +248,7 @@ def _corruption_table(name: str, severity: list[int]) -> dict[str, Any]:
         severe = "severity" in {field.name for field in dataclasses.fields(find("corruption", name))}
     except ConfigError:  # told with all other problems
         severe = True
-    return {"name": name, "severity": severity} if severe else {"name": name}
+    return {"name": name, "severity": severity} if severe and severity else {"name": name}
 
 
 def _chosen(budget: str | None, names: list[str]) -> Tables:
@@ -245,7 +313,9 @@ def _attack_tables(table: dict[str, Any], radii: dict[str, list[str]]) -> Tables
 
 
 def _norms(cls: Any) -> tuple[str, ...]:
-    """The norms of an attack's radii: the first, unless it can be asked for others."""
+    """The norms of an attack's radii: the first, unless it can be asked for others; none where units are its own."""
+    if cls.own_units:
+        return ()
     norms: tuple[str, ...] = cls.norms
     return norms if _has_norm(cls) else norms[:1]
 

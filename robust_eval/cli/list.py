@@ -13,7 +13,7 @@ def list_methods(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="attack, corruption, defense, regularizer, architecture, data or experiment. Default: all."
+            help="attack, corruption, defense, regularizer, architecture, data, analysis or experiment. Default: all."
         ),
     ] = None,
     long: Annotated[bool, typer.Option("--long", help="Print each method's card.")] = False,
@@ -29,8 +29,8 @@ def list_methods(
     from robust_eval.registry import Kind, card, find, names
 
     kinds: list[Any] = [*get_args(Kind), "experiment"]
-    # in the plural as well
-    kind = kind[:-1] if kind is not None and kind.endswith("s") and kind[:-1] in kinds else kind
+    plural = {**{f"{each}s": each for each in kinds}, "analyses": "analysis"}
+    kind = plural.get(kind, kind) if kind is not None else None
     if kind is not None and kind not in kinds:
         raise UnknownNameError("kind", kind, kinds)
     chosen: list[Any] = kinds if kind is None else [kind]

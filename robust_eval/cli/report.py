@@ -15,6 +15,14 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="Where to write. Default: report/ in the first run.")
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="The model of these runs that errors under corruptions are divided by (mCE). Default: AlexNet as "
+            "published for imagenet, none for other data.",
+        ),
+    ] = None,
 ) -> int:
     """Rebuild the comparison report over runs, computing nothing."""
     import reports
@@ -22,9 +30,13 @@ def report(
 
     folder = run_folder(out or runs[0] / "report")
     console = open_console()
-    written = reports.write(runs, folder)
+    written = reports.write(runs, folder, baseline=baseline)
     console.print(reports.terminal(written.results, width=console.width))
+    if (analyses := written.analyses()) is not None:
+        console.print(analyses)
     if (agreement := written.agreement()) is not None:
         console.print(agreement)
+    for line in written.corruption_errors if baseline is not None else ():
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"report: {folder / 'index.html'}", highlight=False, markup=False, soft_wrap=True)
     return 0

@@ -32,7 +32,8 @@ def train(
 ) -> int:
     """Train one model. --set reaches the regularizer, the architecture, the recipe and the data (data.per_class=100).
 
-    Killed and called again, it goes on from its last pass, to the same weights.
+    Killed and called again, it goes on from its last pass, to the same weights. With label noise (--set
+    data.label_noise=0.2) it says how much of the untouched and of the wrong labels was learnt.
     """
     import trainers
     from robust_eval.cli._execute import make_folder, open_console, run_folder
@@ -40,6 +41,7 @@ def train(
     from robust_eval.cli._progress import Display
     from robust_eval.config import parse
     from robust_eval.model_source import RecipeModel
+    from robust_eval.models.checkpoint import read_card
     from robust_eval.plan import models
     from robust_eval.recipe import Journal
     from robust_eval.run import trained_model
@@ -73,6 +75,15 @@ def train(
         markup=False,
         soft_wrap=True,
     )
+    learnt = (read_card(path) or {}).get("memorisation", {})
+    for part, accuracy in learnt.items():
+        console.print(
+            f"{part + ':':<11}{100 * accuracy['last']:.1f} % of these training labels learnt, "
+            f"{100 * accuracy['best']:.1f} % at the best pass",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     console.print(
         f"next:    robust-eval evaluate {path} --data {data}", highlight=False, markup=False, soft_wrap=True
     )

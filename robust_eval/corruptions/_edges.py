@@ -24,30 +24,31 @@ def edges(levels: Planes, low: float, high: float) -> Bool[Tensor, "n 1 h w"]:
     Slopes are Sobel's, their length is ``|dx| + |dy|``. A pixel is kept if no neighbour along the slope, to the nearest
     45 degrees, is steeper, and if it is steeper than ``high``, or than ``low`` and connected to one that is.
     """
-    around = Around(beyond(levels, 1, 1, "nearest"))
-    right = around(-1, 1) + 2 * around(0, 1) + around(1, 1)
-    left = around(-1, -1) + 2 * around(0, -1) + around(1, -1)
-    below = around(1, -1) + 2 * around(1, 0) + around(1, 1)
-    above = around(-1, -1) + 2 * around(-1, 0) + around(-1, 1)
-    dx, dy = right - left, below - above
-    steep = dx.abs() + dy.abs()
+    around = beyond(levels, 1, 1, "nearest")
+    across = around[..., 2:] - around[..., :-2]
+    down = around[..., 2:, :] - around[..., :-2, :]
+    dx = across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]
+    dy = down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]
+    wide, high_up = dx.abs(), dy.abs()
+    steep = wide + high_up
 
     beside = Around(functional.pad(steep, (1, 1, 1, 1)))
-    flat = dy.abs() < math.tan(math.pi / 8) * dx.abs()
-    upright = dy.abs() > math.tan(3 * math.pi / 8) * dx.abs()
-    falling = (dx < 0) == (dy < 0)
-    diagonal = torch.where(
-        falling,
-        (steep > beside(-1, -1)) & (steep > beside(1, 1)),
-        (steep > beside(-1, 1)) & (steep > beside(1, -1)),
+    flat = high_up < math.tan(math.pi / 8) * wide
+    upright = high_up > math.tan(3 * math.pi / 8) * wide
+    falling = ~(flat | upright | ((dx < 0) ^ (dy < 0)))
+    rising = ~(flat | upright | falling)
+    kept = (steep > low) & (
+        (flat & (steep > beside(0, -1)) & (steep >= beside(0, 1)))
+        | (upright & (steep > beside(-1, 0)) & (steep >= beside(1, 0)))
+        | (falling & (steep > beside(-1, -1)) & (steep > beside(1, 1)))
+        | (rising & (steep > beside(-1, 1)) & (steep > beside(1, -1)))
     )
-    level = (steep > beside(0, -1)) & (steep >= beside(0, 1))
-    sheer = (steep > beside(-1, 0)) & (steep >= beside(1, 0))
-    kept = torch.where(flat, level, torch.where(upright, sheer, diagonal)) & (steep > low)
 
     sure = kept & (steep > high)
     while True:
-        grown = kept & (functional.max_pool2d(sure.float(), 3, 1, 1) > 0)
+        rows = functional.pad(sure, (0, 0, 1, 1))
+        rows = functional.pad(rows[..., :-2, :] | sure | rows[..., 2:, :], (1, 1))
+        grown = kept & (rows[..., :-2] | rows[..., 1:-1] | rows[..., 2:])
         if torch.equal(grown, sure):
             return sure
         sure = grown
@@ -60,17 +61,20 @@ def distances(marked: Bool[Tensor, "n 1 h w"], longest: int) -> Planes:
     corner, and by a knight's move, of lengths :data:`MOVES`. It is up to 2 % longer or shorter than Euclid's.
     """
     h, w = marked.shape[-2:]
-    rows = torch.arange(h, device=marked.device)[:, None]
-    far = h + longest
-    above = rows - torch.where(marked, rows, -far).cummax(2).values
-    below = torch.where(marked, rows, h + far).flip(2).cummin(2).values.flip(2) - rows
-    down = torch.minimum(above, below).clamp(max=longest).int()
+    down = torch.where(marked, 0, longest).to(torch.uint8)
+    step = 1
+    while step < min(longest, h):  # twice as far in each pass
+        padded = functional.pad(down, (0, 0, step, step), value=longest) + step
+        down = torch.minimum(down, torch.minimum(padded[..., :h, :], padded[..., 2 * step :, :]))
+        step *= 2
     reach = min(longest, w) - 1
     beside = functional.pad(down, (reach, reach), value=longest)
-    nearest = down.float().flatten()
+    nearest = down.flatten().float()
     for right, lengths in enumerate(_lengths(longest).to(marked.device)[1 : reach + 1], start=1):
+        if nearest.max() <= right:
+            break
         down = torch.minimum(beside[..., reach - right :][..., :w], beside[..., reach + right :][..., :w])
-        nearest = torch.minimum(nearest, lengths.index_select(0, down.flatten()))
+        nearest = torch.minimum(nearest, lengths.index_select(0, down.flatten().int()))
     return nearest.view(marked.shape)
 
 

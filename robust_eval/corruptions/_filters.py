@@ -6,6 +6,7 @@ the result, by the size of the batch. Wide kernels go through Fourier transforms
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Literal
 
@@ -20,6 +21,8 @@ __all__ = ["Border", "averaged", "bell", "beyond", "correlate", "smooth"]
 
 WIDE = 5
 """Reach in pixels in both directions from which on the spectrum is faster than the taps."""
+BLOCK = 16
+"""Pixels of a line that are averaged by one small matrix, where a large one would be nearly all zeros."""
 Border = Literal["mirror", "nearest", "reflect"]
 """What lies outside of the image: its inside mirrored without repeating the edge, the edge repeated, or the inside
 mirrored with the edge."""
@@ -36,8 +39,23 @@ def averaged(x: Float[Tensor, "*n h w"], σ: float, border: Border, *, cut: floa
 
     Its last bit may depend on the size of the batch.
     """
-    rows, columns = (_averages(side, σ, border, cut).to(x.device) for side in x.shape[-2:])
+    (h, w), reach = x.shape[-2:], int(cut * σ + 0.5)
+    if min(h, w) >= 2 * (BLOCK + 2 * reach):
+        weights = _band(σ, reach).to(x.device)
+        turned = _by_block(x.double(), weights, border).transpose(-1, -2).contiguous()
+        return _by_block(turned, weights, border).transpose(-1, -2).contiguous()
+    rows, columns = (_averages(side, σ, border, cut).to(x.device) for side in (h, w))
     return rows @ x.double() @ columns.T
+
+
+def _by_block(
+    x: Float[Tensor, "*n h w"], weights: Float[Tensor, "block window"], border: Border
+) -> Float[Tensor, "*n h w"]:
+    """Return planes averaged down their columns."""
+    length, (block, window) = x.shape[-2], weights.shape
+    places = _places(length, (window - block) // 2, border, rest=-length % block).to(x.device)
+    windows = x.index_select(-2, places).unfold(-2, window, block).transpose(-1, -2)
+    return (weights @ windows).flatten(-3, -2)[..., :length, :]
 
 
 def bell(σ: float, reach: int) -> Float[Tensor, " k"]:
@@ -56,12 +74,12 @@ def correlate(x: Images, kernel: Float[Tensor, "ky kx"], border: Border) -> Imag
     if min(down, right) >= WIDE:
         return _multiplied(padded, kernel)[..., :h, :w]
 
-    total = torch.zeros_like(x)
-    for dy in range(down + 1):
-        band = _both(padded, 2, h, down, dy)
-        for dx in range(right + 1):
-            if quarter[dy, dx]:
-                total = total + float(quarter[dy, dx]) * _both(band, 3, w, right, dx)
+    total, weighted = torch.zeros_like(x), torch.empty_like(x)
+    for band, weights in zip(_bands(padded, 2, h, down), quarter.tolist(), strict=False):
+        for part, weight in zip(_bands(band, 3, w, right), weights, strict=False):
+            if weight:
+                # not in one call: whether a product is rounded before it is added depends on its place in memory
+                total += torch.mul(part, weight, out=weighted)
     return total
 
 
@@ -88,16 +106,24 @@ def _multiplied(
     )
 
 
-def _both(x: Images, dim: int, length: int, pad: int, shift: int) -> Float[Tensor, "n c h2 w2"]:
-    """Return the window shifted one way plus the one shifted the other way; once, where they are the same."""
-    if shift == 0:
-        return x.narrow(dim, pad, length)
-    return x.narrow(dim, pad - shift, length) + x.narrow(dim, pad + shift, length)
+def _bands(x: Images, dim: int, length: int, pad: int) -> Iterator[Float[Tensor, "n c h2 w2"]]:
+    """Yield the window, and then that shifted one way plus that shifted the other way, for every shift up to ``pad``.
+
+    One overwrites the other.
+    """
+    yield x.narrow(dim, pad, length)
+    if pad:
+        band = torch.empty_like(x.narrow(dim, pad, length))
+        for shift in range(1, pad + 1):
+            yield torch.add(x.narrow(dim, pad - shift, length), x.narrow(dim, pad + shift, length), out=band)
 
 
-def _places(length: int, pad: int, border: Border) -> Int[Tensor, " padded"]:
-    """Return which pixel stands at each place of a line that goes on for ``pad`` pixels at both ends."""
-    place = torch.arange(-pad, length + pad)
+def _places(length: int, pad: int, border: Border, *, rest: int = 0) -> Int[Tensor, " padded"]:
+    """Return which pixel stands at each place of a line that goes on for ``pad`` pixels at both ends.
+
+    At the second end it goes on for ``rest`` more.
+    """
+    place = torch.arange(-pad, length + pad + rest)
     if border == "nearest":
         return place.clamp(0, length - 1)
     # a far tap may be mirrored more than once
@@ -113,3 +139,12 @@ def _averages(length: int, σ: float, border: Border, cut: float) -> Float[Tenso
     taps = _places(length, reach, border).unfold(0, 2 * reach + 1, 1)
     weights = bell(σ, reach).expand(length, -1).contiguous()
     return torch.zeros(length, length, dtype=torch.float64).scatter_add(1, taps, weights)
+
+
+@lru_cache(maxsize=16)
+def _band(σ: float, reach: int) -> Float[Tensor, "block window"]:
+    """Return the matrix that averages a block of a line, given with what surrounds it."""
+    weights = torch.zeros(BLOCK, BLOCK + 2 * reach, dtype=torch.float64)
+    for row in range(BLOCK):
+        weights[row, row : row + 2 * reach + 1] = bell(σ, reach)
+    return weights

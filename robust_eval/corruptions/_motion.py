@@ -43,7 +43,8 @@ def _averaged(x: Images, offsets: Int[Tensor, "k 2"], weights: Float[Tensor, " k
     h, w = x.shape[-2:]
     down, right = (int(reach) for reach in offsets.abs().amax(0))
     padded = beyond(x, down, right, "nearest")
-    total = torch.zeros_like(x)
+    total, weighted = torch.zeros_like(x), torch.empty_like(x)
     for (dy, dx), weight in zip(offsets.tolist(), weights.tolist(), strict=True):
-        total = total + weight * padded[:, :, down + dy : down + dy + h, right + dx : right + dx + w]
+        seen = padded[:, :, down + dy : down + dy + h, right + dx : right + dx + w]
+        total += torch.mul(seen, weight, out=weighted)
     return total

@@ -10,6 +10,7 @@ floating point, where the distributed files are cut to 8 bits.
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -17,8 +18,9 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from robust_eval.corruptions._colour import channels
@@ -100,6 +102,7 @@ class JpegCompression(Published):
     """
 
     group: ClassVar[str] = "digital"
+    at_once: ClassVar[int] = 1 << 19  # shared out among threads
     severity: Severity = 3
     """Row of the published table, 1 (weakest) to 5; sets the quality, 1 to 100 as libjpeg counts."""
 
@@ -123,6 +126,7 @@ class Pixelate(Published):
     """
 
     group: ClassVar[str] = "digital"
+    at_once: ClassVar[int] = 1 << 19  # many short steps
     severity: Severity = 3
     """Row of the published table, 1 (weakest) to 5; sets c, the small side as a fraction of the large."""
 
@@ -152,26 +156,40 @@ def through_jpeg(x: Images, quality: int) -> Images:
     channels(x)
     if not len(x):
         return x.clone()
-    levels = (x * 255).round().to(torch.uint8).cpu()
-    out = torch.empty(x.shape, dtype=x.dtype)
-    for place, image in zip(out, levels, strict=True):
-        place.copy_(_through_jpeg(image, quality))
-    return out.div_(255).to(x.device)
+    n, c, h, w = x.shape
+    levels = (x * 255).round_().float().cpu().numpy().astype(np.uint8)
+    # one above the other: what has to be done for an image is done for all
+    planes = [Image.fromarray(plane) for plane in levels.transpose(1, 0, 2, 3).reshape(c, n * h, w)]
+    before = planes[0] if c == 1 else Image.merge("RGB", planes)
+    after = Image.new(before.mode, before.size)
 
+    def compress(images: range) -> None:
+        for i in images:
+            box, file = (0, i * h, w, i * h + h), BytesIO()
+            before.crop(box).save(file, "JPEG", quality=quality)
+            file.seek(0)
+            # named, the format need not be guessed
+            with JpegImageFile(file) as decoded:
+                after.paste(decoded, box)
 
-def _through_jpeg(image: UInt8[Tensor, "c h w"], quality: int) -> UInt8[Tensor, "c h w"]:
-    planes = [Image.fromarray(plane) for plane in image.numpy()]
-    file = BytesIO()
-    (planes[0] if len(planes) == 1 else Image.merge("RGB", planes)).save(file, "JPEG", quality=quality)
-    with Image.open(file) as decoded:
-        return torch.from_numpy(np.array(decoded)).view(*image.shape[1:], -1).permute(2, 0, 1)
+    # Pillow lets other threads run while it decodes
+    threads = min(torch.get_num_threads(), n)
+    with ThreadPoolExecutor(threads) as pool:
+        others = [pool.submit(compress, range(i, n, threads)) for i in range(1, threads)]
+        compress(range(0, n, threads))
+    for other in others:
+        other.result()
+    done = torch.from_numpy(np.stack([np.asarray(plane) for plane in after.split()])).view(c, n, h, w)
+    return torch.empty(x.shape, dtype=x.dtype).copy_(done.transpose(0, 1)).div_(255).to(x.device)
 
 
 class _Cover(NamedTuple):
     """For each new pixel of a line: the first old one whose centre lies under it, and how many do."""
 
     first: Int[Tensor, " size"]
-    number: Int[Tensor, " size"]
+    number: Float[Tensor, "size 1"]
+    further: tuple[Int[Tensor, " some"], ...]
+    """The new pixels with a second old one, those with a third, and so on."""
 
 
 @lru_cache(maxsize=64)
@@ -180,17 +198,21 @@ def _cover(length: int, size: int) -> _Cover:
     centre = (torch.arange(size).double() + 0.5) * scale
     distance = (torch.arange(length).double() + 0.5 - centre[:, None]) / max(scale, 1.0)
     covered = (distance > -0.5) & (distance <= 0.5)
-    return _Cover(covered.int().argmax(1), covered.sum(1))
+    first, number = covered.int().argmax(1), covered.sum(1)
+    further = tuple((number > i).nonzero()[:, 0] for i in range(1, int(number.max())))
+    return _Cover(first, number[:, None].float(), further)
 
 
 def _box(x: Images, *, height: int) -> Float[Tensor, "n c h2 w"]:
     """Resize the height: each new pixel is the mean of the old ones whose centres lie under it."""
-    first, count = (part.to(x.device) for part in _cover(x.shape[2], height))
+    cover = _cover(x.shape[2], height)
+    first = cover.first.to(x.device)
     total = x.index_select(2, first)
-    most = math.ceil(x.shape[2] / height)
-    if most == 1:
-        return total
-    for offset in range(1, most):
-        inside = (offset < count)[:, None].to(x)
-        total = total + inside * x.index_select(2, (first + offset).clamp(max=x.shape[2] - 1))
-    return total / count[:, None].to(x)
+    for i, some in enumerate(cover.further, start=1):
+        some = some.to(x.device)
+        under = x.index_select(2, first[some] + i)
+        if len(some) == height:
+            total += under
+        else:
+            total.index_add_(2, some, under)
+    return total.div_(cover.number.to(x)) if cover.further else total

@@ -54,35 +54,38 @@ class GlassBlur(Published):
         σ, reach, rounds = self.strength("glass_blur", x)
         d, (n, c, h, w) = int(reach), x.shape
         self.needs(2 * d + 1, x, name="glass_blur")
-        taken = torch.arange(n * h * w, device=x.device)
+        place = taken = torch.arange(n * h * w, dtype=torch.int32, device=x.device)
         for i in range(int(rounds)):
             u = rng.child("moves", i).uniform(h - 2 * d, w - 2 * d, device=x.device)
-            taken = taken.index_select(0, _sources(u, d, h, w))
-        pixel = (taken % (h * w)).view(n, 1, h * w).expand(n, c, -1)
+            taken = taken.index_select(0, _sources(u, d, place.view(n, h, w)))
+        pixel = (taken.view(n, 1, h * w) - place.view(n, 1, h * w)[:, :, :1]).long().expand(n, c, -1)
         moved = smooth(x, σ).flatten(2).gather(2, pixel)
         return smooth(moved.view(n, c, h, w), σ)
 
 
-def _sources(u: Float[Tensor, "n h2 w2"], d: int, h: int, w: int) -> Int[Tensor, " pixels"]:
+def _sources(u: Float[Tensor, "n h2 w2"], d: int, place: Int[Tensor, "n h w"]) -> Int[Tensor, " pixels"]:
     """Return which old pixel each pixel holds after one round of moves drawn from ``u`` in [0, 1).
 
-    Pixels are counted through the whole batch.
+    Pixels are counted through the whole batch, as in ``place``.
     """
-    move = (u * (2 * d) ** 2).long()
-    dy, dx = move // (2 * d) - d, move % (2 * d) - d
+    h, w = place.shape[1:]
+    move = (u * (2 * d) ** 2).floor_()
+    down = (move / (2 * d)).floor_()
+    right = move - 2 * d * down
     inside = slice(d + 1, h - d + 1), slice(d + 1, w - d + 1)
-    place = torch.arange(len(u) * h * w, device=u.device)
-    source = place.view(-1, h, w).clone()
-    source[:, *inside] += dy * w + dx
-    source = source.flatten()
+    source = place.clone()
+    source[:, *inside] += ((down - d) * w + (right - d)).int()
+    source, place = source.flatten(), place.flatten()
     if d == 1:  # every move is up or to the left, where nothing has moved yet
         return source
     moves = torch.zeros(len(u), h, w, dtype=torch.bool, device=u.device)
     moves[:, *inside] = True
     written = (source > place) & moves.flatten().index_select(0, source)
-    while written.any():
-        source, written = (
-            torch.where(written, source.index_select(0, source), source),
-            written & written.index_select(0, source),
-        )
+    left = written.nonzero()[:, 0]
+    while len(left):
+        ahead = source.index_select(0, left)
+        further, still = source.index_select(0, ahead), written.index_select(0, ahead)
+        source.index_copy_(0, left, further)
+        written.index_copy_(0, left, still)
+        left = left[still]
     return source

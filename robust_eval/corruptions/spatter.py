@@ -88,12 +88,13 @@ def _box(levels: Planes) -> Planes:
 def _equalised(levels: Planes) -> Planes:
     """Spread levels from 0 to 255 so that each is as frequent as any other; a flat picture stays as it is."""
     n, pixels = len(levels), levels[0].numel()
-    level = levels.long().flatten(1)
-    count = torch.zeros(n, 256, dtype=torch.int64, device=levels.device)
-    count = count.scatter_add(1, level, torch.ones_like(level))
+    lowest_level = levels.flatten(1).amin(1, keepdim=True).long()
+    first = 256 * torch.arange(n, dtype=torch.int32, device=levels.device)
+    level = (levels.int().flatten(1) + first[:, None]).flatten()
+    count = level.bincount(minlength=256 * n).view(n, 256)
     below = count.cumsum(1)
-    lowest = count.gather(1, level.amin(1, keepdim=True))
+    lowest = count.gather(1, lowest_level)
     rest = pixels - lowest
     spread = ((below - lowest) * (255 / rest)).round()
     spread = torch.where(rest > 0, spread, torch.arange(256, device=levels.device))
-    return spread.gather(1, level).view_as(levels).to(levels.dtype)
+    return spread.to(levels.dtype).flatten().index_select(0, level).view_as(levels)

@@ -37,6 +37,7 @@ class Fog(Published):
     """
 
     group: ClassVar[str] = "weather"
+    at_once: ClassVar[int] = 1 << 19  # many short steps
     severity: Severity = 3
     """Row of the published table, 1 (weakest) to 5; sets a, in units of the pixel range, and the decay."""
 

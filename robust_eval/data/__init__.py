@@ -11,12 +11,22 @@ from robust_eval.data._examples import Examples as Examples
 from robust_eval.data._examples import as_pixels as as_pixels
 from robust_eval.data._made import NOISE as NOISE
 from robust_eval.data._made import noise as noise
+from robust_eval.data._made import require_same_shape as require_same_shape
 from robust_eval.data._made import resized as resized
 from robust_eval.data._source import Source as Source
 from robust_eval.errors import ConfigError, DataError, near
 from robust_eval.registry import build, discover, explain, find, names
 
-__all__ = ["NOISE", "Examples", "Source", "as_pixels", "noise", "open_source", "resized"]
+__all__ = [
+    "NOISE",
+    "Examples",
+    "Source",
+    "as_pixels",
+    "noise",
+    "open_source",
+    "require_same_shape",
+    "resized",
+]
 
 discover(sys.modules[__name__])
 
@@ -61,7 +71,7 @@ def _opened(name: str, size: int | None) -> Source:
         return source
     path = Path(name)
     if path.is_dir():
-        return Folder(path=path, size=size)
+        return _imagenet_v2(path, size) or Folder(path=path, size=size)
     if path.suffix.lower() == ".npz":
         if not path.exists():
             raise DataError(f"data: no file {name}; give the path of an existing .npz file")
@@ -76,3 +86,19 @@ def _opened(name: str, size: int | None) -> Source:
         f"unknown data {name!r}{near(name, names('data'))}; "
         f"known: {', '.join(names('data'))}, or the path of a .npz file or an image folder"
     )
+
+
+def _imagenet_v2(path: Path, size: int | None) -> Source | None:
+    """Return the source of an unpacked ImageNet-v2, whose class folders are numbers; ``None`` for other folders.
+
+    Read as an image folder, ``10`` would come before ``2``.
+    """
+    from robust_eval.data._files import sub_folders
+    from robust_eval.data.imagenet_v2 import ImageNetV2, ImageNetV2Threshold, ImageNetV2TopImages
+
+    called, classes = path.resolve().name, sub_folders(path)
+    if not called.startswith("imagenetv2-") or not classes or not all(name.isdecimal() for name in classes):
+        return None
+    kinds = (ImageNetV2, ImageNetV2Threshold, ImageNetV2TopImages)
+    kind = next((kind for kind in kinds if called.startswith(kind.folder)), ImageNetV2)
+    return kind(root=path) if size is None else kind(root=path, size=size)

@@ -12,7 +12,7 @@ from robust_eval.data._examples import Examples, as_pixels
 from robust_eval.errors import DataError
 from robust_eval.rng import Rng
 
-__all__ = ["NOISE", "noise", "resized"]
+__all__ = ["NOISE", "noise", "require_same_shape", "resized"]
 
 Noise = Literal["uniform", "gaussian"]
 NOISE: tuple[str, ...] = get_args(Noise)
@@ -46,3 +46,21 @@ def resized(examples: Examples, size: tuple[int, int]) -> Examples:
         for part in torch.split(examples.images, AT_ONCE)
     ]
     return replace(examples, images=torch.cat(parts), files_sha256=None)
+
+
+def require_same_shape(what: str, own: tuple[int, ...], its: tuple[int, ...]) -> None:
+    """Raise ``DataError`` where the images of a second set have another shape (c,h,w) than those measured."""
+    if own == its:
+        return
+    way_out = (
+        "have them resized (--resize, or resize = true in [[analysis]])"
+        if own[0] == its[0]
+        else f"give images with {own[0]} {'channel' if own[0] == 1 else 'channels'}"
+    )
+    raise DataError(
+        f"{what}: expected other images of {_size(own)}, as those measured are, got {_size(its)}; {way_out}"
+    )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

@@ -23,7 +23,12 @@ def fields(name):
     return {field.name for field in dataclasses.fields(find("attack", name))}
 
 
-SHORT = {"auto_attack": {"steps": 20, "targets": 2, "queries": 100}, "square": {"queries": 1500}}
+SHORT = {
+    "auto_attack": {"steps": 20, "targets": 2, "queries": 100},
+    "square": {"queries": 1500},
+    "rotation_translation": {"angles": 5, "shifts": 3},
+    "fgsm_normalised": {"std": (1.0,)},  # any number of channels, and eps in pixels
+}
 """An ensemble is as strong as its strongest attack, which has its full length where it is tested alone; a random search
 needs no more on images this small."""
 
@@ -38,7 +43,9 @@ def small(name, norm, **params):
 
 
 ALL = [(name, norm) for name in names("attack") for norm in find("attack", name).norms]
-FIXED = [(name, norm) for name, norm in ALL if not find("attack", name).minimal_norm]
+SPATIAL = "spatial"
+"""The bound of turns and shifts: laws of a ball and its radius do not concern them."""
+FIXED = [(name, norm) for name, norm in ALL if not find("attack", name).minimal_norm and norm != SPATIAL]
 MINIMAL = [(name, norm) for name, norm in ALL if find("attack", name).minimal_norm]
 
 STRONG = [
@@ -222,7 +229,7 @@ def test_a_success_seen_anywhere_on_the_path_is_kept(name, norm):
         saw, crossed = strip.crossed, crossed + strip.crossed
         assert (predicted(strip, x_adv) != y).item() == saw
     # a first step of length 1 passes over every strip
-    assert crossed or find("attack", name).minimal_norm
+    assert crossed or find("attack", name).minimal_norm or norm == SPATIAL
 
 
 # Constraints
@@ -237,7 +244,7 @@ def test_a_result_stays_in_the_ball_and_in_the_box(name, norm):
     assert x_adv.shape == x.shape and x_adv.dtype == x.dtype and x_adv.isfinite().all()
     assert x_adv.min() >= 0 and x_adv.max() <= 1
     assert not torch.equal(x_adv, x)
-    if method.threat.eps is not None:
+    if method.threat.eps is not None and norm != SPATIAL:
         assert distance(x, x_adv, norm).max() <= 0.3 + 1e-6
 
 
@@ -328,8 +335,9 @@ def test_grey_and_colour_and_few_and_many_classes_are_attacked(name, norm, chann
     network = Layers(channels, max(classes, find("attack", name).min_classes)).eval()
     x = images(8, (channels, 4, 4), dtype=torch.float32)
     y = predicted(network, x)
-    eps = {"linf": 0.5, "l2": 2.0, "l1": 8.0}[norm]
-    x_adv = make(name, norm, eps=eps, steps=30)(Classifier(network), x, y, rng=Rng(0))
+    eps = {"linf": 0.5, "l2": 2.0, "l1": 8.0}.get(norm)
+    wide = {"degrees": 180.0, "translation": 0.5}
+    x_adv = make(name, norm, eps=eps, steps=30, **wide)(Classifier(network), x, y, rng=Rng(0))
     assert (predicted(network, x_adv) != y).any()
 
 
@@ -552,7 +560,9 @@ def test_an_attack_on_a_stochastic_model_sees_fresh_draws_at_each_step(name, nor
     assert len(paths) == len(set(paths))
 
 
-@pytest.mark.parametrize(("name", "norm"), [pair for pair in ONCE if pair in FIXED])
+@pytest.mark.parametrize(
+    ("name", "norm"), [pair for pair in ONCE if not find("attack", pair[0]).minimal_norm]
+)
 def test_an_attack_on_a_stochastic_model_does_not_stop_early(name, norm):
     def steps_of(network):
         x = images(8)
@@ -582,7 +592,8 @@ def test_an_attack_is_rebuilt_from_its_description(name):
 
 @pytest.mark.parametrize("name", names("attack"))
 def test_fields_out_of_range_or_misspelt_are_refused_by_name(name):
-    assert ("eps" in fields(name)) != find("attack", name).minimal_norm
+    has_radius = not find("attack", name).minimal_norm and SPATIAL not in find("attack", name).norms
+    assert ("eps" in fields(name)) == has_radius
     with pytest.raises(ConfigError, match=f"attack '{name}': unknown field 'epss'"):
         attack(name, epss=1)
     for field, values in {
@@ -600,4 +611,5 @@ def test_fields_out_of_range_or_misspelt_are_refused_by_name(name):
 def test_the_threat_names_the_ball(name, norm):
     threat = make(name, norm).threat
     assert threat.norm == norm
-    assert threat.eps == (None if find("attack", name).minimal_norm else EPS)
+    if norm != SPATIAL:
+        assert threat.eps == (None if find("attack", name).minimal_norm else EPS)

@@ -84,3 +84,10 @@ def test_fields_out_of_range_are_refused(params):
     (field,) = params
     with pytest.raises(ConfigError, match=f"defense 'flip_crop': {field}: "):
         build("defense", "flip_crop", params)
+
+
+def test_images_no_larger_than_the_padding_are_refused():
+    assert FlipCrop(crop=7).misfit((3, 8, 9)) is None
+    assert "crop: expected less than the images' side of 8 pixels, got 8" in FlipCrop(crop=8).misfit(
+        (3, 8, 9)
+    )

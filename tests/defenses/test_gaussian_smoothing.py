@@ -92,6 +92,8 @@ def test_unanimous_draws_certify_no_more_than_their_number_allows():
     limit = 0.25 * norm.ppf(0.001 ** (1 / 1000))
     np.testing.assert_allclose(found.radius.numpy(), limit)
     assert limit == pytest.approx(0.62, abs=0.005)  # as the docstring says
+    assert GaussianSmoothing(certify_draws=1000).largest_certificate == pytest.approx(limit)
+    assert GaussianSmoothing(certify_draws=3).largest_certificate == 0, "three draws prove no majority"
 
 
 def test_a_close_call_is_no_certificate():

@@ -138,7 +138,12 @@ def test_certified_accuracy_counts_the_right_classes_whose_radius_is_larger(cert
     rows = certified.rows
     measured = {m.eps: m for m in certified.summary if m.metric == "certified_accuracy"}
     assert list(measured) == [0.0, 0.25, 0.5, 0.75, 1.0]
+    limit = CERTIFIED.defense.largest_certificate
+    assert 0.18 < limit < 0.19 and rows["certified_radius"].max() <= limit
     for eps, number in measured.items():
+        if eps >= limit:  # of no model could more be said with so many draws
+            assert (number.value, number.ci_low, number.ci_high, number.n) == (None, None, None, 24)
+            continue
         count = sum(
             p == label and r > eps
             for p, label, r in zip(
@@ -147,8 +152,7 @@ def test_certified_accuracy_counts_the_right_classes_whose_radius_is_larger(cert
         )
         assert (number.value, number.n) == (count / 24, 24)
         assert (number.ci_low, number.ci_high) == wilson(float(count), 24)
-    values = [number.value for number in measured.values()]
-    assert values == sorted(values, reverse=True) and 0 < values[0] < 1 and values[-1] == 0
+    assert 0 < measured[0.0].value < 1
 
 
 def test_no_image_is_certified_beyond_the_nearest_plane(certified):

@@ -15,8 +15,9 @@ from scipy.stats import binomtest, norm
 import reports
 from reports._calibration import calibration
 from reports._differences import difference
-from reports._trust import BASE_ONLY, NOT_EXAMINED, trust
+from reports._trust import BASE_ONLY, NOT_EXAMINED, NOTHING_RUN, trust
 from robust_eval.cell import content_key
+from robust_eval.checks import enough_images
 from robust_eval.metrics import wilson
 from robust_eval.record import Check, Measurement, Record
 from robust_eval.store import Store
@@ -37,6 +38,7 @@ def record(
     family: str = "attack",
     breaks: Sequence[int] = range(20),
     eps: float | None = LINF,
+    norm: str = "linf",
     params: dict[str, Any] | None = None,
     checks: Sequence[Check] = (),
     summary: Sequence[Measurement] | None = None,
@@ -45,7 +47,7 @@ def record(
     columns: dict[str, Any] | None = None,
 ) -> Record:
     attack = family == "attack"
-    given = {"eps": eps, "steps": 10} if attack and params is None else params or {}
+    given = {"eps": eps, "norm": norm, "steps": 10} if attack and params is None else params or {}
     described = {"kind": family, "name": name, "params": given, "version": 1}
     behind = {"kind": "defense", "name": defense, "params": {}, "version": 1}
     spec = {
@@ -86,7 +88,7 @@ def record(
         "family": family,
         "perturbation": "none" if family == "clean" else name,
         "params": given,
-        "norm": "linf" if attack else "none",
+        "norm": norm if attack else "none",
         "eps": eps if attack else None,
         "severity": given.get("severity"),
         "seed": 0,
@@ -103,10 +105,21 @@ def corrupted(**fields: Any) -> Record:
     return record("fog", family="corruption", params={"severity": 3}, **fields)
 
 
-def examination(level: str = "quick", *checks: Check, eps: float = LINF, **fields: Any) -> Record:
-    params = {"level": level, "norm": "linf", "eps": eps}
+def examination(
+    level: str = "quick",
+    *checks: Check,
+    eps: float = LINF,
+    norm: str = "linf",
+    norm_only: bool = False,
+    broken: Sequence[int] | None = None,
+    **fields: Any,
+) -> Record:
+    params = {"level": level, "norm": norm, "eps": eps, "norm_only": norm_only}
     made = record("examination", family="examination", params=params, checks=checks, summary=(), **fields)
-    return replace(made, rows=made.rows.head(32))
+    rows = made.rows.head(32)
+    if broken is not None:
+        rows = rows.assign(broken_at=np.where(rows["index"].isin(list(broken)), eps, np.nan))
+    return replace(made, rows=rows)
 
 
 def save(folder: Path, *records: Record) -> Path:
@@ -183,7 +196,7 @@ def test_an_attack_by_transfer_is_judged_by_both_of_its_models(tmp_path):
         examination("quick", Check("planted", "warn", 0.5, "x"), access="adaptive", **shared),
     )
     results = reports.load([run]).results
-    assert checks_of(results, access="transfer") == "planted;unbounded!"
+    assert checks_of(results, access="transfer") == "unbounded!"
     assert checks_of(results, access="adaptive") == "planted"
     assert checks_of(results, access="any") == "planted;unbounded!"
 
@@ -207,6 +220,84 @@ def test_records_are_compared_when_they_are_loaded(tmp_path):
 def test_transfer_is_never_shown_alone_in_silence(tmp_path):
     run = save(tmp_path, record(defense="mixing", access="transfer"))
     assert set(reports.load([run]).results["checks"]) == {"attacked_adaptively"}
+
+
+def test_gradients_say_nothing_of_what_follows_none(tmp_path):
+    blind = Check("vanishing_gradient", "fail", 1.0, "x")
+    own = [blind, Check("rounding", "warn", 0.1, "x")]
+    run = save(
+        tmp_path,
+        *(record(name, checks=own) for name in ("pgd", "square", "noise")),
+        examination("quick", MASKED, TRAINING),
+    )
+    results = reports.load([run]).results
+    assert checks_of(results, perturbation="pgd") == "eval_mode!;rounding;unbounded!;vanishing_gradient!"
+    assert checks_of(results, perturbation="square") == "eval_mode!;rounding"
+    assert checks_of(results, perturbation="noise") == "eval_mode!;rounding"
+
+
+def test_a_number_is_judged_by_the_examination_in_its_norm(tmp_path):
+    unbounded, planted = Check("unbounded", "warn", 0.3, "x"), Check("planted", "warn", 0.5, "x")
+    noise = Check("white_box_beats_noise", "warn", 0.1, "x")
+    run = save(
+        tmp_path,
+        clean(),
+        record(),
+        record(norm="l2", eps=0.5),
+        record("apgd_ce", norm="l1", eps=12.0),
+        examination("quick", planted, unbounded, TRAINING),
+        examination("quick", noise, norm="l2", eps=0.5, norm_only=True),
+    )
+    loaded = reports.load([run])
+    results = loaded.results
+    assert checks_of(results, norm="linf") == "eval_mode!;planted;unbounded"
+    # what holds in every norm was found in the other one
+    assert checks_of(results, norm="l2") == "eval_mode!;unbounded;white_box_beats_noise"
+    assert checks_of(results, norm="l1") == checks_of(results, norm="l2")
+    assert checks_of(results, family="clean") == "eval_mode!"
+    (line,) = trust(loaded)
+    assert line.examined == (
+        "quick, 32 images at linf 8/255; quick, 32 images at l2 0.5; "
+        "l1 was not examined: attacks in it are judged by l2"
+    )
+
+
+def test_a_weak_attack_is_told_beside_its_own_number_alone(tmp_path):
+    weak, strong = record("bim", breaks=range(2)), record(breaks=range(30))
+    run = save(tmp_path, weak, strong, examination("quick", FINE, broken=range(28)))
+    loaded = reports.load([run])
+    assert checks_of(loaded.results, perturbation="bim") == "beats_examination!"
+    assert checks_of(loaded.results, perturbation="pgd") == "ok"
+    # the worst case is the strong attack's
+    assert checks_of(loaded.results, perturbation="worst_case") == "ok"
+    (line,) = trust(loaded)
+    assert line.words == "do not quote 1 of 2 numbers: beats examination"
+
+
+def test_a_worst_case_of_weak_attacks_is_held_against_the_examination_too(tmp_path):
+    halves = [record("bim", breaks=range(14)), record("mim", breaks=range(14, 28))]
+    look = examination("quick", FINE, broken=range(28))
+    results = reports.load([save(tmp_path / "a", *halves, look)]).results
+    assert checks_of(results, perturbation="bim") == "beats_examination!"
+    assert checks_of(results, perturbation="worst_case") == "ok", "together they break what it broke"
+    same = [record(name, breaks=range(14)) for name in ("bim", "mim")]
+    results = reports.load([save(tmp_path / "b", *same, look)]).results
+    assert checks_of(results, perturbation="worst_case") == "beats_examination!"
+
+
+def test_a_weakness_of_transfer_is_none_of_the_worst_over_both(tmp_path):
+    least = [Check("minimal_transfer", "warn", 1.0, "x")]
+    shared = {"defense": "mixing", "columns": {"distance": 0.01}}
+    smallest = {"eps": None, "summary": [Measurement("accuracy", 0.5, 0.4, 0.6, N, LINF)]}
+    run = save(
+        tmp_path,
+        record("fmn", access="transfer", checks=least, **shared, **smallest),
+        record(access="transfer", **shared),
+        record(access="adaptive", **shared),
+    )
+    results = reports.load([run]).results
+    assert checks_of(results, perturbation="worst_case", access="transfer") == "minimal_transfer"
+    assert checks_of(results, perturbation="worst_case", access="any") == "ok"
 
 
 def words(tmp_path: Path, *records: Record) -> str:
@@ -238,7 +329,7 @@ def test_what_passed_is_told_once(tmp_path):
     )
     reports.write([run], tmp_path / "out")
     text = (tmp_path / "out" / "table.md").read_text()
-    assert "- Passed by all: planted.\n- Passed by b: rounding.\n" in text
+    assert "- Passed by all: planted, strong enough.\n- Passed by b: rounding.\n" in text
 
 
 def test_who_was_not_examined_is_told(tmp_path):
@@ -250,6 +341,56 @@ def test_who_was_not_examined_is_told(tmp_path):
         "net": "quick, 32 images at linf 8/255; 1 of 2 trainings not examined",
         "other": NOT_EXAMINED,
     }
+
+
+def test_why_a_model_was_not_examined_is_told(tmp_path):
+    (line,) = trust(reports.load([save(tmp_path / "a", clean(), record())]))
+    assert line.examined == NOT_EXAMINED and "--checks" in line.examined
+    (line,) = trust(reports.load([save(tmp_path / "b", clean(), corrupted())]))
+    assert (line.examined, line.words) == (NOTHING_RUN, "no check objects")
+
+
+def test_an_examination_that_failed_is_not_taken_for_none(tmp_path):
+    look = examination("quick", norm="l2", eps=0.5)
+    run = save(tmp_path / "run", clean(), record(), examination("quick", FINE))
+    Store(run).fail(look.key, look.labels, "Traceback (most recent call last):\n  x\nRuntimeError: no memory")
+    Store(run).fail("0", {**clean().labels}, "another cell")
+    (tmp_path / "run/failed/damaged.json").write_text("{")
+    (line,) = trust(reports.load([run]))
+    assert line.examined == (
+        "quick, 32 images at linf 8/255; the examination at l2 0.5 failed: RuntimeError: no memory"
+    )
+    assert (line.words, line.relied) == ("no check objects", False)
+    Store(run).write(examination("full", norm="l2", eps=1.0))  # asked for again, at another radius
+    (line,) = trust(reports.load([run]))
+    assert line.words == "can be relied on" and line.relied
+
+
+def test_an_examination_that_alone_failed_is_told(tmp_path):
+    look = examination("quick")
+    run = save(tmp_path, record(), record(model="other"))
+    Store(run).fail(look.key, look.labels, "")
+    told = {line.model: line.examined for line in trust(reports.load([run]))}
+    assert told == {"net": "the examination at linf 8/255 failed", "other": NOT_EXAMINED}
+
+
+def test_too_few_images_say_nothing(tmp_path):
+    few, fewer = enough_images(12), enough_images(7)
+    assert [enough_images(n).verdict for n in (7, 8, 19, 20)] == ["fail", "warn", "warn", "ok"]
+    assert words(tmp_path / "a", record(), examination("quick", few)) == "too few images to say"
+    assert words(tmp_path / "b", clean(), record(), examination("quick", fewer)) == (
+        "do not quote 1 of 2 numbers: too few images to say"
+    )
+    assert words(
+        tmp_path / "c", record(), examination("quick", few, FINE, Check("planted", "warn", 0.0, "x"))
+    ) == ("doubtful: 2 checks warn")
+
+
+def test_a_step_alone_is_no_evaluation(tmp_path):
+    assert (
+        words(tmp_path, record("fgsm", params={"eps": LINF}), examination("quick", FINE))
+        == "doubtful: only weak attacks were run"
+    )
 
 
 def test_a_defense_is_not_examined_by_looking_at_the_model_without_it(tmp_path):
@@ -267,7 +408,7 @@ def test_every_format_tells_what_was_found_passed_and_looked_at(tmp_path):
     for text in (page, markdown, latex):
         for word in ("gradients look masked", "unbounded", "mend the gradients", "full, 32 images"):
             assert word in text, word
-    assert "planted" in page and "- Passed by all: planted." in markdown
+    assert "planted" in page and "- Passed by all: planted, strong enough." in markdown
     assert page.index("<h2>Trust</h2>") < page.index("<h2>Attacks</h2>")
     assert markdown.index("## Trust") < markdown.index("## Attacks")
     assert 'title="unbounded (0.5): mend the gradients"' in page
@@ -374,9 +515,9 @@ def test_models_trained_several_times_are_not_compared_by_images(tmp_path):
 
 def test_calibration_is_zero_for_honest_confidence_and_the_excess_for_boasting():
     rows = pd.DataFrame({"label": 0, "prediction": [0, 0, 0, 1], "confidence": 0.75}, index=range(4))
-    assert [m.value for m in calibration(rows)] == pytest.approx([0, 0])
-    assert [m.value for m in calibration(rows.assign(confidence=1.0))] == pytest.approx([0.25, 0.25])
-    assert [m.value for m in calibration(rows.assign(confidence=0.5))] == pytest.approx([0.25, -0.25])
+    assert [m.value for m in calibration(rows)] == pytest.approx([0, 0, 0])
+    assert [m.value for m in calibration(rows.assign(confidence=1.0))] == pytest.approx([0.25, 0.25, 0.25])
+    assert [m.value for m in calibration(rows.assign(confidence=0.5))] == pytest.approx([0.25, 0.25, -0.25])
     assert calibration(rows.drop(columns="confidence")) == []
 
 
@@ -387,7 +528,7 @@ def test_calibration_has_a_table_and_stands_in_the_csv(tmp_path):
     assert values["calibration_error"] == pytest.approx(0.2) and values["confidence_gap"] == pytest.approx(
         -0.2
     )
-    assert "| net | none | 0.2 | -0.2 |" in (tmp_path / "out" / "table.md").read_text()
+    assert "| net | none | 0.2 | 0.2 | -0.2 |" in (tmp_path / "out" / "table.md").read_text()
 
 
 def test_draws_of_a_gradient_are_part_of_an_attacks_name(tmp_path):

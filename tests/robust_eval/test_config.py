@@ -116,11 +116,12 @@ def small(**tables):
 
 def test_the_cells_are_models_by_defenses_by_perturbations(home):
     cells = plan(read(str(home / "trial.toml")))
-    # clean, checks, PGD at two radii, CW and fog at two severities; PGD twice when defended
-    assert len(cells) == 4 * (7 + 9) == len({cell.key for cell in cells})
+    # clean, checks in two norms, PGD at two radii, CW and fog at two severities; PGD twice when defended
+    assert len(cells) == 4 * (8 + 10) == len({cell.key for cell in cells})
     assert {cell.model.name for cell in cells} == {"erm", "mixed", "own", "make"}
-    assert [str(cell) for cell in cells[:7]] == [
+    assert [str(cell) for cell in cells[:8]] == [
         "erm · clean",
+        "erm · quick checks",
         "erm · quick checks",
         "erm · pgd linf 8/255",
         "erm · pgd linf 25.5/255",
@@ -279,16 +280,26 @@ def test_a_cell_asked_for_twice_is_planned_once_with_all_radii():
 
 
 @pytest.mark.parametrize(
-    ("tables", "wanted"),
+    ("attacks", "wanted"),
     [
-        ({"attack": [{"name": "pgd", "eps": "4/255"}, {"name": "fgsm"}]}, ("quick", "linf", 4 / 255)),
-        ({"attack": [{"name": "cw", "eps": 1}], "checks": "full"}, ("full", "l2", 1.0)),
-        ({"attack": [{"name": "pgd", "eps": 0}]}, ("quick", "linf", 8 / 255)),
+        ([{"name": "pgd", "eps": "4/255"}], [("linf", 4 / 255, False)]),
+        (
+            [{"name": "pgd", "eps": ["1/255", "4/255", "32/255"]}, {"name": "fgsm"}],
+            [("linf", 8 / 255, False)],
+        ),
+        ([{"name": "pgd", "eps": ["2/255", "32/255"]}], [("linf", 2 / 255, False)]),
+        ([{"name": "cw", "eps": [0.1, 0.4]}], [("l2", 0.4, False)]),
+        (["pgd", "cw", {"name": "fmn", "norm": "l1"}], [("linf", 8 / 255, False), ("l2", 0.5, True)]),
+        (["cw", "pgd"], [("l2", 0.5, False), ("linf", 8 / 255, True)]),
+        ([{"name": "square", "norm": "l1"}], [("linf", 8 / 255, False)]),
+        ([{"name": "pgd", "eps": 0}], [("linf", 8 / 255, False)]),
     ],
 )
-def test_an_attacked_model_is_examined_at_the_first_radius_it_is_attacked_at(tables, wanted):
-    (found,) = (cell.perturbation for cell in small(**tables) if cell.family == "examination")
-    assert (found.level, found.norm, found.eps) == wanted
+def test_a_model_is_examined_once_in_each_norm_near_the_usual_radius(attacks, wanted):
+    cells = small(attack=attacks, checks="full")
+    found = [cell.perturbation for cell in cells if cell.family == "examination"]
+    assert [(look.norm, pytest.approx(look.eps), look.norm_only) for look in found] == wanted
+    assert {look.level for look in found} == {"full"}
 
 
 def test_nobody_examines_what_is_not_attacked_or_when_told_not_to():

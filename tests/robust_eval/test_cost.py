@@ -21,6 +21,9 @@ SMALL = {
     "queries": 20,
     "targets": 2,
     "draws": 5,
+    "angles": 5,
+    "shifts": 3,
+    "std": (1.0,),
     "candidates": 3,
 }
 CLASSES = 5
@@ -179,6 +182,34 @@ def test_what_is_carried_over_to_several_defenses_is_made_once(cells, speed):
     fgsm, scoring = several.lines
     assert fgsm.cells == 3 and fgsm.passes == alone.times(2)  # on the plain model, and once to carry over
     assert scoring.passes.forwards == 12 * (2 + 4 * 10)
+
+
+@pytest.mark.parametrize("given", [None, 3])
+def test_an_attack_on_a_model_that_draws_costs_no_more_than_is_said(cells, speed, given):
+    from robust_eval.evaluate import evaluate
+
+    made = cells(
+        attack=[{"name": "pgd", "steps": 2, "access": "adaptive"}],
+        defense=[{"name": "gaussian_smoothing", "copies": 1, "sigma": 0.5}],
+        gradient_draws=given,
+    )
+    (cell,) = (cell for cell in made if cell.access == "adaptive")
+    line = next(line for line in estimate([cell], Workbench(untrained)).lines if line.name == "pgd")
+    assert line.passes == attack("pgd", steps=2).cost(3).times(12 * (given or 16))
+    record = evaluate(cell, Workbench(untrained, precision="fp32"))
+    assert record.provenance["gradient_draws"] >= 3, "as many as are needed"
+    assert 0 < record.provenance["backwards"] <= line.passes.backwards
+    assert record.provenance["forwards"] <= line.passes.forwards
+
+
+def test_a_model_that_autograd_cannot_differentiate_is_timed_by_its_forward_passes(cells):
+    class Cut(nn.Module):
+        def forward(self, x):
+            return x.detach().flatten(1)[:, :3] * 1.0
+
+    cell, *_ = cells(attack=["fgsm"])
+    found = cost._measured(Classifier(Cut()), cell, Workbench(untrained))
+    assert found.speed.gradient == cost.BOTH_WAYS * found.speed.forward and found.classes == 3
 
 
 def test_an_attack_of_which_nothing_is_known_is_a_line_without_a_number(cells, speed):

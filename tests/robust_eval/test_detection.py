@@ -5,12 +5,9 @@ import pytest
 import torch
 from scipy.stats import norm
 from sklearn import metrics
-from torch import nn
 
-from robust_eval import Classifier, Rng
-from robust_eval.detection import MEASURES, SCORES, detect, gaussian_images, measure, uniform_images
-from robust_eval.errors import DataError
-from robust_eval.types import StochasticModule
+from robust_eval import Rng
+from robust_eval.detection import MEASURES, SCORES, measure
 
 
 def scores(n=600, m=400, shift=1.0, decimals=None):
@@ -95,26 +92,6 @@ def test_the_interval_depends_on_the_seed_only():
     assert first.equals(again) and not first["ci_low"].equals(other["ci_low"])
 
 
-class Brightness(nn.Module):
-    """Two logits: as large as the image is bright, and zero."""
-
-    def forward(self, x):
-        bright = 10 * x.flatten(1).mean(1)
-        return torch.stack([bright, torch.zeros_like(bright)], 1)
-
-
-def images(n, low, high):
-    generator = torch.Generator().manual_seed(n)
-    return low + (high - low) * torch.rand(n, 3, 4, 4, generator=generator)
-
-
-def test_a_model_that_is_sure_of_its_own_images_alone_is_told_so_by_every_score():
-    table = detect(Classifier(Brightness()), images(50, 0.6, 1), images(40, 0, 0.4), rng=Rng(0), resamples=20)
-    assert list(table["score"].unique()) == list(SCORES)
-    assert (table["value"] == 1).all() and (table["ci_low"] == 1).all()
-    assert set(table["n_in"]) == {50} and set(table["n_out"]) == {40}
-
-
 def test_scores_are_those_of_their_papers():
     z = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(SCORES["max_softmax"](z).sigmoid().float(), z.softmax(1).amax(1))
@@ -127,66 +104,3 @@ def test_confident_answers_are_still_told_apart():
     assert z.double().softmax(1).amax(1).unique().numel() == 1
     low, high = SCORES["max_softmax"](z)
     assert low < high
-
-
-def test_outputs_that_are_not_finite_are_none_of_the_models_own():
-    class Broken(Brightness):
-        def forward(self, x):
-            return torch.where(x.flatten(1).mean(1, keepdim=True) < 0.5, torch.nan, super().forward(x))
-
-    table = detect(Classifier(Broken()), images(20, 0.6, 1), images(20, 0, 0.4), rng=Rng(0), resamples=5)
-    assert (table["value"] == 1).all()
-
-
-def test_the_batch_size_of_the_model_changes_nothing():
-    tables = [
-        detect(Classifier(Brightness(), batch_size=size), images(30, 0, 1), images(20, 0, 0.6), rng=Rng(0))
-        for size in (64, 7)
-    ]
-    assert tables[0].equals(tables[1])
-
-
-def test_a_stochastic_model_gets_its_draws():
-    class Noisy(StochasticModule):
-        def redraw(self, rng):
-            self.noise = rng.normal(1)
-
-        def forward(self, x):
-            return Brightness()(x) + self.noise * torch.tensor([1.0, 0.0])
-
-    first, again = (
-        detect(Classifier(Noisy()), images(30, 0, 1), images(20, 0, 0.6), rng=Rng(0), resamples=5)
-        for _ in range(2)
-    )
-    assert first.equals(again)
-
-
-def test_noise_is_in_the_box_and_a_row_depends_on_its_id_only():
-    shape = (3, 8, 8)
-    uniform, normal = uniform_images(200, shape, rng=Rng(0)), gaussian_images(200, shape, rng=Rng(0))
-    for x in (uniform, normal):
-        assert x.shape == (200, *shape) and x.min() >= 0 and x.max() <= 1
-        assert x.mean().item() == pytest.approx(0.5, abs=0.01)
-    assert uniform.var().item() == pytest.approx(1 / 12, rel=0.02)
-    # clipped at half a standard deviation
-    assert (normal == 0).double().mean().item() == pytest.approx(norm.cdf(-0.5), abs=0.01)
-    assert gaussian_images(200, shape, rng=Rng(0), std=0.1).std().item() == pytest.approx(0.1, rel=0.02)
-    rows = Rng(0).rows(torch.tensor([150, 3]))
-    assert torch.equal(uniform_images(2, shape, rng=rows), uniform[[150, 3]])
-    assert torch.equal(gaussian_images(2, shape, rng=rows), normal[[150, 3]])
-
-
-@pytest.mark.parametrize("other", [(3, 8, 8), (1, 4, 4)])
-def test_images_of_another_shape_are_refused_with_the_way_out(other):
-    with pytest.raises(
-        DataError, match=r"^detection: expected images of 3x4x4 .*, got \dx\dx\d; resize.*size = 4"
-    ):
-        detect(Classifier(Brightness()), images(4, 0, 1), torch.rand(4, *other), rng=Rng(0))
-
-
-def test_no_images_and_pixels_outside_the_box_are_refused():
-    model, x = Classifier(Brightness()), images(4, 0, 1)
-    with pytest.raises(DataError, match="at least one of the other images"):
-        detect(model, x, x[:0], rng=Rng(0))
-    with pytest.raises(DataError, match=r"the other images in \[0, 1\], got"):
-        detect(model, x, x - 0.5, rng=Rng(0))

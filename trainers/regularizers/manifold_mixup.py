@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -47,9 +47,15 @@ class ManifoldMixup(Fitting):
     def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
         """Return the mean loss of the batch; raises ``ConfigError`` for layers the network does not have."""
         layer = draw_layer(self.layers, rng=rng)
-        λ = rng.child("lam").numpy().beta(self.alpha, self.alpha)
         perm = torch.randperm(len(x), generator=rng.child("perm").torch_generator()).to(x.device)
-        # not h[perm]: on a GPU its gradient sorts the indices first
-        logits = through(model, x, {layer: lambda h: mix(h, h.index_select(0, perm), λ)})
+        logits = through(model, x, {layer: lambda h: self.mix_features(h, perm, rng=rng)})
         targets = self.targets(y, logits)
-        return self.fit(logits, mix(targets, targets[perm], λ))
+        return self.fit(logits, mix(targets, targets[perm], self._lam(rng)))
+
+    def mix_features(self, h: Tensor, perm: Int[Tensor, " n"], *, rng: Rng) -> Tensor:
+        """Return features [n,...] of which row i is ``λ h[i] + (1 - λ) h[perm[i]]``, with one λ for all."""
+        # not h[perm]: on a GPU its gradient sorts the indices first
+        return mix(h, h.index_select(0, perm), self._lam(rng))
+
+    def _lam(self, rng: Rng) -> float:
+        return float(rng.child("lam").numpy().beta(self.alpha, self.alpha))

@@ -67,6 +67,11 @@ def no_grad(x):
         return x + 0.0
 
 
+def inference_mode(x):
+    with torch.inference_mode():
+        return x + 0.0
+
+
 FAULTS = {
     "rounded": lambda x: (x * 255).round() / 255,
     "floored in place": lambda x: (x * 255).floor_() / 255,
@@ -74,6 +79,7 @@ FAULTS = {
     "detached": lambda x: x.detach(),
     "data": lambda x: x.data,
     "without gradients": no_grad,
+    "in inference mode": inference_mode,
 }
 
 
@@ -131,14 +137,72 @@ def test_what_cannot_be_mended_says_so():
     assert made.blind == made.blind_before == 1
 
 
+def test_sigmoid_outputs_are_inverted_even_where_gradients_exist():
+    x, y = images()
+    made = mend(Around(lambda x: x, torch.sigmoid), x, y, rng=Rng(0))
+    assert made.remedies == ("the logits before the sigmoid",) and made.blind_before == 0
+    assert torch.allclose(made.network(x), Smooth()(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "sigmoid", [torch.sigmoid, nn.Sigmoid(), lambda z: z.sigmoid()], ids=["function", "module", "method"]
+)
+def test_of_sigmoid_outputs_that_have_rounded_the_logits_are_had_back(sigmoid):
+    x, y = images()
+    saturated = Around(lambda x: x, lambda z: sigmoid(8 * z))
+    assert (saturated(x) == 1).any()
+    made = mend(saturated, x, y, rng=Rng(0))
+    assert made.remedies == ("the logits before the sigmoid", "straight-through gradients")
+    assert torch.equal(made.network(x), 8 * Smooth()(x))
+
+
+def test_a_sigmoid_written_out_by_hand_is_inverted_where_it_has_not_rounded():
+    x, y = images()
+    made = mend(Around(lambda x: x, lambda z: 1 / (1 + (-2 * z).exp())), x, y, rng=Rng(0))
+    assert made.remedies == ("the logits before the sigmoid",)
+    assert torch.allclose(made.network(x), 2 * Smooth()(x), atol=1e-3)
+
+
+def test_logits_that_happen_to_lie_between_0_and_1_are_left_alone():
+    x, y = images()
+    logits = Smooth()(x)
+    low, high = logits.min().item(), logits.max().item()
+    few = Around(lambda x: x, lambda z: (z - low) / (high - low))
+    assert mend(few, x[:5], y[:5], rng=Rng(0)).network is few
+    narrow = Around(lambda x: x, lambda z: 0.3 + 0.4 * (z - low) / (high - low))
+    assert mend(narrow, x, y, rng=Rng(0)).network is narrow
+
+
+def test_a_network_in_inference_mode_answers_and_is_attacked_like_any_other():
+    x, y = images()
+
+    class Inference(Smooth):
+        @torch.inference_mode()
+        def forward(self, x):
+            return super().forward(x)
+
+    pgd = attack("pgd", eps=0.03, steps=10)
+    made = adapt(Inference(), x, y, rng=Rng(0))
+    model = Classifier(made.network, decides=made.decides)
+    logits = model.logits(x)
+    assert torch.equal(logits, Smooth()(x)) and not logits.is_inference()
+    wanted = pgd(Classifier(Smooth()), x, y, rng=Rng(1))
+    found = [Smooth()(x_adv).argmax(1) for x_adv in (wanted, pgd(model, x, y, rng=Rng(1)))]
+    assert torch.equal(*found) and (found[0] != y).any()
+    assert torch.inference_mode.__enter__.__module__ == "torch.autograd.grad_mode"
+
+
 @pytest.mark.parametrize(
     ("network", "scored"),
     [
         (Smooth(1e4), Smooth(1e4)),
         (Around(FAULTS["rounded"]), Around(FAULTS["rounded"])),
         (Around(lambda x: x, lambda z: (1e3 * z).softmax(1)), Smooth()),
+        (Around(lambda x: x, torch.sigmoid), Smooth()),
+        (Around(lambda x: x, lambda z: (1e3 * z).sigmoid()), Smooth()),
+        (Around(inference_mode), Smooth()),
     ],
-    ids=["scaled", "rounded", "saturated softmax"],
+    ids=["scaled", "rounded", "saturated softmax", "sigmoid", "saturated sigmoid", "inference mode"],
 )
 def test_pgd_on_the_mended_model_does_what_it_does_on_the_honest_one(network, scored):
     x, y = images()
@@ -367,3 +431,74 @@ def test_a_class_that_is_ruled_out_leaves_the_gradient_of_a_mean_finite():
         x, y, lambda z, y: nn.functional.cross_entropy(z, y, reduction="none"), rng=Rng(0).for_batch(N)
     )
     assert model.ledger.padded("bad_gradients", N).sum() == 0
+
+
+def _kept(network, x, rng):
+    """Bytes that a forward pass keeps for its backward pass, weights aside."""
+    own, kept = {weight.data_ptr() for weight in network.parameters()}, {}
+
+    def pack(tensor):
+        if tensor.data_ptr() not in own:
+            kept[tensor.data_ptr()] = tensor  # held, so that no other takes its place
+        return tensor
+
+    network.redraw(rng)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        network(x.clone().requires_grad_())
+    return sum(tensor.nbytes for tensor in kept.values())
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Noisy(0.3), lambda: GlobalDraws(Own(_torch))], ids=["own", "global"]
+)
+def test_draws_that_do_not_fit_the_memory_together_give_the_same_gradient(make):
+    x, y = images()
+    rng = Rng(7).for_batch(N)
+    found = []
+    for batch_size in (1000, 5):
+        model = Classifier(Expectation(make(), 8), batch_size=batch_size, accelerate=False)
+        found.append(model.input_gradient(x[:1], y[:1], lambda z, _: z[:, 0], rng=rng.select(slice(1))))
+        assert model.ledger.padded("backwards", 1).item() == 8
+    assert torch.equal(found[0].logits, found[1].logits)
+    assert torch.allclose(found[0].gradient, found[1].gradient, atol=1e-7)
+
+
+def test_draws_that_do_not_fit_the_memory_are_kept_one_at_a_time():
+    x, rng = images()[0], Rng(7).for_batch(N)
+    whole, spared = Expectation(Noisy(0.3), 16), Expectation(Noisy(0.3), 16)
+    whole.at_once, spared.at_once = 16 * N, 16 * N - 1
+    assert _kept(spared, x, rng) < _kept(whole, x, rng) / 8
+
+
+def test_a_jacobian_of_several_columns_goes_through_spared_draws():
+    x, _ = images()
+    rng, columns = Rng(7).for_batch(2), torch.tensor([[0, 1, 2], [3, 2, 1]])
+    found = []
+    for batch_size in (1000, 4):
+        network = Expectation(Noisy(0.3), 6)
+        model = Classifier(
+            network, batch_size=batch_size, accelerate=False, decides=Expectation(Noisy(0.3), 6)
+        )
+        found.append(model.jacobian(x[:2], columns, rng=rng)[1])
+    assert torch.allclose(*found, atol=1e-6)
+
+
+def test_memory_that_runs_out_for_one_image_leaves_the_graphs_of_its_draws(caplog):
+    x, y = images()
+
+    class Tight(Noisy):
+        def forward(self, x):
+            held.append(torch.is_grad_enabled())
+            if self.limited and len(held) > 3 and not spared():
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            return super().forward(x)
+
+    held, network = [], Expectation(Tight(0.3), 8)
+    network.network.limited = True
+
+    def spared():
+        return network.at_once < 8
+
+    model = Classifier(network, batch_size=8, accelerate=False)
+    found = model.input_gradient(x[:1], y[:1], lambda z, _: z[:, 0], rng=Rng(0).for_batch(1))
+    assert model.batch_size == 4 and found.gradient.abs().sum() > 0

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from robust_eval.cell import content_key
-from robust_eval.checks.across import ABOUT_ANSWERS, across, examines
+from robust_eval.checks.across import ABOUT_ANSWERS, ABOUT_GRADIENTS, ANY_NORM, across, concerns, examines
 from robust_eval.record import Check, Measurement, Record
 
 N = 200
@@ -60,20 +60,38 @@ def attack(
     return Record(content_key(spec), spec, labels, summary, (), {}, rows)
 
 
-def verdict(name: str, record: Record, *others: Record) -> Check | None:
-    found = [check for check in across([record, *others]).get(record.key, []) if check.name == name]
+def examination(
+    broken: Sequence[int],
+    *,
+    of: Record | None = None,
+    n: int = 128,
+    norm: str = "linf",
+    at: float = 8 / 255,
+    **ball,
+) -> Record:
+    """A record of an examination, by default of `attack()`'s model, whose probes broke these of its first images."""
+    spec = {**(of or attack()).spec, "perturbation": {"kind": "examination", "name": "examination"}}
+    broken_at = np.full(n, np.nan)
+    broken_at[list(broken)] = at
+    labels = {"family": "examination", "params": {"level": "full", "norm": norm, "eps": 8 / 255, **ball}}
+    rows = pd.DataFrame({"index": range(n), "broken_at": broken_at})
+    return Record(content_key(spec), spec, labels, (), (), {}, rows)
+
+
+def verdict(name: str, record: Record, *others: Record, looks: Sequence[Record] = ()) -> Check | None:
+    found = [check for check in across([record, *others], looks).get(record.key, []) if check.name == name]
     assert len(found) < 2
     return found[0] if found else None
 
 
 def raised(*records: Record) -> set[tuple[str, str, str]]:
-    """Access, attack and check wherever one warns or fails."""
+    """Access, attack and check wherever a comparison warns or fails."""
     by_key = {record.key: record for record in records}
     return {
         (by_key[key].labels["access"], by_key[key].labels["perturbation"], check.name)
         for key, checks in across(records).items()
         for check in checks
-        if check.verdict != "ok"
+        if check.verdict != "ok" and check.name not in ("strong_enough", "finds_most")
     }
 
 
@@ -215,7 +233,8 @@ def test_an_honest_evaluation_raises_nothing_and_lists_what_was_compared():
     ]
     assert not raised(*records)
     passed = {check.name for checks in across(records).values() for check in checks}
-    assert passed == {"monotone_in_eps", "beats_single_step", "beats_baselines"}
+    assert passed == {"monotone_in_eps", "beats_single_step", "beats_baselines", "strong_enough"}
+    assert {c.verdict for checks in across(records).values() for c in checks} == {"ok"}
 
 
 def test_an_examination_concerns_its_model_and_what_was_crafted_on_it():
@@ -229,3 +248,142 @@ def test_all_checks_on_clean_answers_concern_every_number():
     from robust_eval.checks import outputs
 
     assert set(outputs.__all__) - {"model_checks", "enough_images"} <= ABOUT_ANSWERS
+
+
+def test_an_attack_that_leaves_what_an_examination_broke_is_not_to_be_quoted():
+    # McNemar at 1 % speaks from seven images on; more than 5 points of 128 beyond chance are thirteen
+    for left, expected in ((6, "ok"), (7, "warn"), (13, "warn"), (14, "fail")):
+        pgd = attack(breaks=range(left, 128))
+        check = verdict("beats_examination", pgd, looks=[examination(range(128))])
+        assert check is not None and (check.verdict, check.figure) == (expected, pytest.approx(left / 128))
+    assert verdict("beats_examination", attack()) is None
+
+
+def test_images_that_only_the_attack_breaks_make_up_for_as_many_that_only_the_examination_does():
+    swap = attack(breaks=range(40, 100))
+    check = verdict("beats_examination", swap, looks=[examination(range(60))])
+    assert check is not None and (check.verdict, check.figure) == ("ok", 0)
+
+
+def test_one_tiny_step_is_held_against_the_examination_though_fgsm_is_not():
+    looks = [examination(range(60))]
+    tiny = attack(steps=1, relative_step_size=0.01)
+    check = verdict("beats_examination", tiny, looks=looks)
+    assert check is not None and check.verdict == "fail"
+    for name in (
+        "fgsm",
+        "foolbox:LinfFastGradientAttack",
+        "noise",
+        "square",
+        "transfer:pgd",
+        "nowhere:Attack",
+    ):
+        assert verdict("beats_examination", attack(name), looks=looks) is None
+    assert verdict("beats_examination", attack(target="next"), looks=looks) is None
+
+
+def test_an_examination_speaks_of_its_own_ball_and_of_larger_ones():
+    looks = [examination(range(60), at=6 / 255)]
+    for eps, expected in ((2 / 255, None), (6 / 255, "fail"), (8 / 255, "fail"), (16 / 255, "fail")):
+        check = verdict("beats_examination", attack(eps=eps), looks=looks)
+        assert (check and check.verdict) == expected
+    assert verdict("beats_examination", attack(norm="l2"), looks=looks) is None
+    assert verdict("beats_examination", attack(), looks=[examination(range(60), norm="l2")]) is None
+    before = examination(range(60))
+    before = Record(before.key, before.spec, before.labels, (), (), {}, before.rows.drop(columns="broken_at"))
+    assert verdict("beats_examination", attack(), looks=[before]) is None
+
+
+def test_a_minimal_norm_attack_is_held_against_the_examination_within_its_distances():
+    looks = [examination(range(60))]
+    for distance, expected in ((0.01, "ok"), (0.2, "fail")):
+        found = attack("fmn", eps=None, breaks=range(200), radii=[8 / 255], distance=distance)
+        check = verdict("beats_examination", found, looks=looks)
+        assert check is not None and check.verdict == expected
+    unscored = attack("fmn", eps=None, breaks=range(200), radii=[1 / 255], distance=0.2)
+    assert verdict("beats_examination", unscored, looks=looks) is None
+
+
+def test_an_examination_is_held_against_attacks_on_the_very_model_it_looked_at():
+    through = attack(access="adaptive")
+    assert verdict("beats_examination", attack(model="other"), looks=[examination(range(60))]) is None
+    assert verdict("beats_examination", through, looks=[examination(range(60))]) is None
+    behind = examination(range(60), of=through)
+    assert verdict("beats_examination", attack(access="transfer"), looks=[behind]) is None
+    check = verdict("beats_examination", through, looks=[behind])
+    assert check is not None and check.verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("fgsm", {}),
+        ("noise", {"draws": 5000}),
+        ("square", {"queries": 999}),
+        ("pgd", {"steps": 1}),
+        ("transfer:pgd", {"steps": 40}),
+        ("foolbox:LinfFastGradientAttack", {}),
+    ],
+)
+def test_a_weak_attack_alone_is_not_enough(name, params):
+    weak = attack(name, **params)
+    check = verdict("strong_enough", weak)
+    assert check is not None and check.verdict == "warn" and "apgd" in check.advice
+    for strong in (attack(steps=10), attack("fmn", eps=None), attack("auto_attack")):
+        for record in (weak, strong):
+            check = verdict("strong_enough", record, *({weak, strong} - {record}))
+            assert check is not None and check.verdict == "ok"
+    for elsewhere in (
+        attack(steps=10, eps=4 / 255),
+        attack(norm="l2"),
+        attack(model="other"),
+        attack("noise"),
+    ):
+        check = verdict("strong_enough", weak, elsewhere)
+        assert check is not None and check.verdict == "warn"
+
+
+@pytest.mark.parametrize(
+    ("name", "params"), [("square", {"queries": 1000}), ("pgd", {"steps": 2}), ("nowhere:Attack", {})]
+)
+def test_what_can_find_errors_is_enough_and_what_nobody_knows_is_not_accused(name, params):
+    check = verdict("strong_enough", attack(name, **params))
+    assert check is not None and check.verdict == "ok"
+
+
+def test_what_is_made_without_a_defense_is_no_strong_attack_on_it():
+    through, around = attack("fgsm", access="adaptive"), attack(access="transfer")
+    check = verdict("strong_enough", through, around)
+    assert check is not None and check.verdict == "warn"
+    assert verdict("strong_enough", around, through) is None
+
+
+def test_an_attack_without_a_radius_that_finds_nothing_for_most_images_is_noticed():
+    for found, expected in ((99, "warn"), (100, "ok"), (200, "ok")):
+        check = verdict("finds_most", attack("cw", eps=None, norm="l2", breaks=range(found)))
+        assert check is not None and check.verdict == expected
+        assert check.figure == pytest.approx(1 - found / N)
+    assert verdict("finds_most", attack()) is None
+
+
+def test_checks_of_gradients_concern_attacks_that_follow_them():
+    white, black, noise = attack(), attack("square"), attack("noise")
+    clean = Record("", {}, {"family": "clean"}, (), (), {}, white.rows)
+    through, around = attack(access="adaptive"), attack(access="transfer")
+    for name in ABOUT_GRADIENTS:
+        assert concerns(name, white) and concerns(name, through) and concerns(name, attack(target="next"))
+        assert not any(concerns(name, record) for record in (black, noise, clean, around))
+        # the model that it was crafted on
+        assert concerns(name, around, scored=False)
+        assert not concerns(name, attack("square", access="transfer"), scored=False)
+    for name in ABOUT_ANSWERS:
+        assert all(concerns(name, record) for record in (white, black, noise, clean, around))
+    assert concerns("enough_images", black) and not concerns("enough_images", clean)
+
+
+def test_every_check_of_a_suite_is_known_to_be_about_gradients_or_answers():
+    from robust_eval.checks import suite
+
+    names = {getattr(check, "func", check).__name__ for check in (*suite.QUICK, *suite.FULL)}
+    assert names <= ABOUT_ANSWERS | ABOUT_GRADIENTS
+    assert {check.__name__ for check in suite.ANY_NORM} == names & ANY_NORM

@@ -14,6 +14,22 @@ def test_probabilities_are_noticed():
     assert checks.logits(LOGITS).verdict == "ok"
 
 
+@pytest.mark.parametrize("scale", [1, 5, 100])
+def test_sigmoid_outputs_are_noticed_saturated_or_not(scale):
+    check = checks.logits((scale * LOGITS).sigmoid())
+    assert (check.verdict, check.figure) == ("warn", 1)
+    assert "sigmoid" in check.advice
+
+
+def test_logits_that_lie_in_0_and_1_now_and_then_are_not_taken_for_sigmoid_outputs():
+    inside = LOGITS.sub(LOGITS.min()).div(LOGITS.max() - LOGITS.min())
+    assert checks.logits(inside[:5]).verdict == "ok", "few images"
+    assert checks.logits(0.4 + 0.2 * inside).verdict == "ok", "little of the interval"
+    assert checks.logits(inside * 1.01).verdict == "ok", "one output beyond"
+    assert checks.logits(LOGITS.relu()).verdict == "ok"
+    assert checks.logits(torch.tensor([[0.0, 1.0, 1.0]])).verdict == "ok", "a single image"
+
+
 def test_log_probabilities_are_logits():
     assert checks.logits(LOGITS.log_softmax(1)).verdict == "ok"
 

@@ -1,9 +1,14 @@
 """Gradients of another function, or of one that jumps, are noticed; kinks of honest networks are not."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
+from defenses.bit_depth import BitDepth
+from defenses.jpeg import Jpeg
+from robust_eval.adaptive import Mended
 from robust_eval.checks import Subject
 from robust_eval.checks.gradients import gradient_agrees, smooth_loss
 from robust_eval.classifier import Classifier
@@ -69,6 +74,74 @@ def test_a_network_that_knows_only_float32_is_asked_in_float32(zoo, subject, net
     model = Classifier(network(zoo.plain), precision="fp32")
     check = gradient_agrees(made._replace(model=model, seen=model))
     assert check.verdict == "ok"
+
+
+class Half(nn.Module):
+    """An honest network whose weights are bfloat16, and its input with them."""
+
+    def __init__(self, network, *, asks):
+        super().__init__()
+        self.network = copy.deepcopy(network).bfloat16()
+        self.asks = asks
+
+    def forward(self, x):
+        dtype = next(self.parameters()).dtype if self.asks else torch.bfloat16
+        return self.network(x.to(dtype))
+
+
+def test_a_network_in_half_precision_is_asked_in_double_or_not_at_all(zoo, subject):
+    made = subject(zoo.plain, n=8)
+    for asks in (True, False):
+        model = Classifier(Half(zoo.plain, asks=asks), precision="fp32")
+        check = gradient_agrees(made._replace(model=model, seen=model))
+        if asks:
+            assert check.verdict == "ok" and check.figure < 1e-6
+        else:
+            assert check is None
+
+
+class Declared(nn.Module):
+    straight_through = True
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x)
+
+
+def test_a_gradient_that_is_declared_as_straight_through_is_no_news(zoo, subject):
+    fault = zoo.faults["quantised"]
+    made = subject(fault, n=8)
+    assert gradient_agrees(made).verdict == "warn"
+    mended = Mended(fault, straight_through=True)
+    for network in (Declared(fault), mended, nn.Sequential(Declared(nn.Identity()), fault)):
+        model = Classifier(network, precision="fp32")
+        assert gradient_agrees(made._replace(seen=model)) is None
+    for network in (Mended(fault), nn.Sequential(fault)):
+        model = Classifier(network, precision="fp32")
+        assert gradient_agrees(made._replace(seen=model)).verdict == "warn"
+
+
+@pytest.mark.parametrize("defense", [Jpeg(), BitDepth()])
+def test_a_defense_says_that_its_gradient_is_not_its_own(zoo, subject, defense):
+    model = Classifier(defense.wrap(zoo.plain), precision="fp32")
+    assert gradient_agrees(subject(zoo.plain, n=8)._replace(seen=model)) is None
+
+
+def test_a_network_that_writes_into_its_input_is_asked_like_any_other(zoo, subject):
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = zoo.plain
+
+        def forward(self, x):
+            return self.network(x.sub_(0.0))
+
+    made = subject(zoo.plain, n=8)
+    model = Classifier(InPlace(), precision="fp32")
+    assert gradient_agrees(made._replace(seen=model)) == gradient_agrees(made)
 
 
 def test_random_draws_are_held_still_while_slopes_are_compared(zoo, subject):

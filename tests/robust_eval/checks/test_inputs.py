@@ -45,13 +45,13 @@ def test_a_normalisation_made_twice_is_noticed(zoo, scale):
     other = Lambda(lambda self, x: self.network(0.5 * x + 0.5), network=zoo.plain)
     check = scale(Normalized(Normalized(other, [0.5], [0.5]), [0.5], [0.5]))
     assert check.verdict == "fail"
-    assert "twice" in check.advice
+    assert check.advice.startswith("the model normalises twice")
 
 
 def test_a_model_of_pixels_up_to_255_is_noticed(zoo, scale):
     check = scale(Lambda(lambda self, x: self.network(x / 255), network=zoo.plain))
     assert check.verdict == "fail"
-    assert "0..255" in check.advice
+    assert check.advice.startswith("the model expects pixels in 0..255")
 
 
 @pytest.mark.parametrize("name", ["plain", "robust", "normal", "smoothed"])

@@ -196,3 +196,44 @@ def test_a_figure_does_not_depend_on_the_batch_size(zoo, subject):
     for probe in (unbounded, white_box_beats_noise, planted):
         small = Classifier(zoo.robust, precision="fp32", batch_size=5)
         assert probe(made._replace(model=small, seen=small)) == probe(made)
+
+
+def test_a_probe_remembers_the_shortest_perturbation_that_broke_an_image(grey):
+    # a grey image resists where 16 eps < lead: 0.25 and 0.5 times 0.05, and is broken by FGSM from 0.025 on
+    made = Probe.of(grey(Linear(0.6), 0.05, n=4))
+    assert made.broken_at.isinf().all()
+    for eps in (0.0125, 0.025):
+        made.attacked("fgsm", {}, eps=eps)
+        assert made.broken_at.isinf().all()
+    made.attacked("fgsm", {}, eps=0.05)
+    assert made.broken_at.tolist() == pytest.approx([0.05] * 4)
+    made.attacked("fgsm", {}, eps=0.04)
+    assert made.broken_at.tolist() == pytest.approx([0.04] * 4)
+    made.attacked("fgsm", {}, eps=0.1)
+    assert made.broken_at.tolist() == pytest.approx([0.04] * 4)
+
+
+def test_a_probe_remembers_what_broke_the_rest_and_nothing_in_another_norm(grey):
+    made = Probe.of(grey(Linear(0.3), 0.05, n=4))
+    made.attacked("pgd", {"steps": 5}, norm="l2", eps=5.0)
+    assert made.broken_at.isinf().all()
+    made.after(torch.tensor([1.0, 0.0, 0.5, 1.0]).double(), "fgsm", {})
+    assert made.broken_at.isfinite().tolist() == [True, False, False, True]
+
+
+class Saddle(nn.Module):
+    """Wrong at one end of the ball; a third of all starts lead to the other."""
+
+    def forward(self, x):
+        pixel = (x[:, 0, 0, 0] - 0.5) / 0.1
+        score = torch.where(pixel > -0.3, 1 - 2 * pixel, 0.6 + 0.1 * pixel)
+        return nn.functional.pad(score[:, None], (0, 1))
+
+
+def test_before_square_speaks_gradients_are_asked_from_more_starts(grey):
+    made = Probe.of(grey(Saddle(), 0.1))
+    climbed = made.attacked("pgd", {"steps": 10})
+    searched = made.after(climbed, "square", {"queries": 100})
+    assert ((climbed >= 0.8) & (searched <= 0.2)).sum() > 4, "one start misses many that square finds"
+    check = white_box_beats_square(made)
+    assert (check.verdict, check.figure) == ("ok", 0)

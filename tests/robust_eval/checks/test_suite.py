@@ -2,7 +2,7 @@
 
 import pytest
 
-from robust_eval.checks.suite import FULL, QUICK, run_suite
+from robust_eval.checks.suite import ANY_NORM, FULL, QUICK, run_suite
 
 # the functions called here are checked one by one in the other files
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")
@@ -49,6 +49,13 @@ def test_no_honest_model_is_suspected_by_the_full_suite(zoo, subject):
 @pytest.mark.parametrize("name", CAUGHT_BY)
 def test_every_planted_fault_is_found_by_the_check_meant_for_it(zoo, subject, name):
     assert CAUGHT_BY[name] <= raised(run_suite(subject(zoo.faults[name], n=16), "quick"))
+
+
+def test_what_does_not_depend_on_the_norm_is_asked_once(zoo, subject):
+    made = subject(zoo.plain, n=8, norm="l2", eps=0.8)
+    whole, rest = run_suite(made, "quick"), run_suite(made, "quick", norm_only=True)
+    left_out = {check.__name__ for check in ANY_NORM}
+    assert left_out and rest == tuple(check for check in whole if check.name not in left_out)
 
 
 def test_a_model_without_gradients_is_told_once(zoo, subject):

@@ -11,6 +11,7 @@ from torch import nn
 from robust_eval.adaptive import GlobalDraws, draws_by_itself
 from robust_eval.budgets import budget
 from robust_eval.cell import Cell, Data
+from robust_eval.checks.across import ANY_NORM, across
 from robust_eval.data import Examples
 from robust_eval.evaluate import evaluate
 from robust_eval.examination import Examination
@@ -73,6 +74,38 @@ def test_no_honest_model_fails_a_check(zoo, honest):
     found = verdicts(examine(cell, bench()))
     assert "fail" not in found.values()
     assert len(found) > 12, "most checks must have been made"
+
+
+def test_an_examination_goes_on_record_image_by_image(zoo):
+    images, labels = zoo.images[:40], zoo.labels[:40]
+    rows = examine(cell_of(zoo.plain, images, labels, Examination(eps=0.1)), bench()).rows
+    broken = (rows["broken_at"] <= 0.1 + 1e-6).to_numpy()
+    assert 0 < broken.sum() < len(rows)
+    strong = evaluate(cell_of(zoo.plain, images, labels, build("attack", "pgd", {"eps": 0.1})), bench()).rows
+    # what the examination broke, a long walk breaks too, up to an image
+    left = strong.set_index("index")["score"].loc[rows["index"]].to_numpy()
+    assert (left[broken] > 0.5).sum() <= 1
+
+
+def test_a_step_too_small_to_matter_is_told_from_a_robust_model(zoo):
+    images, labels = zoo.images[:40], zoo.labels[:40]
+    looks = [examine(cell_of(zoo.plain, images, labels, Examination(eps=0.2)), bench())]
+    for fields, expected in (
+        ({"steps": 5, "relative_step_size": 0.002, "look_ahead": False}, "fail"),
+        ({"steps": 10}, "ok"),
+    ):
+        pgd = build("attack", "pgd", {"eps": 0.2, **fields})
+        record = evaluate(cell_of(zoo.plain, images, labels, pgd), bench())
+        (found,) = (c for c in across([record], looks)[record.key] if c.name == "beats_examination")
+        assert found.verdict == expected
+
+
+def test_an_examination_in_a_second_norm_asks_only_what_depends_on_it(zoo):
+    look = Examination(norm="l2", eps=0.5, norm_only=True)
+    record = examine(cell_of(zoo.plain, zoo.images[:40], zoo.labels[:40], look), bench())
+    names = {check.name for check in record.checks}
+    assert {"enough_images", "planted", "white_box_beats_noise"} <= names
+    assert not names & ANY_NORM
 
 
 class Bytes(nn.Module):

@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,15 @@ def one(lines):
         ([*EVALUATE, "--device", "cuda:99"], ["use --device cpu"]),
         ([*EVALUATE, "--set", "pgd"], ["--set", "NAME.FIELD=VALUE", "'pgd'"]),
         ([*EVALUATE, "--set", "pdg.steps=1"], ["--set pdg", "did you mean 'pgd'?"]),
+        ([*EVALUATE, "--attacks", "none", "--set", "gaussian_smoothing.draws=9"],
+         ["the defense gaussian_smoothing was not asked for", "it has none"]),
+        ([*EVALUATE, "--attacks", "pgd", "--set", "fog.severity=2"], ["corruption fog was not asked for", "has pgd"]),
+        ([*EVALUATE[:2], "net.py", *EVALUATE[3:]], ["expected file.py:factory, got 'net.py'", "'net.py:build'"]),
+        (["evaluate", "w.pt", "--arch", "net.py", "--data", "data.npz"], ["expected file.py:factory, got 'net.py'"]),
+        (["doctor", *EVALUATE[1:2], "net.py", *EVALUATE[3:]], ["expected file.py:factory, got 'net.py'"]),
+        ([*EVALUATE, "--defenses", "flip_crop", "--set", "flip_crop.crop=8"],
+         ["'flip_crop': crop: expected less than", "8 pixels, got 8", "lower it"]),
+        ([*EVALUATE[:2], "net.py:inference", *EVALUATE[3:]], ["made under torch.inference_mode", "outside"]),
         ([*EVALUATE, "--set", "pgd.stesp=1"], ["unknown field 'stesp'", "did you mean 'steps'?"]),
         ([*EVALUATE, "--set", "pgd.steps=many"], ["steps: expected a whole number, got 'many'"]),
         ([*EVALUATE, "--size", "4"], ["size is for image folders only"]),
@@ -108,6 +118,10 @@ def one(lines):
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
 )  # fmt: skip
 def test_a_mistake_is_one_line_with_its_fix(refused, arguments, words):
+    with Path("net.py").open("a") as file:
+        file.write("\n\n@torch.inference_mode()\ndef inference():\n    return make()\n")
+    if arguments[0] == "doctor":
+        refused = partial(refused, out=None)
     np.savez("wide.npz", x=np.zeros((3, 1, 9, 9), np.uint8), y=np.arange(3))
     line = one(refused(*arguments))
     assert not [word for word in words if word not in line], line
@@ -270,7 +284,7 @@ def test_all_problems_of_a_file_are_told_at_once(refused):
     for words in [
         ("unknown field 'sede'", "'seed'"),
         ("draws: expected >= 1, got 0",),
-        ("data: unknown field 'nn'", "it has name, n, pool, size"),
+        ("data: unknown field 'nn'", "it has name, n, pool"),
         ("[[train]] 1: architecture 'small_cnn': unknown field 'widht'", "'width'"),
         ("[[train]] 1: epochs: expected > 0, got -1",),
         ("[[train]] 2: unknown regularizer 'mixupp'", "'mixup'"),
@@ -297,6 +311,10 @@ def test_all_problems_of_a_file_are_told_at_once(refused):
     [
         ("[[train\n", ["not valid TOML", "line 1"]),
         ("", ["data", "missing"]),
+        ('gradient_draws = "4"\n[data]\nname = "data.npz"', ["gradient_draws: expected a whole number, got '4'"]),
+        ('gradient_draws = true\n[data]\nname = "data.npz"', ["gradient_draws: expected a whole number, got True"]),
+        ('draws = 2.0\n[data]\nname = "data.npz"', ["draws: expected a whole number, got 2.0"]),
+        ('[data]\nname = "data.npz"\n[[model]]\narchitecture = "net.py"', ["expected file.py:factory", "net.py:build"]),
         ('[data]\nname = "data.npz"', ["at least one [[train]] or [[model]]"]),
         ('[data]\nname = 3\n[[train]]\nregularizer = "erm"\narchitecture = "small_cnn"', ["data: name", "got 3"]),
         ('attack = "pgd"\n[data]\nname = "data.npz"\n[[model]]', ["attack: expected a list, got 'pgd'"]),

@@ -1,0 +1,82 @@
+"""Measure how well a model tells images that are none of its classes from its own, by its logits.
+
+Hendrycks and Gimpel, "A Baseline for Detecting Misclassified and Out-of-Distribution Examples in Neural Networks", ICLR
+2017, https://arxiv.org/abs/1610.02136, with the measures of Liang, Li and Srikant 2018 (ODIN,
+https://arxiv.org/abs/1706.02690). Scores, measures and their papers are in :mod:`robust_eval.detection`; the model's
+own images are the positives. The other set may be any, its labels are not looked at; ``uniform`` and ``gaussian`` are
+noise.
+
+Intervals are percentiles of a bootstrap over both sets, which is the same for every model. A stochastic model is asked
+once about each image.
+
+A limit: images that had to be resized may be told by that alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+
+from robust_eval.analyses._looked_at import compared
+from robust_eval.classifier import Classifier
+from robust_eval.detection import SCORES, measure, scored
+from robust_eval.measurement import Measurement
+from robust_eval.methods import Analysis, Batch, Plot
+from robust_eval.registry import register
+from robust_eval.rng import Rng
+
+__all__ = ["Detection"]
+
+
+@register("analysis", "detection")
+@dataclass(frozen=True, kw_only=True)
+class Detection(Analysis):
+    """Measures of detection out of distribution by three scores of the logits."""
+
+    compares: ClassVar[bool] = True
+    plot: ClassVar[Plot | None] = Plot(
+        "Confidence (log-odds of the predicted class) on the model's own images (in) and on others (out)",
+        x="max_softmax",
+        y="share of images",
+        split="set",
+    )
+
+    resamples: Annotated[int, Field(ge=1)] = 1000
+    """Of the bootstrap."""
+
+    def look(
+        self, model: Classifier, images: Batch, *, other: Batch | None, training: Batch | None, rng: Rng
+    ) -> pd.DataFrame:
+        """Return one row for each image: set (in or out), index and each score, high for the model's own.
+
+        Raises ``DataError`` for a second set that is missing or of another shape.
+        """
+        sets = {"in": images.x, "out": compared("detection", images, other).x}
+        return pd.concat(
+            [
+                pd.DataFrame(
+                    {
+                        "set": name,
+                        "index": np.arange(len(x)),
+                        **scored(model, x, rng=rng.rows(torch.arange(len(x))).child(name)),
+                    }
+                )
+                for name, x in sets.items()
+            ],
+            ignore_index=True,
+        )
+
+    def summary(self, table: pd.DataFrame) -> tuple[Measurement, ...]:
+        """Return the measures of each score, such as ``auroc_energy``; ``n`` counts the other images."""
+        own, others = (table[table["set"] == name] for name in ("in", "out"))
+        scores = {name: (own[name].to_numpy(), others[name].to_numpy()) for name in SCORES}
+        found = measure(scores, rng=Rng(0).child("bootstrap"), resamples=self.resamples)
+        return tuple(
+            Measurement(f"{metric}_{score}", value, low, high, n)
+            for score, metric, value, low, high, _, n in found.itertuples(index=False)
+        )

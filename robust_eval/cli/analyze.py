@@ -1,0 +1,140 @@
+"""``robust-eval analyze``: what a model does beyond how often it is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from robust_eval.cli._options import BatchSize, Device, Precision, Settings
+
+__all__ = ["analysis_tables", "analyze", "sets_in"]
+
+
+def analyze(
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Weights (.safetensors, .pt, .pth). Left out: the factory returns a trained model."
+        ),
+    ] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            help="Architecture by name, or path/to/file.py:factory. Default: that of the checkpoint's card."
+        ),
+    ] = None,
+    data: Annotated[str, typer.Option(help="A named set, a .npz file or an image folder.")] = "",
+    n: Annotated[int | None, typer.Option(min=1, help="How many test images. Default: all.")] = None,
+    analyses: Annotated[
+        str,
+        typer.Option(help="Names, comma-separated; all is every one that the other options allow."),
+    ] = "all",
+    other: Annotated[
+        str,
+        typer.Option(
+            metavar="SET,...",
+            help="Sets, files or folders to compare with, comma-separated; uniform and gaussian are noise.",
+        ),
+    ] = "",
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Bring images of --other to the size of those measured.")
+    ] = False,
+    pool: Annotated[
+        str | None,
+        typer.Option(help="Training images to look at. Default: the train split of the data."),
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="Normalisation inside the model, e.g. 0.49,0.48,0.45.")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="Normalisation inside the model, e.g. 0.25,0.24,0.26.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Resize and crop a folder's images to this side.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What the report calls the model.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; an existing one is added to. Default: runs/MODEL.")
+    ] = None,
+    set_: Settings = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and their keys.")] = False,
+    device: Device = "auto",
+    batch_size: BatchSize = None,
+    precision: Precision = "auto",
+) -> int:
+    """Look at a model beyond accuracy: detection of other images, activations, weights, what lies between images."""
+    import trainers as _trainers  # noqa: F401 - registers the regularizers that analyses look at
+    from robust_eval.cli._execute import execute
+    from robust_eval.cli._options import apply_settings, settings, split_names
+    from robust_eval.cli.evaluate import model_name, model_table
+    from robust_eval.config import parse
+    from robust_eval.errors import ConfigError
+
+    if not data:
+        raise ConfigError("--data: expected a named set, a .npz file or an image folder, got none")
+    fields = settings(set_)
+    model = model_table(checkpoint, arch, name, mean, std, fields)
+    others = sets_in(other)
+    every = "all" in [word.strip() for word in analyses.split(",")]
+    tables = analysis_tables(split_names("analysis", analyses), others, every=every, resize=resize)
+    if not tables:
+        raise ConfigError(
+            "--analyses: expected at least one name, or all, got none; see robust-eval list analyses"
+        )
+    apply_settings(tables, fields)
+    called = model_name(checkpoint, arch, name)
+    experiment = parse(
+        {
+            "name": called,
+            "seed": seed,
+            "data": {"name": data, "n": n, "pool": pool, "size": size},
+            "model": [model],
+            "analysis": tables,
+        },
+        where="analyze",
+        folder=Path.cwd(),
+    )
+    return execute(
+        experiment,
+        out or Path("runs") / called,
+        device=device,
+        batch_size=batch_size,
+        precision=precision,
+        dry_run=dry_run,
+    )
+
+
+def sets_in(text: str) -> list[str]:
+    """Return the names in a comma-separated list of sets."""
+    return list(dict.fromkeys(word for word in map(str.strip, text.split(",")) if word))
+
+
+def analysis_tables(
+    names: list[str], others: list[str], *, every: bool, resize: bool
+) -> list[dict[str, Any]]:
+    """Return the tables of these analyses: those that compare get the other sets.
+
+    Where ``every`` one was asked for, those that cannot be done with these sets are left out.
+    """
+    from robust_eval.data import NOISE
+    from robust_eval.errors import ConfigError
+    from robust_eval.registry import find
+
+    tables: list[dict[str, Any]] = []
+    for name in names:
+        try:
+            cls = find("analysis", name)
+        except ConfigError:  # told with all other problems
+            tables.append({"name": name})
+            continue
+        if not cls.compares:
+            tables.append({"name": name})
+            continue
+        unlabelled = NOISE if every and getattr(cls, "needs_labels", False) else ()
+        fitting = [other for other in others if other not in unlabelled]
+        if fitting or not every:
+            tables.append({"name": name, "other": fitting, "resize": resize})
+    return tables

@@ -1,0 +1,89 @@
+"""``robust-eval corrupt``: corrupted test images as files, in the layout of CIFAR-10-C."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from robust_eval.cli._options import Settings
+
+__all__ = ["corrupt"]
+
+
+def corrupt(
+    data: Annotated[str, typer.Argument(help="A named set, a .npz file or an image folder.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the files; what is whole in it already is left as it is.")
+    ],
+    corruptions: Annotated[
+        str, typer.Option(help="Names, comma-separated; all are those that have severities.")
+    ] = "all",
+    n: Annotated[int | None, typer.Option(min=1, help="How many test images. Default: all.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws, as evaluate's.")] = 0,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Resize and crop a folder's images to this side.")
+    ] = None,
+    set_: Settings = None,
+) -> int:
+    """Write corrupted test images at severities 1 to 5: TYPE.npy and labels.npy, which evaluate --corrupted reads.
+
+    The layout is that of CIFAR-10-C, which holds all five severities. corruptions.json says how the files were made.
+    Killed and called again, it goes on with the first type that is not whole.
+    """
+    from robust_eval.cli._execute import open_console, run_folder
+    from robust_eval.cli._options import apply_settings, settings, split_names
+    from robust_eval.corruptions._written import NOTES, write
+    from robust_eval.data import open_source
+    from robust_eval.data.corrupted import known_types
+    from robust_eval.errors import ConfigError
+    from robust_eval.method_tables import MethodTables
+
+    known = known_types()
+    every = "all" in [name.strip() for name in corruptions.split(",")]
+    names = known if every else split_names("corruption", corruptions)
+    tables: list[dict[str, Any]] = [{"name": name} for name in names]
+    apply_settings(tables, settings(set_))
+    problems: list[str] = []
+    parser = MethodTables("corrupt", problems)
+    made: dict[str, Any] = {}
+    for i, table in enumerate(tables):
+        if "severity" in table:
+            problems.append(
+                f"corrupt: corruption {table['name']!r}: severity: expected none, since the files hold all five, "
+                f"got {table['severity']!r}; leave it out"
+            )
+            continue
+        severities = {"severity": [1, 2, 3, 4, 5]} if table["name"] in known else {}
+        made[table["name"]] = parser.methods("corruption", {**table, **severities}, i)
+        if made[table["name"]] and not severities:
+            problems.append(
+                f"corrupt: corruption {table['name']!r}: expected one with severities, which the files hold five of; "
+                f"known: {', '.join(known)}"
+            )
+    if not names:
+        problems.append(f"--corruptions: expected names or all, got none; known: {', '.join(known)}")
+    if problems:
+        raise ConfigError(dict.fromkeys(problems))  # one field is wrong five times
+    source = open_source(data, size=size)
+    examples = source.test(n)
+    folder = run_folder(out)
+    console = open_console()
+    width = max(map(len, names))
+    for written in write(folder, made, source.name, examples, seed=seed):
+        console.print(
+            f"{written.type:{width}}  sha256 {written.sha256}{'' if written.new else '  (was there)'}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    console.print(f"{len(examples)} images, described in {folder / NOTES}", highlight=False, soft_wrap=True)
+    taken = "".join(f" --{name} {value}" for name, value in (("n", n), ("size", size)) if value is not None)
+    console.print(
+        f"next:    robust-eval evaluate CHECKPOINT --data {data}{taken} --corrupted {folder}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    return 0

@@ -1,0 +1,128 @@
+"""Averages over classes in a report are those of scikit-learn, and classes.csv has a line for each class."""
+
+import csv
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics
+
+import reports
+from reports._classes import class_grids, class_table
+from robust_eval.cell import content_key
+from robust_eval.record import Measurement, Record
+from robust_eval.store import Store
+
+N, CLASSES = 60, 3
+
+
+def answered(family: str = "clean", *, classes: int = CLASSES, kept: bool = True, seed: int = 0) -> Record:
+    """A record whose predictions are the most probable of random probabilities."""
+    generator = np.random.default_rng(seed)
+    p = generator.dirichlet([1.0] * classes, N)
+    label = np.arange(N) % classes
+    rows = pd.DataFrame(
+        {"index": range(N), "label": label, "prediction": p.argmax(1), "confidence": p.max(1)}
+    )
+    rows["score"] = rows["clean_score"] = (rows["label"] == rows["prediction"]).astype(float)
+    if kept:
+        rows = rows.assign(**{f"p{k}": p[:, k].astype(np.float32) for k in range(classes)})
+    attack = family == "attack"
+    labels = {
+        "model": "net",
+        "arch": "resnet",
+        "regularizer": "erm",
+        "train_seed": 0,
+        "seed": 0,
+        "defense": "none",
+        "defense_params": {},
+        "access": "none",
+        "data": "shapes",
+        "family": family,
+        "perturbation": "pgd" if attack else "none",
+        "params": {},
+        "severity": None,
+        "model_key": "net",
+        "norm": "linf" if attack else "none",
+        "eps": 0.1 if attack else None,
+    }
+    rows["attacked"] = True
+    accuracy = Measurement("accuracy", float(rows["score"].mean()), 0.1, 0.9, N)
+    spec = {"model": "net", "data": {"fingerprint": "f", "n": N}, "perturbation": family, "seed": seed}
+    return Record(content_key(spec), spec, labels, (accuracy,), (), {"seconds": 1.0}, rows)
+
+
+def entries(folder, *records):
+    for record in records:
+        Store(folder).write(record)
+    return reports.load([folder]).entries
+
+
+def test_the_averages_over_classes_are_those_of_scikit_learn(tmp_path):
+    record = answered()
+    grid, *_ = class_grids(entries(tmp_path, record))
+    shown = {head: float(text) for head, text in zip(grid.heads[2:], grid.rows[0][2:], strict=True)}
+    y, said = record.rows["label"], record.rows["prediction"]
+    p = record.rows[[f"p{k}" for k in range(CLASSES)]].to_numpy(dtype=float)
+    assert shown["precision"] == pytest.approx(metrics.precision_score(y, said, average="macro"), abs=5e-4)
+    assert shown["recall"] == pytest.approx(metrics.recall_score(y, said, average="macro"), abs=5e-4)
+    assert shown["F1"] == pytest.approx(metrics.f1_score(y, said, average="macro"), abs=5e-4)
+    assert shown["MCC of all classes"] == pytest.approx(metrics.matthews_corrcoef(y, said), abs=5e-4)
+    one = np.eye(CLASSES)[y]
+    assert shown["AUC"] == pytest.approx(metrics.roc_auc_score(one, p, average="macro"), abs=5e-4)
+    assert shown["micro AUC"] == pytest.approx(metrics.roc_auc_score(one, p, average="micro"), abs=5e-4)
+    assert shown["specificity"] == pytest.approx(1 - shown["FPR"], abs=1e-3)
+    assert shown["precision"] == pytest.approx(1 - shown["FDR"], abs=1e-3)
+
+
+def test_a_model_has_its_confusion_matrix_and_its_classes_folded(tmp_path):
+    record = answered()
+    _, classes, matrix = class_grids(entries(tmp_path, record))
+    assert classes.folded and matrix.folded
+    assert (classes.title, matrix.title) == ("Classes of net", "Confusion matrix of net")
+    counts = np.array([[int(text) for text in row[1:]] for row in matrix.rows])
+    expected = metrics.confusion_matrix(record.rows["label"], record.rows["prediction"])
+    assert (counts == expected).all()
+    assert [row[0] for row in classes.rows] == ["0", "1", "2", "macro", "micro"]
+
+
+def test_without_probabilities_nothing_is_said_that_depends_on_them(tmp_path):
+    grid, *_ = class_grids(entries(tmp_path, answered(kept=False)))
+    shown = dict(zip(grid.heads, grid.rows[0], strict=True))
+    assert {shown[name] for name in ("AUC", "micro AUC", "micro specificity", "micro FPR")} == {"–"}
+    assert shown["precision"] != "–"
+
+
+def test_a_model_of_many_classes_has_averages_and_no_large_tables(tmp_path):
+    found = class_grids(entries(tmp_path, answered(classes=30, kept=False)))
+    assert [grid.title for grid in found] == ["Classification"]
+
+
+def test_the_file_of_classes_has_every_class_of_every_cell(tmp_path):
+    records = [answered(), answered("attack", seed=1)]
+    found = entries(tmp_path / "run", *records)
+    report = reports.write([tmp_path / "run"], tmp_path / "out")
+    assert tmp_path / "out" / "classes.csv" in report.files
+    with (tmp_path / "out" / "classes.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(records) * (CLASSES + 2)
+    for record in records:
+        own = [line for line in lines if line["key"] == record.key]
+        assert [line["class"] for line in own] == ["0", "1", "2", "macro", "micro"]
+        assert sum(int(line["images"]) for line in own[:CLASSES]) == N
+        right = (record.rows["label"] == record.rows["prediction"]).sum()
+        assert sum(int(line["tp"]) for line in own[:CLASSES]) == int(own[-1]["tp"]) == right
+    assert {(line["perturbation"], line["eps"]) for line in lines} == {("none", ""), ("pgd", "0.1")}
+    assert class_table([]) is None
+    assert len(class_table(found)) == len(lines)
+
+
+def test_calibration_is_told_by_equal_width_and_by_equal_mass(tmp_path):
+    Store(tmp_path / "run").write(answered())
+    report = reports.write([tmp_path / "run"], tmp_path / "out")
+    measured = report.results.set_index("metric")["value"]
+    text = (tmp_path / "out" / "table.md").read_text()
+    head = "| model | defense | ECE, equal width | ECE, equal mass | mean confidence - accuracy |"
+    line = text[text.index(head) :].splitlines()[2]
+    for name in ("calibration_error", "calibration_error_equal_mass", "confidence_gap"):
+        assert f"{measured[name]:.3g}" in line

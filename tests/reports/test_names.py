@@ -1,0 +1,28 @@
+"""What metrics and missing numbers are called."""
+
+import pytest
+
+from reports._names import metric_text
+from reports.tables import Number, title_of
+
+
+@pytest.mark.parametrize(
+    ("metric", "title"),
+    [
+        ("nll", "NLL"),
+        ("calibration_error", "Expected calibration error (ECE)"),
+        ("median_distance", "Median distance"),
+        ("top_5_accuracy", "Top 5 accuracy"),
+    ],
+)
+def test_a_heading_keeps_the_capitals_of_an_abbreviation(metric, title):
+    assert title_of(metric) == title
+    assert metric_text(metric)[1:] == title[1:]
+
+
+def test_what_no_model_could_be_certified_for_is_a_dash():
+    def text(metric):
+        return Number(metric, None, None, None, 5, "ok", "key").full
+
+    assert text("certified_accuracy") == "–"
+    assert text("median_distance") == "not found" and text("anything") == "undefined"

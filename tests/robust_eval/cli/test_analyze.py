@@ -1,0 +1,122 @@
+"""``robust-eval analyze``, and what ``evaluate`` compares with other sets."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import reports  # noqa: F401 - its modules are looked up by name
+from robust_eval.registry import names
+from robust_eval.store import Store
+
+STAGED = """
+import torch
+from robust_eval.models.small_cnn import SmallNetwork
+
+def staged():
+    torch.manual_seed(0)
+    return SmallNetwork(2, channels=1, classes=3)
+"""
+SMALL = tuple(
+    word
+    for field in ("in_between.pairs=4", "in_between.points=3", "interpolation_angle.batches=2")
+    for word in ("--set", field)
+)
+
+
+@pytest.fixture
+def here(work, monkeypatch):
+    Path("staged.py").write_text(STAGED)
+    rng = np.random.default_rng(1)
+    np.savez("shift.npz", images=rng.random((9, 1, 8, 8), dtype=np.float32), labels=np.arange(9) % 3)
+    np.savez("large.npz", images=rng.random((9, 1, 12, 12), dtype=np.float32), labels=np.arange(9) % 3)
+    monkeypatch.setattr("reports._analyses.drawings", lambda _: {})
+    return ("analyze", "--arch", "staged.py:staged", "--data", "data.npz", "--out", "out")
+
+
+def looked(folder="out"):
+    records = [r for r in Store(Path(folder)).records() if r.labels["family"] == "analysis"]
+    return {(r.labels["perturbation"], r.labels.get("other")): r for r in records}
+
+
+def test_everything_is_looked_at_and_told_in_the_terminal(here, done):
+    out = done(*here, *SMALL, "--other", "uniform,shift.npz")
+    found = looked()
+    alone = [(name, None) for name in names("analysis") if name not in ("detection", "accuracy_gap")]
+    assert set(found) == {
+        *alone,
+        ("detection", "uniform"),
+        ("detection", "shift"),
+        ("accuracy_gap", "shift"),
+    }
+    for word in (
+        "weight norm stem",
+        "AUROC energy",
+        "accuracy gap",
+        "alpha patchup soft",
+        "miss rate halfway",
+    ):
+        assert word in out
+    assert found["in_between", None].spec["pool"] is not None
+    assert "## Detection" in Path("out/report/table.md").read_text()
+    # the same again finds the records
+    assert f"{len(found) + 1} have a record" in done(*here, *SMALL, "--other", "uniform,shift.npz")
+
+
+def test_without_other_sets_all_is_what_needs_none(here, done):
+    done(*here, *SMALL)
+    assert {name for name, _ in looked()} == set(names("analysis")) - {"detection", "accuracy_gap"}
+
+
+def test_some_are_chosen_by_name_and_set_by_field(here, done):
+    done(*here, "--analyses", "weight_norm,interpolation_angle", "--set", "interpolation_angle.layer=stage1")
+    found = looked()
+    assert {name for name, _ in found} == {"weight_norm", "interpolation_angle"}
+    assert found["interpolation_angle", None].labels["params"]["layer"] == "stage1"
+    assert found["interpolation_angle", None].labels["plot"]["x"] == "alpha"
+
+
+def test_images_of_another_size_are_resized_only_if_asked(here, cli):
+    asked = ("--analyses", "detection", "--other", "large.npz")
+    outcome = cli(*here, *asked)
+    assert outcome.code == 2
+    assert "detection: expected other images of 1x8x8" in outcome.err and "--resize" in outcome.err
+    assert cli(*here, *asked, "--resize").code == 0 and ("detection", "large") in looked()
+
+
+def test_evaluate_takes_other_sets_as_options(here, done):
+    out = done(
+        *("evaluate", *here[1:], "--attacks", "none", "--checks", "off"),
+        *("--ood", "uniform,gaussian", "--shift", "shift.npz"),
+    )
+    assert set(looked()) == {("detection", "uniform"), ("detection", "gaussian"), ("accuracy_gap", "shift")}
+    assert "accuracy gap" in out and "AUROC energy" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--analyses", "weight_nrm"), "unknown analysis 'weight_nrm' (did you mean 'weight_norm'?)"),
+        (("--analyses", "detection"), "analysis 'detection': expected another set of images to compare with"),
+        (("--analyses", "none"), "--analyses: expected at least one name, or all, got none"),
+        (("--other", "nothing.npz"), "no file nothing.npz"),
+        (("--set", "in_between.points=4"), "points: expected an odd number, so that 1/2 is among"),
+    ],
+)
+def test_bad_input_gets_one_clear_line(here, cli, options, line):
+    outcome = cli(*here, *options)
+    assert outcome.code == 2 and line in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1
+
+
+def test_a_network_without_stages_fails_where_stages_are_needed_and_nowhere_else(here, cli):
+    outcome = cli("analyze", "--arch", "net.py:make", *here[3:], *SMALL)
+    assert outcome.code == 1 and "expected a network in stages" in outcome.out
+    assert {name for name, _ in looked()} == {"weight_norm", "in_between"}
+
+
+def test_analyses_are_listed(done):
+    for word in ("analysis", "analyses"):
+        out = done("list", word)
+        assert out.startswith("analysis:\n") and all(f"  {name}(" in out for name in names("analysis"))
+    assert "Zhang" in done("list", "analyses", "--long")
