@@ -10,7 +10,6 @@ floating point, where the distributed files are cut to 8 bits.
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -102,7 +101,7 @@ class JpegCompression(Published):
     """
 
     group: ClassVar[str] = "digital"
-    at_once: ClassVar[int] = 1 << 19  # shared out among threads
+    at_once: ClassVar[int] = 1 << 19  # what is done beside the codec is done once
     severity: Severity = 3
     """Row of the published table, 1 (weakest) to 5; sets the quality, 1 to 100 as libjpeg counts."""
 
@@ -162,23 +161,13 @@ def through_jpeg(x: Images, quality: int) -> Images:
     planes = [Image.fromarray(plane) for plane in levels.transpose(1, 0, 2, 3).reshape(c, n * h, w)]
     before = planes[0] if c == 1 else Image.merge("RGB", planes)
     after = Image.new(before.mode, before.size)
-
-    def compress(images: range) -> None:
-        for i in images:
-            box, file = (0, i * h, w, i * h + h), BytesIO()
-            before.crop(box).save(file, "JPEG", quality=quality)
-            file.seek(0)
-            # named, the format need not be guessed
-            with JpegImageFile(file) as decoded:
-                after.paste(decoded, box)
-
-    # Pillow lets other threads run while it decodes
-    threads = min(torch.get_num_threads(), n)
-    with ThreadPoolExecutor(threads) as pool:
-        others = [pool.submit(compress, range(i, n, threads)) for i in range(1, threads)]
-        compress(range(0, n, threads))
-    for other in others:
-        other.result()
+    for top in range(0, n * h, h):
+        box, file = (0, top, w, top + h), BytesIO()
+        before.crop(box).save(file, "JPEG", quality=quality)
+        file.seek(0)
+        # named, the format need not be guessed
+        with JpegImageFile(file) as decoded:
+            after.paste(decoded, box)
     done = torch.from_numpy(np.stack([np.asarray(plane) for plane in after.split()])).view(c, n, h, w)
     return torch.empty(x.shape, dtype=x.dtype).copy_(done.transpose(0, 1)).div_(255).to(x.device)
 
