@@ -11,8 +11,9 @@ and named. It has one table of parameters, that of 224 pixels; ours are the publ
 or the same as theirs with ``--table 224``.
 
 The libraries take turns, ``--rounds`` times; a time is the median over the rounds, for all images at each severity of
-``--severities``. Both get their images as they like them: we a float tensor, they 8-bit arrays one by one. *Of a
-forward* is our time over that of one plain fp32 forward pass of a ResNet-18 of the same images in batches of 100.
+``--severities``. Both do the same job: from a float tensor of images, as a network takes it, to another; *arrays* is
+their time from 8-bit arrays to 8-bit arrays, one by one, which leaves the conversions out. *Of a forward* is our time
+over that of one plain fp32 forward pass of a ResNet-18 of the same images in batches of 100.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import argparse
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
@@ -67,53 +68,62 @@ def _table(side: int, n: int, severities: list[int], theirs: Any, arguments: arg
     def run_ours(name: str, severity: int) -> object:
         return corruption(name, severity=severity, side=arguments.table)(x, rng=Rng(0))
 
-    def run_theirs(name: str, severity: int) -> object:
+    def run_arrays(name: str, severity: int) -> object:
         return [theirs(array, corruption_name=name, severity=severity) for array in arrays]
+
+    def run_theirs(name: str, severity: int) -> object:
+        levels = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        done = [theirs(array, corruption_name=name, severity=severity) for array in levels]
+        return torch.from_numpy(np.stack(done)).permute(0, 3, 1, 2).float().div_(255).contiguous()
 
     forward = _forward(x, arguments.rounds) if side == 32 else None
     print(f"\n{n} images of {side} x {side}, milliseconds an image", end="")
     print("" if forward is None else f"; a forward pass takes {1000 * forward / n:.3f}")
-    print("\n| type | ours | imagecorruptions | times ours | of a forward |\n|---|---|---|---|---|")
-    own, other = {}, {}
+    print(
+        "\n| type | ours | imagecorruptions | times ours | arrays | of a forward |\n|---|---|---|---|---|---|"
+    )
+    own, other, bare = {}, {}, {}
     for name in [*FIFTEEN, *HELD_OUT]:
         if arguments.types and name not in arguments.types.split(","):
             continue
-        peer = run_theirs if theirs is not None and _works(theirs, arrays[0], name) else None
-        own[name], other[name] = _medians(name, severities, run_ours, peer, arguments.rounds)
+        works = theirs is not None and _works(theirs, arrays[0], name)
+        rivals = (run_theirs, run_arrays) if works else ()
+        own[name], *found = _medians(name, severities, (run_ours, *rivals), arguments.rounds)
+        other[name], bare[name] = found or (None, None)
         share = None if forward is None else own[name] / len(severities) / forward
-        _line(name, own[name], other[name], n * len(severities), share)
+        _line(name, own[name], other[name], bare[name], n * len(severities), share)
     suite = [name for name in FIFTEEN if name in own]
     both = [name for name in suite if other[name] is not None]
     if both:
-        total = sum(other[name] or 0 for name in both)
-        _line(f"{len(both)} of 15", sum(own[name] for name in both), total, n * len(severities), None)
-        mean = statistics.geometric_mean((other[name] or 0) / own[name] for name in both)
-        print(f"| geometric mean | | | {mean:.1f} | |")
+        whole = [sum(column[name] or 0 for name in both) for column in (own, other, bare)]
+        _line(f"{len(both)} of 15", *whole, n * len(severities), None)
+        ratios = [(other[name] or 0) / own[name] for name in both]
+        print(f"| geometric mean | | | {statistics.geometric_mean(ratios):.1f} | | |")
         failing = [name for name in own if other[name] is None]
         print(f"\nfails in imagecorruptions: {', '.join(failing) or 'none'}")
-    _line(f"all {len(suite)}", sum(own[name] for name in suite), None, n * len(severities), None)
+    _line(f"all {len(suite)}", sum(own[name] for name in suite), None, None, n * len(severities), None)
 
 
-def _medians(
-    name: str, severities: list[int], ours: Corrupt, theirs: Corrupt | None, rounds: int
-) -> tuple[float, float | None]:
-    """Seconds for all images at all severities: ours, and theirs where it runs."""
-    own, other = [], []
+def _medians(name: str, severities: list[int], rivals: Sequence[Corrupt], rounds: int) -> list[float]:
+    """Return the seconds that each takes for all images at all severities; they take turns."""
     for severity in severities:  # tables that are made once
-        ours(name, severity)
-    for _ in range(rounds):
-        own.append(_seconds(lambda: [ours(name, severity) for severity in severities]))
-        if theirs is not None:
-            other.append(_seconds(lambda: [theirs(name, severity) for severity in severities]))
-    return statistics.median(own), statistics.median(other) if other else None
+        rivals[0](name, severity)
+    seconds = [
+        [_seconds(lambda run=run: [run(name, severity) for severity in severities]) for run in rivals]
+        for _ in range(rounds)
+    ]
+    return [statistics.median(column) for column in zip(*seconds, strict=True)]
 
 
-def _line(name: str, own: float, other: float | None, images: int, share: float | None) -> None:
+def _line(
+    name: str, own: float, other: float | None, bare: float | None, images: int, share: float | None
+) -> None:
     cells = [
         name,
         f"{1000 * own / images:.3f}",
         "" if other is None else f"{1000 * other / images:.3f}",
         "" if other is None else f"{other / own:.1f}",
+        "" if bare is None else f"{1000 * bare / images:.3f}",
         "" if share is None else f"{100 * share:.1f} %",
     ]
     print(f"| {' | '.join(cells)} |", flush=True)

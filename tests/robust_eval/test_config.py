@@ -122,7 +122,7 @@ def test_the_cells_are_models_by_defenses_by_perturbations(home):
     assert [str(cell) for cell in cells[:8]] == [
         "erm · clean",
         "erm · quick checks",
-        "erm · quick checks",
+        "erm · quick checks in l2",
         "erm · pgd linf 8/255",
         "erm · pgd linf 25.5/255",
         "erm · cw",
