@@ -6,6 +6,7 @@ The definitions are in :mod:`robust_eval.classification`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -102,10 +103,13 @@ def _details(entry: Entry, who: str) -> Iterator[Grid]:
     table = classification.by_class(rows, classes)
     measures = [name for name in _SPOKEN if name in table]
     lines = [
-        (str(name), f"{line['images']}", *(f"{line[measure]:.3f}" for measure in measures))
+        (str(name), f"{line['images']}", *(_value(line, measure) for measure in measures))
         for name, line in table.iterrows()
     ]
-    note = "Each class against the rest, on clean images. Of all records: classes.csv."
+    note = (
+        "Each class against the rest, on clean images. –: undefined, its denominator is zero. classes.csv has all "
+        "records, with 0 there and the names of what is undefined."
+    )
     heads = ("class", "images", *(_SPOKEN[name] for name in measures))
     yield Grid(f"Classes of {who}", note, heads, tuple(lines), 1, folded=True)
     counts = classification.confusion(rows, classes)
@@ -113,6 +117,10 @@ def _details(entry: Entry, who: str) -> Iterator[Grid]:
     lines = [(str(name), *map(str, line)) for name, line in zip(counts.index, counts.to_numpy(), strict=True)]
     note = "Clean images of each class (line) that were taken for each class (column)."
     yield Grid(f"Confusion matrix of {who}", note, ("class", *predicted), tuple(lines), 1, folded=True)
+
+
+def _value(line: pd.Series[Any], measure: str) -> str:
+    return MISSING if measure in str(line["undefined"]).split() else f"{line[measure]:.3f}"
 
 
 def _classes(rows: pd.DataFrame) -> int:

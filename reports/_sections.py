@@ -59,6 +59,10 @@ CERTIFIED = (
     "the confidence that the defense states. –: no model can be certified so far by this many draws "
     "(gaussian_smoothing: σ Φ⁻¹(α^(1/n)) at most for n draws); raise certify_draws."
 )
+ONCE = (
+    "A mean over corruptions counts a type once at each severity: where it was both made and read from files (files=), "
+    "the files count, and of several folders the first by name."
+)
 COST = "passes per image"
 """Heading: forward passes + gradients, of an attacked image on average."""
 _SUMMED = ("seconds", "forwards", "backwards")
@@ -126,7 +130,11 @@ def sections(loaded: Loaded, *, baseline: str | None = None) -> Sections:
     return Sections(
         statement=tuple(_statement(results, entries)),
         trust=trust(loaded),
-        how_to_read=(*HOW_TO_READ, *([DEFENDED] if defended else [])),
+        how_to_read=(
+            *HOW_TO_READ,
+            *([DEFENDED] if defended else []),
+            *([ONCE] if table.counted_once else []),
+        ),
         attacks=table.part("clean", "attack"),
         corruptions=shown,
         every_corruption=many,

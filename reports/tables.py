@@ -5,6 +5,7 @@ The same :class:`Comparison` is written as Markdown, LaTeX, HTML and for termina
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pandas as pd
 
-from reports._names import length_text, metric_text, threat_text
+from reports._names import UNSET, length_text, metric_text, threat_text
 from robust_eval.corruption_error import TEST_TYPES
 
 if TYPE_CHECKING:
@@ -204,11 +205,19 @@ class Comparison:
     def in_mean(self) -> tuple[Column, ...]:
         """Return the corruptions that a mean is over: the test types, or all types where there are no test types.
 
-        A mean over corruptions is one over severities: deformations, which have none, stand beside it.
+        A mean over corruptions is one over severities: deformations, which have none, stand beside it. A type counts
+        once at a severity: where it was both made and read from files, the files count, and of several folders the
+        first by name.
         """
         severe = [c for c in self.columns if c.family == "corruption" and c.severity is not None]
         tested = [c for c in severe if c.perturbation.partition(" ")[0] in TEST_TYPES]
-        return tuple(tested or severe)
+        return _once(tested or severe)
+
+    @property
+    def counted_once(self) -> bool:
+        """Whether the mean leaves out corruptions that were measured on other images too."""
+        severe = [c for c in self.columns if c.family == "corruption" and c.severity is not None]
+        return len(_once(severe)) < len(severe)
 
     def head_texts(self, line: Line) -> list[str]:
         """Return the words that tell a line apart, in the order of :attr:`heads`."""
@@ -233,6 +242,30 @@ class Comparison:
         return pd.DataFrame(
             table, columns=[*self.heads, *(column.text for column in self.columns)], dtype="str"
         )
+
+
+_FILES = re.compile(r"[( ]files=(.*?)(?:, \w+=.*)?\)(?: \[\w+\])?$")
+
+
+def _folder(column: Column) -> str | None:
+    """Return the folder that a corruption was read from; ``None`` where it was made or needs no telling."""
+    found = _FILES.search(column.perturbation)
+    return None if found is None or found[1] == UNSET else found[1]
+
+
+def _once(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """Return the columns with one set of images for each type and severity."""
+    best: dict[tuple[str, int | None], str] = {}
+    for column in columns:
+        if (folder := _folder(column)) is not None:
+            place = column.perturbation.partition(" ")[0], column.severity
+            best[place] = min(folder, best.get(place, folder))
+    return tuple(
+        column
+        for column in columns
+        if (place := (column.perturbation.partition(" ")[0], column.severity)) not in best
+        or _folder(column) == best[place]
+    )
 
 
 def comparison(results: pd.DataFrame, *, metric: str = "accuracy") -> Comparison:

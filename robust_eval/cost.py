@@ -1,9 +1,9 @@
 """What a run will cost, before it starts: passes through the networks, as its attacks say, and seconds.
 
 Passes are an upper bound: that of an image which resists to the end. Who is fooled early, or misclassified to begin
-with, costs less. An attack says what it costs by its method ``cost(classes)``. For a stochastic model, whose success is
-judged over several draws, the bound is a rough one; a gradient counts as 16 draws, the most it is averaged over, where
-their number is found out in the attack.
+with, costs less. An attack says what it costs by its method ``cost(classes)``, an analysis by ``cost(images,
+classes)``. For a stochastic model, whose success is judged over several draws, the bound is a rough one; a gradient
+counts as 16 draws, the most it is averaged over, where their number is found out in the attack.
 
 Seconds are those passes at the speed of the first images of the run on this machine: batches that grow until one takes
 a twentieth of a second, after one that is not counted, each the faster of two. That takes about half a second for each
@@ -56,7 +56,7 @@ class Speed(NamedTuple):
 
 
 class Line(NamedTuple):
-    """What one attack costs over all models and defenses."""
+    """What one attack or analysis costs over all models and defenses."""
 
     name: str
     cells: int
@@ -93,7 +93,12 @@ def estimate(cells: Sequence[Cell], bench: Workbench) -> Estimate:
             speed = _speed(speeds, cell, bench, defended=True, fast=True).speed
             _add(lines, CHECKS, at_most, speed.seconds(at_most))
             continue
-        if isinstance(cell.perturbation, Analysis):  # of the order of a clean pass
+        if isinstance(cell.perturbation, Analysis):
+            looked_at = len(cell.data.examples) + (0 if cell.other is None else len(cell.other.examples))
+            speed, classes = _speed(speeds, cell, bench, defended=True, fast=False)
+            look = cell.perturbation.cost(looked_at, classes)
+            name = describe(cell.perturbation).name
+            _add(lines, name, look, 0.0 if look is None else speed.seconds(look))
             continue
         n = len(cell.data.examples)
         draws = cell.draws if cell.stochastic else 1

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from robust_eval.classification import likelihood, probability_columns
 from robust_eval.examination import Examination
 from robust_eval.methods import Analysis, Attack
 from robust_eval.metrics import accuracy, median_distance, score_within
-from robust_eval.record import Measurement, Record
+from robust_eval.record import Check, Measurement, Record
 from robust_eval.rng import Rng
 from robust_eval.thumbnail import thumbnail
 from robust_eval.types import Images, Labels, Mask, Threat
@@ -38,45 +39,83 @@ CERTIFIED_AT = (0.0, 0.25, 0.5, 0.75, 1.0)
 def evaluate(cell: Cell, bench: Workbench) -> Record:
     """Return the record of a cell. The same cell gives the same record, apart from its provenance."""
     started = time.perf_counter()
-    x, y = bench.images(cell.data)
-    rng = Rng(cell.seed).for_batch(len(x))
-    clean = bench.clean(cell)
-    perturbed = bench.perturbed(cell)
-    violated = torch.zeros_like(perturbed.attacked)
-    if isinstance(cell.perturbation, Attack):
-        violated = checks.violations(x, perturbed.x, cell.perturbation.threat)
-        perturbed = perturbed._replace(x=torch.where(violated.view(-1, 1, 1, 1), x, perturbed.x))
-    scored = clean if cell.perturbation is None else bench.score(cell, perturbed.x, y, rng.child("score"))
-
-    rows = _rows(cell, x, y, clean, scored, perturbed).assign(**bench.certified(cell))
-    verdicts = [*bench.model_checks(cell)]
-    if isinstance(cell.perturbation, Attack):
-        verdicts.append(checks.constraint(violated))
-        fooled = perturbed.attacked & (scored.prediction != y)
-        in_bytes = _still_fooled(cell, bench, perturbed.x, y, fooled, rng)
-        verdicts.append(checks.rounding(cell.perturbation, fooled, in_bytes))
-        verdicts.append(checks.minimal_transfer(cell.perturbation, cell.access))
-        verdicts.append(
-            checks.zero_gradient(perturbed.zero_gradients, perturbed.bad_gradients, perturbed.attacked)
-        )
-        if perturbed.adapted is not None:
-            adapts = cell.perturbation.adapts
-            blind = not adapts and cell.perturbation.gradients
-            verdicts.append(checks.vanishing_gradient(perturbed.adapted, adapts=not blind))
-            if adapts:
-                verdicts.append(checks.gradient_draws(perturbed.adapted))
+    # part by part, so that memory does not grow with the number of images
+    parts = [_measured(cell, bench, part) for part in bench.parts(cell.data)]
+    rows = pd.concat([part.rows for part in parts], ignore_index=True)
+    if "target" in rows:  # a part in which nobody was attacked has none
+        rows["target"] = rows["target"].fillna(-1).astype("int64")
     return Record(
         key=cell.key,
         spec=cell.spec,
         labels=cell.labels,
         summary=summarise(cell, rows),
-        checks=tuple(verdicts),
+        checks=(*bench.model_checks(cell), *(_attack_checks(cell, parts) if _attacks(cell) else ())),
         provenance={
-            **provenance(cell, bench, rows, time.perf_counter() - started + perturbed.seconds_saved),
-            **_how_attacked(cell, bench, perturbed),
+            **provenance(cell, bench, rows, time.perf_counter() - started + _seconds_saved(parts)),
+            **_how_attacked(cell, bench, parts),
         },
         rows=rows,
     )
+
+
+class _Part(NamedTuple):
+    """What was measured on some of the images."""
+
+    rows: pd.DataFrame
+    perturbed: Perturbed
+    """Without its images."""
+    violated: Mask
+    fooled: Mask
+    still_fooled: Mask
+    """When rounded to 8 bits a channel."""
+    sample: str | None
+    """A picture of the first image, where it is not an adversary's."""
+
+
+def _measured(cell: Cell, bench: Workbench, part: slice) -> _Part:
+    """Perturb some of the images and measure what that did, on them and on the model's answers."""
+    x, y = bench.images(cell.data, part)
+    rng = bench.rng(cell, part)
+    clean, perturbed = bench.clean(cell).part(part), bench.perturbed(cell, part)
+    violated = torch.zeros_like(perturbed.attacked)
+    if isinstance(cell.perturbation, Attack):
+        violated = checks.violations(x, perturbed.x, cell.perturbation.threat)
+        perturbed = perturbed._replace(x=torch.where(violated.view(-1, 1, 1, 1), x, perturbed.x))
+    scored = clean if cell.perturbation is None else bench.score(cell, perturbed.x, y, rng.child("score"))
+    rows = _rows(cell, part, x, y, clean, scored, perturbed).assign(**bench.certified(cell, part))
+    fooled = perturbed.attacked & (scored.prediction != y)
+    still = _still_fooled(cell, bench, perturbed.x, y, fooled, rng) if _attacks(cell) else fooled
+    sample = None if _attacks(cell) or part.start else thumbnail(perturbed.x[0])
+    return _Part(rows, perturbed._replace(x=x.new_empty(0, *x.shape[1:])), violated, fooled, still, sample)
+
+
+def _attacks(cell: Cell) -> bool:
+    return isinstance(cell.perturbation, Attack)
+
+
+def _attack_checks(cell: Cell, parts: Sequence[_Part]) -> Iterator[Check]:
+    """Yield what speaks for and against the number of an attack."""
+    attack, (first, *_) = cell.perturbation, parts
+    assert isinstance(attack, Attack)
+    yield checks.constraint(torch.cat([part.violated for part in parts]))
+    fooled = torch.cat([part.fooled for part in parts])
+    still = torch.cat([part.still_fooled for part in parts])
+    yield checks.rounding(attack, fooled, still)
+    yield checks.minimal_transfer(attack, cell.access)
+    zero, bad, attacked = (
+        torch.cat([getattr(part.perturbed, name) for part in parts])
+        for name in ("zero_gradients", "bad_gradients", "attacked")
+    )
+    yield checks.zero_gradient(zero, bad, attacked)
+    if (adapted := first.perturbed.adapted) is not None:
+        blind = not attack.adapts and attack.gradients
+        yield checks.vanishing_gradient(adapted, adapts=not blind)
+        if attack.adapts:
+            yield checks.gradient_draws(adapted)
+
+
+def _seconds_saved(parts: Sequence[_Part]) -> float:
+    return sum(part.perturbed.seconds_saved for part in parts)
 
 
 def summarise(cell: Cell, rows: pd.DataFrame) -> tuple[Measurement, ...]:
@@ -130,13 +169,13 @@ def rescored(record: Record, cell: Cell) -> Record:
 
 
 def _rows(
-    cell: Cell, x: torch.Tensor, y: torch.Tensor, clean: Scored, scored: Scored, found: Perturbed
+    cell: Cell, part: slice, x: Images, y: Labels, clean: Scored, scored: Scored, found: Perturbed
 ) -> pd.DataFrame:
     threat = cell.perturbation.threat if isinstance(cell.perturbation, Attack) else Threat("l2", None)
     # robust is correct before and after: a draw that happens to be right on an image that is not does not count
     counts = (clean.prediction == y).double() if isinstance(cell.perturbation, Attack) else torch.ones_like(y)
     columns: dict[str, Any] = {
-        "index": np.arange(len(x)),
+        "index": np.arange(part.start, part.stop),
         "label": y,
         "clean_prediction": clean.prediction,
         "prediction": scored.prediction,
@@ -198,15 +237,17 @@ def _still_fooled(cell: Cell, bench: Workbench, x_adv: Images, y: Labels, fooled
     return still
 
 
-def _how_attacked(cell: Cell, bench: Workbench, perturbed: Perturbed) -> dict[str, Any]:
+def _how_attacked(cell: Cell, bench: Workbench, parts: Sequence[_Part]) -> dict[str, Any]:
     """Return how the perturbation was made, and how the model that an attack saw differs from the one scored."""
+    # a part in which nobody was attacked knows nothing of it
+    perturbed = max((part.perturbed for part in parts), key=lambda part: int(part.attacked.sum()))
     facts: dict[str, Any] = {
         "precision": perturbed.precision,
         "slow_because": perturbed.slow_because,
         "batch_size": perturbed.batch_size or bench.batch_size(cell),
     }
-    if cell.family in ("clean", "corruption"):
-        facts["sample"] = thumbnail(perturbed.x[0])
+    if parts[0].sample is not None:
+        facts["sample"] = parts[0].sample
     if not (isinstance(cell.perturbation, Attack) and cell.perturbation.adapts):
         return facts
     if perturbed.adapted is not None and perturbed.adapted.remedies:

@@ -37,21 +37,23 @@ def examine(cell: Cell, bench: Workbench) -> Record:
     started = time.perf_counter()
     examination = cell.perturbation
     assert isinstance(examination, Examination)
-    x, y = bench.images(cell.data)
-    rng = Rng(cell.seed).for_batch(len(x)).child("examination")
+    labels = cell.data.examples.labels
+    rng = Rng(cell.seed).for_batch(len(labels)).child("examination")
     whole, some = not examination.norm_only, slice(examination.images)
     undefended = whole and cell.defense is None
     verdicts: list[Check] = [*bench.model_checks(cell)] if whole else []
     if undefended:
         with seeded(rng):
             try:
-                verdicts.append(normalisation(bench.base(cell), x[some], y[some], rng.select(some)))
+                verdicts.append(
+                    normalisation(bench.base(cell), *bench.images(cell.data, some), rng.select(some))
+                )
             except Exception as error:  # a model that refuses pixels outside [0, 1]
                 log.info("normalisation could not be checked", exc_info=error)
-    correct = (bench.clean(cell).prediction == y).nonzero()[:, 0]
+    correct = (bench.clean(cell).prediction.cpu() == labels).nonzero()[:, 0]
     right, classes = correct[some], cell.data.examples.classes
     if undefended:
-        verdicts.append(checks.above_chance(len(correct), len(x), classes))
+        verdicts.append(checks.above_chance(len(correct), len(labels), classes))
     verdicts.append(checks.enough_images(len(right)))
     ledger, broken_at = Ledger(), np.zeros(0)
     if len(right):
@@ -61,17 +63,16 @@ def examine(cell: Cell, bench: Workbench) -> Record:
             verdicts += [checks.vanishing_gradient(adapted), checks.gradient_draws(adapted)]
         threat = Threat(examination.norm, examination.eps)
         with seeded(rng):
-            probe = Probe(model, seen, x[right], y[right], threat, rng.select(right))
+            probe = Probe(model, seen, *bench.images(cell.data, right), threat, rng.select(right))
             verdicts += run_suite(probe, examination.level, norm_only=not whole)
         broken_at = probe.broken_at.numpy()
-    places = right.cpu().numpy()
     rows = pd.DataFrame(
         {
-            "index": places,
-            "label": y[right].cpu().numpy(),
-            "clean_prediction": y[right].cpu().numpy(),
+            "index": right.numpy(),
+            "label": labels[right].numpy(),
+            "clean_prediction": labels[right].numpy(),
             "broken_at": np.where(np.isfinite(broken_at), broken_at, np.nan),
-            **{name: ledger.padded(name, len(x))[right.cpu()].numpy() for name in ("forwards", "backwards")},
+            **{name: ledger.padded(name, len(labels))[right].numpy() for name in ("forwards", "backwards")},
         }
     )
     return Record(

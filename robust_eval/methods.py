@@ -67,6 +67,10 @@ class Attack(ABC):
         """Return the passes an image costs at most, one that resists to the end; ``None`` if nobody knows."""
         return None
 
+    def misfit(self, shape: tuple[int, int, int]) -> str | None:
+        """Return what is wrong with these parameters for images of this shape [c,h,w]; ``None`` if nothing is."""
+        return None
+
     def __call__(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> Images:
         """Return ``x_adv`` for a batch of images in [0, 1] [n,c,h,w] with labels [n].
 
@@ -195,6 +199,10 @@ class Analysis(ABC):
     """True if it needs a second set of images."""
     needs_training: ClassVar[bool] = False
     """True if it looks at training images."""
+    needs_labels: ClassVar[bool] = False
+    """True if the second set must have labels, of the classes of the model."""
+    needs_stages: ClassVar[bool] = False
+    """True if it looks at the stages of a network."""
     plot: ClassVar[Plot | None] = None
 
     @abstractmethod
@@ -210,6 +218,16 @@ class Analysis(ABC):
     @abstractmethod
     def summary(self, table: pd.DataFrame) -> tuple[Measurement, ...]:
         """Return the few numbers of a table that a reader compares models by."""
+
+    def misfit(self, network: nn.Module) -> str | None:
+        """Return why such a network, trained or not, cannot be looked at in this way; ``None`` if it can."""
+        return None
+
+    def cost(self, images: int, classes: int) -> Passes | None:
+        """Return the passes that a look at so many images costs at most, of both sets together; ``None`` if nobody
+        knows.
+        """
+        return Passes(images, 0)
 
 
 class Architecture(ABC):

@@ -83,6 +83,8 @@ class OwnModel:
     weights_sha256: str
     regularizer: str = "unknown"
     train_seed: int | None = None
+    classes: int | None = None
+    """How many outputs it has, where that was tried."""
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -113,7 +115,7 @@ def own_model(
         )
     made = load_network(checkpoint, architecture, mean, std, recipe=recipe, examples=examples)
     network, arch = made.network, made.arch
-    _try_on(network, examples, arch)  # first, since lazy layers have no weights before
+    classes = _try_on(network, examples, arch)  # first, since lazy layers have no weights before
     weights = file_sha256(checkpoint) if checkpoint is not None else state_sha256(network)
     if not isinstance(network, StochasticModule) and _draws(network, examples):
         network = GlobalDraws(network)
@@ -125,6 +127,7 @@ def own_model(
         weights_sha256=weights,
         regularizer=recipe["regularizer"]["name"] if recipe else "unknown",
         train_seed=recipe["seed"] if recipe else None,
+        classes=classes,
     )
 
 
@@ -224,8 +227,8 @@ def _draws(network: nn.Module, examples: Examples) -> bool:
             return draws_by_itself(network, examples[slice(2)].pixels())
 
 
-def _try_on(network: nn.Module, examples: Examples, arch: str) -> None:
-    """Raise unless the network maps two of the images to logits that the labels fit."""
+def _try_on(network: nn.Module, examples: Examples, arch: str) -> int:
+    """Return how many outputs the network has; raise unless it maps two of the images to logits that the labels fit."""
     shape = "x".join(map(str, examples.shape))
     tensors = [t for t in (*network.parameters(), *network.buffers()) if not torch.nn.parameter.is_lazy(t)]
     if any(tensor.is_inference() for tensor in tensors):
@@ -260,6 +263,7 @@ def _try_on(network: nn.Module, examples: Examples, arch: str) -> None:
             f"{examples.source}: expected labels in 0..{output.shape[1] - 1}, the outputs of {arch}, "
             f"got label {highest}; give the model's own data, or the checkpoint for these classes"
         )
+    return int(output.shape[1])
 
 
 def _floats(values: Sequence[float] | None) -> list[float] | None:

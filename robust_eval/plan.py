@@ -6,22 +6,25 @@ This is where images are read and the user's own models are loaded and tried; no
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
+
 from robust_eval.cell import Access, Cell, Data, ModelSource, content_key
 from robust_eval.config import Experiment, ModelTable
 from robust_eval.corruptions._given import given
-from robust_eval.data import NOISE, Examples, Source, noise, require_same_shape, resized
+from robust_eval.data import NOISE, Examples, Source, noise, require_same_shape, resized, without_labels
 from robust_eval.errors import ConfigError, DataError
 from robust_eval.examination import Examination
 from robust_eval.method_tables import DEFAULT_RADIUS, AnalysisPlan, is_factory
-from robust_eval.methods import Analysis
+from robust_eval.methods import Analysis, Attack, Defense
 from robust_eval.model_source import OwnModel, RecipeModel, own_model
 from robust_eval.registry import describe
-from robust_eval.rng import Rng
+from robust_eval.rng import Rng, seeded
 
 __all__ = ["models", "plan"]
 
@@ -40,8 +43,9 @@ def plan(experiment: Experiment) -> list[Cell]:
     looks = any(plan.analysis.needs_training for plan in experiment.analyses) and (
         experiment.frame.data.pool is not None or source.train() is not None
     )
-    if misfits := [text for defense in experiment.defenses if (text := defense.misfit(examples.shape))]:
-        raise ConfigError(misfits)
+    shaped: list[Attack | Defense] = [*(attack.attack for attack in experiment.attacks), *experiment.defenses]
+    if misfits := [text for method in shaped if (text := method.misfit(examples.shape))]:
+        raise ConfigError(dict.fromkeys(misfits))
     data = Data(source.name, examples, _pool(experiment, source, examples) if mixes or looks else None)
     analyses = [
         (plan.analysis, other)
@@ -56,6 +60,8 @@ def plan(experiment: Experiment) -> list[Cell]:
             raise ConfigError(
                 f"model {model.name!r} is the same as {same_as!r}: same weights or same recipe; drop one"
             )
+        if misfits := _misfits(model, analyses):
+            raise ConfigError(misfits)
         for cell in _cells(experiment, model, data, analyses):
             same = cells.get(cell.key)
             # one cell, however often it is asked for: it is scored at all of the radii
@@ -124,20 +130,63 @@ def _others(experiment: Experiment, plan: AnalysisPlan, examples: Examples) -> l
     """Return the sets that an analysis compares with, as many images of each as are measured or as there are."""
     if not plan.analysis.compares:
         return [None]
-    found: list[Data | None] = []
+    found: list[tuple[str, Data]] = []
+    analysis = describe(plan.analysis).name
     for name in plan.others:
         if name in NOISE:
+            if plan.analysis.needs_labels:
+                raise ConfigError(
+                    f"{analysis}: expected another test set of the same classes, got {name} noise, which has no "
+                    "labels; name a set that has, or compare with noise by detection"
+                )
             rng = Rng(experiment.frame.seed).child("other", name)
-            found.append(Data(name, noise(name, len(examples), examples.shape, rng=rng)))
+            found.append((name, Data(name, noise(name, len(examples), examples.shape, rng=rng))))
             continue
         source = experiment.other_source(name)
-        others = source.test(None)
+        others = None if plan.analysis.needs_labels else without_labels(source)
+        others = others or source.test(None)
         others = others.first(min(len(others), len(examples)))
         if plan.resize and others.shape[1:] != examples.shape[1:]:
             others = resized(others, examples.shape[1:])
-        require_same_shape(describe(plan.analysis).name, examples.shape, others.shape)
-        found.append(Data(source.name, others))
-    return found
+        require_same_shape(f"{analysis}: {name}", examples.shape, others.shape)
+        found.append((name, Data(source.name, others)))
+    uses = Counter(data.name for _, data in found)
+    return [
+        data if uses[data.name] == 1 else replace(data, name=f"{_parent(experiment, name)}/{data.name}")
+        for name, data in found
+    ]
+
+
+def _parent(experiment: Experiment, name: str) -> str:
+    """Return the folder that a set lies in."""
+    return Path(experiment.absolute(name)).resolve().parent.name
+
+
+def _misfits(model: ModelSource, analyses: Sequence[tuple[Analysis, Data | None]]) -> list[str]:
+    """Return why analyses cannot look at a model, with the sets they compare with."""
+    if not analyses:
+        return []
+    network, classes = _untrained(model)
+    found = [text for analysis, _ in analyses if (text := analysis.misfit(network))]
+    for analysis, other in analyses:
+        if classes is None or other is None or not analysis.needs_labels:
+            continue
+        if (highest := int(other.examples.labels.max())) >= classes:
+            found.append(
+                f"{describe(analysis).name}: {other.name}: expected labels in 0..{classes - 1}, the outputs of the "
+                f"model, got label {highest}; name a test set of the same classes"
+            )
+    return list(dict.fromkeys(found))
+
+
+def _untrained(model: ModelSource) -> tuple[nn.Module, int | None]:
+    """Return a network of the model's structure, and how many outputs it has."""
+    if isinstance(model, OwnModel):
+        return model.network, model.classes
+    assert isinstance(model, RecipeModel)
+    channels, classes = model.examples.shape[0], model.examples.classes
+    with seeded(Rng(0)):
+        return model.recipe.architecture.build(channels=channels, classes=classes), classes
 
 
 def _examinations(experiment: Experiment) -> list[Examination]:

@@ -7,9 +7,10 @@ that is attacked by transfer.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from robust_eval import checks
 from robust_eval.accelerate import Precision
-from robust_eval.adaptive import Adapted, GlobalDraws, adapt
+from robust_eval.adaptive import FEW, Adapted, GlobalDraws, adapt
 from robust_eval.cell import Cell, Data, ModelSource, content_key
 from robust_eval.classification import CLASSES_KEPT, per_example
 from robust_eval.classifier import Classifier, Ledger
@@ -36,6 +37,8 @@ __all__ = ["Loaded", "Perturbed", "Scored", "Workbench"]
 
 T = TypeVar("T")
 PIXELS_AT_A_TIME = 1 << 19
+VALUES_IN_MEMORY = 1 << 24
+"""Values of images that a cell holds at a time: 5,461 images of 3x32x32, 111 of 3x224x224."""
 
 
 class Loaded(NamedTuple):
@@ -63,6 +66,19 @@ class Scored(NamedTuple):
     rank: Int[Tensor, " n"]
     probabilities: Float[Tensor, "n k"] | None
     """Of each class, averaged over draws, in float32; ``None`` for more than ``CLASSES_KEPT`` classes."""
+
+    def part(self, which: slice) -> Scored:
+        """Return the answers to some of the images."""
+        columns: list[Any] = [None if column is None else column[which] for column in self]
+        return Scored(*columns)
+
+    @classmethod
+    def together(cls, parts: Sequence[Scored]) -> Scored:
+        """Return the answers to several batches as those to one."""
+        columns: list[Any] = [
+            None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)
+        ]
+        return cls(*columns)
 
 
 class Perturbed(NamedTuple):
@@ -131,9 +147,19 @@ class Workbench:
                 self._fits[key] = images_that_fit(network, one) or wanted
         return min(wanted, self._fits[key])
 
-    def images(self, data: Data) -> tuple[Images, Labels]:
-        """Return the images in [0, 1] and labels of a cell on the device."""
-        return data.examples.pixels().to(self.device), data.examples.labels.to(self.device)
+    def parts(self, data: Data) -> list[slice]:
+        """Return the parts of a set that are measured one after the other, so that memory does not grow with it."""
+        n, size = len(data.examples), max(1, VALUES_IN_MEMORY // math.prod(data.examples.shape))
+        return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+    def images(self, data: Data, which: slice | Tensor = slice(None)) -> tuple[Images, Labels]:
+        """Return images in [0, 1] and labels of a cell on the device."""
+        examples = data.examples
+        return examples.pixels(which).to(self.device), examples.labels[which].to(self.device)
+
+    def rng(self, cell: Cell, part: slice) -> Rng:
+        """Return the cell's stream of random numbers for some of its images: the same for each in whatever part."""
+        return Rng(cell.seed).rows(torch.arange(part.start, part.stop))
 
     def base(self, cell: Cell) -> Classifier:
         """Return the undefended model."""
@@ -187,14 +213,15 @@ class Workbench:
             return cell.defense.wrap(network, cell.pool).to(self.device)
 
         def make() -> Adapted:
-            x, y = self.images(cell.data)
-            right = self.clean(self._aimed_at(cell)).prediction == y
-            rng = Rng(cell.seed).for_batch(len(x)).child("adapt").select(right)
+            prediction = self.clean(self._aimed_at(cell)).prediction.cpu()
+            right = (prediction == cell.data.examples.labels).nonzero()[:FEW, 0]
+            x, y = self.images(cell.data, right)
+            rng = Rng(cell.seed).rows(right).child("adapt")
             with seeded(rng):
                 return adapt(
                     base,
-                    x[right],
-                    y[right],
+                    x,
+                    y,
                     rng=rng,
                     wrap=wrap if behind and cell.defense is not None else None,
                     draws=cell.gradient_draws,
@@ -245,17 +272,21 @@ class Workbench:
         spec = {k: cell.spec[k] for k in ("model", "data", "defense", "pool", "seed", "draws")}
 
         def make() -> Scored:
-            x, y = self.images(cell.data)
-            return self.score(cell, x, y, Rng(cell.seed).for_batch(len(x)).child("clean"))
+            return Scored.together(
+                [
+                    self.score(cell, *self.images(cell.data, part), self.rng(cell, part).child("clean"))
+                    for part in self.parts(cell.data)
+                ]
+            )
 
         return self._keep(("clean", content_key(spec)), make)
 
-    def certified(self, cell: Cell) -> dict[str, NDArray[Any]]:
-        """Return what the defense certifies of the clean images, as columns of rows; nothing in any other cell."""
+    def certified(self, cell: Cell, part: slice) -> dict[str, NDArray[Any]]:
+        """Return what the defense certifies of clean images, as columns of rows; nothing in any other cell."""
         if cell.defense is None or cell.perturbation is not None:
             return {}
-        x, _ = self.images(cell.data)
-        rng = Rng(cell.seed).for_batch(len(x)).child("certify")
+        x, _ = self.images(cell.data, part)
+        rng = self.rng(cell, part).child("certify")
         with seeded(rng):
             found = cell.defense.certify(self.base(cell), x, rng=rng)
         if found is None:
@@ -267,19 +298,24 @@ class Workbench:
         spec = {k: cell.spec[k] for k in ("model", "data", "seed")}
 
         def make() -> tuple[Check, ...]:
-            x, y = self.images(cell.data)
-            model = self.base(cell)
-            rng = Rng(cell.seed).for_batch(len(x)).child("checks")
-            with seeded(rng):
+            model, answers = self.base(cell), []
+            for part in self.parts(cell.data):
+                x, _ = self.images(cell.data, part)
+                rng = self.rng(cell, part).child("checks")
                 # a network that declares its draws gets the same ones twice
                 again = rng.child("again") if isinstance(model.network, GlobalDraws) else rng
-                first, second = model.logits(x, rng=rng), model.logits(x, rng=again)
-                return checks.model_checks(first, second, y, known=model.stochastic)
+                with seeded(rng):
+                    answers.append((model.logits(x, rng=rng), model.logits(x, rng=again)))
+            first, second = map(torch.cat, zip(*answers, strict=True))
+            labels = cell.data.examples.labels.to(self.device)
+            return checks.model_checks(first, second, labels, known=model.stochastic)
 
         return self._keep(("checks", content_key(spec)), make)
 
-    def perturbed(self, cell: Cell) -> Perturbed:
-        """Return the cell's images after its perturbation."""
+    def perturbed(self, cell: Cell, part: slice) -> Perturbed:
+        """Return some of the cell's images after its perturbation."""
+        if cell.perturbation is None:
+            return self._perturb(cell, part)
         wanted = ["data", "perturbation", "seed"]
         if isinstance(cell.perturbation, Attack):
             wanted.append("model")
@@ -289,15 +325,15 @@ class Workbench:
                 wanted += ["draws", *(["gradient_draws"] if "gradient_draws" in cell.spec else [])]
             if cell.access == "transfer" and not cell.perturbation.minimal_norm:
                 wanted.append("access")
-        key = ("perturbed", content_key({k: cell.spec[k] for k in wanted}))
+        key = ("perturbed", content_key({k: cell.spec[k] for k in wanted}), part.start, part.stop)
         known = key in self._kept
-        result, seconds = self._keep(key, lambda: _timed(lambda: self._perturb(cell)))
+        result, seconds = self._keep(key, lambda: _timed(lambda: self._perturb(cell, part)))
         return result._replace(seconds_saved=seconds) if known else result
 
-    def _perturb(self, cell: Cell) -> Perturbed:
+    def _perturb(self, cell: Cell, part: slice) -> Perturbed:
         assert not isinstance(cell.perturbation, Examination | Analysis)
-        x, y = self.images(cell.data)
-        rng = Rng(cell.seed).for_batch(len(x)).child(cell.family)
+        x, y = self.images(cell.data, part)
+        rng = self.rng(cell, part).child(cell.family)
         nobody, nothing = torch.zeros_like(y, dtype=torch.bool), torch.zeros(len(x), dtype=torch.int64)
         if cell.perturbation is None:
             return Perturbed(x, nobody, nothing - 1, nothing, nothing, nothing, nothing)
@@ -305,7 +341,7 @@ class Workbench:
             return Perturbed(
                 cell.perturbation(x, rng=rng), nobody, nothing - 1, nothing, nothing, nothing, nothing
             )
-        attacked = self.clean(self._aimed_at(cell)).prediction == y
+        attacked = self.clean(self._aimed_at(cell)).prediction[part] == y
         x_adv, step, ledger, target = x.clone(), torch.full_like(y, -1), Ledger(), None
         precision, slow_because, batch_size = "fp32", None, None
         adapted = self.adapted(cell)
@@ -320,7 +356,8 @@ class Workbench:
                 target[attacked] = result.target
             precision, slow_because = ("bf16" if model.proposes else "fp32"), model.slow_because
             batch_size = model.batch_size
-        forwards, backwards, zero, bad = (ledger.padded(name, len(x)) for name in Ledger.NAMES)
+        columns = (ledger.padded(name, part.stop)[part] for name in Ledger.NAMES)
+        forwards, backwards, zero, bad = columns
         return Perturbed(
             x_adv,
             attacked,

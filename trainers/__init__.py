@@ -3,7 +3,8 @@
 import trainers.regularizers
 from robust_eval.registry import discover
 from trainers.loop import train as train
+from trainers.watch import REMEMBERED as REMEMBERED
 
-__all__ = ["train"]
+__all__ = ["REMEMBERED", "train"]
 
 discover(trainers.regularizers)

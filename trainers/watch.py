@@ -33,7 +33,8 @@ def measure(
 ) -> dict[str, float | None]:
     """Return the accuracies and the weight norm of a network; it is left as it was.
 
-    Training accuracy is that of as many training images as are held out, not augmented. Where labels were replaced by
+    Training accuracy is that of as many training images as are held out, not augmented. Images are held out of a
+    training set with noise too, so their labels are as noisy. Where labels were replaced by
     noise, there is one for the part with wrong labels and one for the rest, both against the labels trained on: at most
     ``REMEMBERED`` images of each, the same ones at each call with this ``rng``.
     """

@@ -9,12 +9,13 @@
 Only attacks see these networks. What they find is scored on the model as it is.
 """
 
-from robust_eval.adaptive.adapt import Adapted, adapt
+from robust_eval.adaptive.adapt import FEW, Adapted, adapt
 from robust_eval.adaptive.expectation import Expectation, enough_draws
 from robust_eval.adaptive.mending import Mended, mend
 from robust_eval.adaptive.randomness import GlobalDraws, draws_by_itself
 
 __all__ = [
+    "FEW",
     "Adapted",
     "Expectation",
     "GlobalDraws",

@@ -13,7 +13,7 @@ from robust_eval.adaptive.randomness import GlobalDraws
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, StochasticModule
 
-__all__ = ["Adapted", "adapt"]
+__all__ = ["FEW", "Adapted", "adapt"]
 
 FEW = 32
 """Images that gradients are looked at on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -10,12 +10,12 @@ from torch import nn
 
 from robust_eval.adaptive import GlobalDraws
 from robust_eval.data import require_same_shape
-from robust_eval.errors import DataError
+from robust_eval.errors import ConfigError, DataError
 from robust_eval.methods import Batch
 from robust_eval.normalized import Normalized
 from robust_eval.types import Images
 
-__all__ = ["compared", "in_parts", "network_inside", "normal_interval", "stages_of"]
+__all__ = ["compared", "in_parts", "network_inside", "normal_interval", "reason", "stages_of"]
 
 Z = 1.959964
 """Half the width of a 95 % interval, in standard errors."""
@@ -44,6 +44,15 @@ def stages_of(analysis: str, network: nn.Module) -> dict[str, nn.Module]:
         )
     names = ["stem", *(f"stage{i}" for i in range(1, len(stages) - 1)), "head"]
     return dict(zip(names, stages, strict=True))
+
+
+def reason(attempt: Callable[[], object]) -> str | None:
+    """Return why an attempt is refused, ``None`` where it is not."""
+    try:
+        attempt()
+    except (ConfigError, DataError) as error:
+        return str(error)
+    return None
 
 
 def in_parts(x: Images, size: int) -> Iterator[Images]:

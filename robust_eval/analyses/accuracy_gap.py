@@ -42,7 +42,6 @@ class AccuracyGap(Analysis):
 
     compares: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = True
-    """The other set must have labels, which noise has not."""
     plot: ClassVar[Plot | None] = Plot(
         "Accuracy on each class, here and on the other set", x="label", y="score", mark="bar", split="set"
     )

@@ -27,9 +27,9 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from robust_eval.analyses._looked_at import in_parts, normal_interval, stages_of
+from robust_eval.analyses._looked_at import in_parts, normal_interval, reason, stages_of
 from robust_eval.classifier import Classifier
 from robust_eval.measurement import Measurement
 from robust_eval.methods import Analysis, Batch, Plot
@@ -44,6 +44,7 @@ __all__ = ["ActivationMagnitude"]
 class ActivationMagnitude(Analysis):
     """Mean absolute activation of each channel of each stage, over images and positions."""
 
+    needs_stages: ClassVar[bool] = True
     plot: ClassVar[Plot | None] = Plot(
         "Mean |activation| of each channel, from the largest to the smallest",
         x="rank",
@@ -86,6 +87,10 @@ class ActivationMagnitude(Analysis):
                 Measurement(f"activation_magnitude_{stage}", value, *interval, int(first["images"]))
             )
         return tuple(numbers)
+
+    def misfit(self, network: nn.Module) -> str | None:
+        """Return that a network has no stages; ``None`` for one that has."""
+        return reason(lambda: stages_of("activation_magnitude", network))
 
 
 def _table(stage: str, magnitude: Tensor, per_image: Tensor) -> pd.DataFrame:

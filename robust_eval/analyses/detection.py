@@ -6,7 +6,8 @@ https://arxiv.org/abs/1706.02690). Scores, measures and their papers are in :mod
 own images are the positives. The other set may be any, its labels are not looked at; ``uniform`` and ``gaussian`` are
 noise.
 
-Intervals are percentiles of a bootstrap over both sets, which is the same for every model. A stochastic model is asked
+Intervals are percentiles of a bootstrap over both sets, which is the same for every model; there are none where a set
+has fewer than eight images. A stochastic model is asked
 once about each image.
 
 A limit: images that had to be resized may be told by that alone.
@@ -31,6 +32,9 @@ from robust_eval.registry import register
 from robust_eval.rng import Rng
 
 __all__ = ["Detection"]
+
+FEW = 8
+"""Images of a set from which resamples tell anything about it."""
 
 
 @register("analysis", "detection")
@@ -76,7 +80,8 @@ class Detection(Analysis):
         own, others = (table[table["set"] == name] for name in ("in", "out"))
         scores = {name: (own[name].to_numpy(), others[name].to_numpy()) for name in SCORES}
         found = measure(scores, rng=Rng(0).child("bootstrap"), resamples=self.resamples)
+        known = min(len(own), len(others)) >= FEW
         return tuple(
-            Measurement(f"{metric}_{score}", value, low, high, n)
+            Measurement(f"{metric}_{score}", value, low if known else None, high if known else None, n)
             for score, metric, value, low, high, _, n in found.itertuples(index=False)
         )

@@ -8,7 +8,8 @@ https://arxiv.org/abs/1710.09412, figure 2: for pairs of training images and λ 
 
 with cross-entropy for l. A network trained with mixup is lower in both, most of all half way.
 
-Defaults are ours: 1,000 pairs and λ in steps of a tenth; the paper states neither. Deviation: it draws the norm of "the
+Defaults are ours: 200 pairs, since each costs a gradient at every λ, and λ in steps of a tenth; the paper states
+neither. Deviation: it draws the norm of "the
 network's gradient" without saying of which output; here it is the loss with mixed labels, that of ``mixup``.
 
 Where there are no training images, the pairs are of the images measured. Networks that were trained to different
@@ -35,6 +36,7 @@ from robust_eval.measurement import Measurement
 from robust_eval.methods import Analysis, Batch, Plot
 from robust_eval.metrics import accuracy
 from robust_eval.mixing import mix
+from robust_eval.passes import Passes
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Labels, Logits
@@ -62,7 +64,7 @@ class InBetween(Analysis):
         "Between two images of different classes: λ x_i + (1 - λ) x_j", x="lam", y="value", split="quantity"
     )
 
-    pairs: Annotated[int, Field(ge=1)] = 1000
+    pairs: Annotated[int, Field(ge=1)] = 200
     """How many pairs of images are drawn."""
     points: Annotated[int, Field(ge=3), AfterValidator(_odd)] = 11
     """Values of λ, evenly from 0 to 1, both included."""
@@ -117,6 +119,11 @@ class InBetween(Analysis):
             accuracy(missed, metric="miss_rate_halfway"),
             Measurement("gradient_norm_halfway", value, *normal_interval(value, error), len(norms)),
         )
+
+    def cost(self, images: int, classes: int) -> Passes:
+        """Return a gradient and a forward pass for each pair and λ, however many images there are."""
+        walked = self.pairs * self.points
+        return Passes(2 * walked + 1, walked)
 
 
 def _pairs(y: Labels, rng: Rng) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:

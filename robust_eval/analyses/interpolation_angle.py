@@ -32,11 +32,12 @@ from pydantic import Field
 from scipy.stats import t
 from torch import Tensor, nn
 
-from robust_eval.analyses._looked_at import in_parts, stages_of
+from robust_eval.analyses._looked_at import in_parts, reason, stages_of
 from robust_eval.classifier import Classifier
 from robust_eval.errors import DataError
 from robust_eval.measurement import Measurement
 from robust_eval.methods import Analysis, Batch, Plot
+from robust_eval.passes import Passes
 from robust_eval.registry import build, find, register
 from robust_eval.rng import Rng
 from robust_eval.types import Images
@@ -59,6 +60,7 @@ class MixesFeatures(Protocol):
 class InterpolationAngle(Analysis):
     """Angles between hidden features and what regularizers make of them."""
 
+    needs_stages: ClassVar[bool] = True
     plot: ClassVar[Plot | None] = Plot(
         "α: how far mixed features leave the plane of both, in radians",
         x="alpha",
@@ -92,8 +94,7 @@ class InterpolationAngle(Analysis):
         Raises ``DataError`` for a network without that stage, for a regularizer that does not mix features, and for
         fewer than two images.
         """
-        mixers = {name: self._mixer(name) for name in self.regularizers}
-        before = self._until(stages_of("interpolation_angle", model.network))
+        mixers, before = self._parts(model.network)
         if len(images.x) < 2:
             raise DataError(
                 f"interpolation_angle: expected two images at least, got {len(images.x)}; raise n"
@@ -126,6 +127,19 @@ class InterpolationAngle(Analysis):
             for name, rows in table.groupby("regularizer", sort=False)
             for angle in ("alpha", "beta")
         )
+
+    def misfit(self, network: nn.Module) -> str | None:
+        """Return what is wrong with ``layer`` or ``regularizers`` for a network; ``None`` if nothing is."""
+        return reason(lambda: self._parts(network))
+
+    def cost(self, images: int, classes: int) -> Passes:
+        """Return a forward pass for each image of each batch; regularizers work on what it gives."""
+        return Passes(self.batches * min(self.batch, images), 0)
+
+    def _parts(self, network: nn.Module) -> tuple[dict[str, MixesFeatures], list[nn.Module]]:
+        """Return the regularizers by name and the stages before the mixing."""
+        mixers = {name: self._mixer(name) for name in self.regularizers}
+        return mixers, self._until(stages_of("interpolation_angle", network))
 
     def _mixer(self, name: str) -> MixesFeatures:
         fields = {field.name for field in dataclasses.fields(find("regularizer", name))}

@@ -61,11 +61,8 @@ class FGSMNormalised(Attack):
 
         Raises ``DataError`` for images with another number of channels than ``std`` has numbers.
         """
-        if len(self.std) not in (1, x.shape[1]):
-            raise DataError(
-                f"attack 'fgsm_normalised': std: expected {x.shape[1]} numbers, one per channel, or one for all, "
-                f"got {list(self.std)}"
-            )
+        if wrong := self.misfit((x.shape[1], x.shape[2], x.shape[3])):
+            raise DataError(wrong)
         aim, draws = Aim(y), rng.child("step", 0)
         logits, gradient = model.input_gradient(x, y, cross_entropy, rng=draws)
         x_adv, step = x.clone(), torch.full_like(y, -1)
@@ -79,6 +76,15 @@ class FGSMNormalised(Attack):
             reached = aim.reached(model.logits(moved, rng=rng.child("last")))
             x_adv[left], step[left] = moved, reached.long() * 2 - 1
         return AttackResult(x_adv, step)
+
+    def misfit(self, shape: tuple[int, int, int]) -> str | None:
+        """Return that ``std`` has neither one number nor as many as images of this shape [c,h,w] have channels."""
+        if len(self.std) in (1, shape[0]):
+            return None
+        return (
+            f"attack 'fgsm_normalised': std: expected {shape[0]} numbers, one per channel, or one for all, "
+            f"got {list(self.std)}"
+        )
 
     def cost(self, classes: int) -> Passes:
         """Return the passes an image costs at most, one that resists to the end."""

@@ -98,6 +98,10 @@ class Transfer(Attack):
         reached = Aim(y, found.target).holds(model, found.x_adv, rng=rng.child("success"))
         return AttackResult(found.x_adv, reached.long() - 1, found.target)
 
+    def misfit(self, shape: tuple[int, int, int]) -> str | None:
+        """Return what is wrong with the attack's parameters for images of this shape [c,h,w]."""
+        return self._inner.misfit(shape)
+
     def cost(self, classes: int) -> Passes | None:
         """Return the passes an image costs at most: those through the surrogate, and the few that measure here."""
         there = self._inner.cost(classes)

@@ -34,7 +34,7 @@ FIGURES: Mapping[str, Figure] = {
     "deterministic": Figure(
         "predictions that change when asked again, else relative change of outputs", "number"
     ),
-    "enough_images": Figure("images classified correctly", "count"),
+    "enough_images": Figure("correct images examined", "count"),
     "eval_mode": Figure("modules in training mode", "count"),
     "falls_with_eps": Figure("largest rise of accuracy with the radius", "share"),
     "finds_most": Figure("attacked images for which nothing was found", "share"),

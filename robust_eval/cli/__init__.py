@@ -69,7 +69,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     if code == _INTERRUPTED:
-        print("stopped: finished cells are kept, and the same command goes on from there", file=sys.stderr)
+        print("stopped: what is finished is kept, and the same command goes on from there", file=sys.stderr)
     sys.exit(code)
 
 

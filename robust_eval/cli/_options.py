@@ -101,8 +101,22 @@ def settings(given: Iterable[str] | None) -> dict[str, dict[str, Any]]:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             value = text.strip()
+            if _numbers(value):
+                raise ConfigError(
+                    f"--set {target.strip()}: expected several numbers as a list, [{value}], got {value}; "
+                    f"write --set '{target.strip()}=[{value}]'"
+                ) from None
         fields.setdefault(name, {})[field] = value
     return fields
+
+
+def _numbers(text: str) -> bool:
+    """Whether a text is several numbers with commas between them."""
+    parts = text.split(",")
+    try:
+        return len(parts) > 1 and all(isinstance(float(part), float) for part in parts)
+    except ValueError:
+        return False
 
 
 def apply_settings(

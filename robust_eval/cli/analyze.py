@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from robust_eval.cli._options import BatchSize, Device, Precision, Settings
+
+if TYPE_CHECKING:
+    from robust_eval.config import Experiment
 
 __all__ = ["analysis_tables", "analyze", "sets_in"]
 
@@ -29,7 +32,9 @@ def analyze(
     n: Annotated[int | None, typer.Option(min=1, help="How many test images. Default: all.")] = None,
     analyses: Annotated[
         str,
-        typer.Option(help="Names, comma-separated; all is every one that the other options allow."),
+        typer.Option(
+            help="Names, comma-separated; all is every one that the model and the other options allow."
+        ),
     ] = "all",
     other: Annotated[
         str,
@@ -70,14 +75,15 @@ def analyze(
     from robust_eval.cli._execute import execute
     from robust_eval.cli._options import apply_settings, settings, split_names
     from robust_eval.cli.evaluate import model_name, model_table
-    from robust_eval.config import parse
+    from robust_eval.config import parse as parsed
     from robust_eval.errors import ConfigError
 
     if not data:
         raise ConfigError("--data: expected a named set, a .npz file or an image folder, got none")
     fields = settings(set_)
     model = model_table(checkpoint, arch, name, mean, std, fields)
-    others = sets_in(other)
+    others = sets_in("--other", other)
+    require_sets(resize, others, "--other")
     every = "all" in [word.strip() for word in analyses.split(",")]
     tables = analysis_tables(split_names("analysis", analyses), others, every=every, resize=resize)
     if not tables:
@@ -86,17 +92,21 @@ def analyze(
         )
     apply_settings(tables, fields)
     called = model_name(checkpoint, arch, name)
-    experiment = parse(
-        {
+
+    def parse(tables: list[dict[str, Any]]) -> Experiment:
+        given = {
             "name": called,
             "seed": seed,
             "data": {"name": data, "n": n, "pool": pool, "size": size},
             "model": [model],
             "analysis": tables,
-        },
-        where="analyze",
-        folder=Path.cwd(),
-    )
+        }
+        return parsed(given, where="analyze", folder=Path.cwd())
+
+    experiment = parse(tables)
+    if every and (left_out := _beyond(experiment)):
+        experiment = parse([table for table in tables if table["name"] not in left_out])
+        _tell_left_out(left_out)
     return execute(
         experiment,
         out or Path("runs") / called,
@@ -107,9 +117,49 @@ def analyze(
     )
 
 
-def sets_in(text: str) -> list[str]:
-    """Return the names in a comma-separated list of sets."""
-    return list(dict.fromkeys(word for word in map(str.strip, text.split(",")) if word))
+def sets_in(option: str, text: str) -> list[str]:
+    """Return the names in a comma-separated list of sets; raises ``ConfigError`` for a list without any."""
+    from robust_eval.errors import ConfigError
+
+    found = list(dict.fromkeys(word for word in map(str.strip, text.split(",")) if word))
+    if text and not found:
+        raise ConfigError(f"{option}: expected sets, files or folders, comma-separated, got {text!r}")
+    return found
+
+
+def require_sets(resize: bool, others: list[str], options: str) -> None:
+    """Raise ``ConfigError`` where other sets are to be resized and there are none."""
+    from robust_eval.errors import ConfigError
+
+    if resize and not others:
+        raise ConfigError(
+            f"--resize: expected sets to resize ({options}), got none; leave it out, or name some"
+        )
+
+
+def _beyond(experiment: Experiment) -> list[str]:
+    """Return the analyses that need the stages of a network, where it has none."""
+    from robust_eval.analyses._looked_at import reason, stages_of
+    from robust_eval.model_source import OwnModel
+    from robust_eval.plan import models
+    from robust_eval.registry import describe
+
+    needing = [describe(each.analysis).name for each in experiment.analyses if each.analysis.needs_stages]
+    (source,) = models(experiment) if needing else (None,)
+    if not isinstance(source, OwnModel) or reason(lambda: stages_of("analyze", source.network)) is None:
+        return []
+    return needing
+
+
+def _tell_left_out(names: list[str]) -> None:
+    from robust_eval.cli._execute import open_console
+
+    open_console().print(
+        f"left out, since the network has no stages (an attribute 'stages'): {', '.join(names)}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def analysis_tables(
@@ -133,7 +183,7 @@ def analysis_tables(
         if not cls.compares:
             tables.append({"name": name})
             continue
-        unlabelled = NOISE if every and getattr(cls, "needs_labels", False) else ()
+        unlabelled = NOISE if every and cls.needs_labels else ()
         fitting = [other for other in others if other not in unlabelled]
         if fitting or not every:
             tables.append({"name": name, "other": fitting, "resize": resize})

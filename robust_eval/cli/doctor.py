@@ -165,12 +165,14 @@ def _cost(cells: Sequence[Cell], bench: Workbench) -> str:
 def _told(status: Status) -> Iterator[None]:
     """Show which check runs, as the suite logs it."""
     logger = logging.getLogger("robust_eval.checks.suite")
-    handler, level = _Shown(status), logger.level
+    handler, level, propagate = _Shown(status), logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
+    logger.propagate = False  # else the handler of all warnings prints each name too
     try:
         yield
     finally:
+        logger.propagate = propagate
         logger.setLevel(level)
         logger.removeHandler(handler)
 

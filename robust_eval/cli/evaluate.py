@@ -74,7 +74,8 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Folder of corrupted images to read instead of making them: CIFAR-10-C, ImageNet-C, or of `corrupt`. "
-            "All types in it, unless --corruptions names some."
+            "All types in it, unless --corruptions names some. Files are 8-bit: numbers are near those on images that "
+            "are corrupted anew, and not the same."
         ),
     ] = None,
     ood: Annotated[
@@ -215,9 +216,10 @@ def model_name(checkpoint: Path | None, arch: str | None, name: str | None) -> s
 
 def _comparisons(ood: str, shift: str, *, resize: bool) -> Tables:
     """Return the tables of the analyses that compare with other sets."""
-    from robust_eval.cli.analyze import analysis_tables, sets_in
+    from robust_eval.cli.analyze import analysis_tables, require_sets, sets_in
 
-    named = {"detection": sets_in(ood), "accuracy_gap": sets_in(shift)}
+    named = {"detection": sets_in("--ood", ood), "accuracy_gap": sets_in("--shift", shift)}
+    require_sets(resize, [other for others in named.values() for other in others], "--ood or --shift")
     return [
         table
         for name, others in named.items()
@@ -278,6 +280,8 @@ def _radii(eps: list[str] | None, attacks: list[str]) -> dict[str, list[str]]:
 
     classes = [cls for cls in map(_class, attacks) if cls is not None]
     taken = {norm for cls in classes for norm in _norms(cls)}
+    scaled = [name for name in attacks if (cls := _class(name)) is not None and _own_eps(cls)]
+    own = "".join(f"; {name} has units of its own (--set {name}.eps=VALUE)" for name in scaled)
     problems = []
     by_norm: dict[str, list[str]] = {}
     for item in eps or ():
@@ -294,7 +298,7 @@ def _radii(eps: list[str] | None, attacks: list[str]) -> dict[str, list[str]]:
         elif norm not in taken:
             problems.append(
                 f"--eps {item}: no attack of this run takes a radius in {norm}; "
-                f"{', '.join(attacks) or 'no attack'} takes {', '.join(sorted(taken)) or 'none'}"
+                f"{', '.join(attacks) or 'no attack'} takes {', '.join(sorted(taken)) or 'none'}" + own
             )
         by_norm.setdefault(norm, []).append(value)
     if problems:
@@ -318,6 +322,11 @@ def _norms(cls: Any) -> tuple[str, ...]:
         return ()
     norms: tuple[str, ...] = cls.norms
     return norms if _has_norm(cls) else norms[:1]
+
+
+def _own_eps(cls: Any) -> bool:
+    """Whether an attack has an ``eps`` in units of its own."""
+    return cls.own_units and "eps" in {field.name for field in dataclasses.fields(cls)}
 
 
 def _has_norm(cls: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +34,8 @@ def train(
     """Train one model. --set reaches the regularizer, the architecture, the recipe and the data (data.per_class=100).
 
     Killed and called again, it goes on from its last pass, to the same weights. With label noise (--set
-    data.label_noise=0.2) it says how much of the untouched and of the wrong labels was learnt.
+    data.label_noise=0.2) it says how much of the untouched and of the wrong labels was learnt, by at most 1,000 images
+    of each; the images held out for validation have noisy labels too.
     """
     import trainers
     from robust_eval.cli._execute import make_folder, open_console, run_folder
@@ -84,7 +86,17 @@ def train(
             markup=False,
             soft_wrap=True,
         )
+    if learnt:
+        console.print(
+            f"{'':11}of at most {trainers.REMEMBERED:,} images of each; labels held out for validation are as noisy as these",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     console.print(
-        f"next:    robust-eval evaluate {path} --data {data}", highlight=False, markup=False, soft_wrap=True
+        f"next:    {shlex.join(['robust-eval', 'evaluate', str(path), '--data', data])}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
     return 0

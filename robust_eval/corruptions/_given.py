@@ -113,7 +113,7 @@ def given(
     wrong with them.
     """
     made: list[Corruption] = []
-    problems: list[str] = []
+    problems: dict[str, dict[str, None]] = {}
     for corruption in corruptions:
         name, severity = describe(corruption).name, getattr(corruption, "severity", None)
         if severity is None:
@@ -122,7 +122,14 @@ def given(
         try:
             made.append(Given.of(found.block(name, severity, examples)))
         except DataError as error:
-            problems.append(str(error))
+            place, _, text = str(error).partition(": ")
+            problems.setdefault(text, {})[place] = None
     if problems:
-        raise ConfigError(dict.fromkeys(problems))
+        raise ConfigError(f"{_places(list(places))}: {text}" for text, places in problems.items())
     return tuple(made)
+
+
+def _places(places: Sequence[str]) -> str:
+    """Return what one thing is wrong with: a wrong size is that of all blocks."""
+    first, *others = places
+    return first if not others else f"{first} and {len(others)} other{'s' if others[1:] else ''}"

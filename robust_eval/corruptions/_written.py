@@ -6,7 +6,8 @@ images are the evaluated ones, rounded to the nearest of 256 levels. (The script
 rounding.)
 
 A file is written part by part under a temporary name, and renamed when it is whole. It is written and not mapped: a
-full disk is then an error and not the end of the process. Whatever is there already is left as it is.
+full disk is then an error and not the end of the process. What is there already is left as it is if its hash is that of
+the notes, and written anew if not.
 """
 
 from __future__ import annotations
@@ -19,25 +20,23 @@ from importlib.metadata import version
 from io import BytesIO
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.lib.format import write_array_header_1_0
-from numpy.typing import NDArray
 
 from robust_eval.corruptions._severity import Published, parameters
 from robust_eval.data import Examples
+from robust_eval.data._corrupted_notes import NOTES, hashes_of_first, levels, sha256_of
 from robust_eval.errors import ConfigError, DataError
 from robust_eval.methods import Corruption
 from robust_eval.registry import describe
 from robust_eval.rng import Rng
 from robust_eval.store import atomic_path, write_text
-from robust_eval.types import Images
 
 __all__ = ["NOTES", "Written", "write"]
 
-NOTES = "corruptions.json"
 AT_ONCE = 1 << 22
 """Values corrupted before they are written: bounds memory."""
 FIVE = 5
@@ -50,8 +49,8 @@ class Written(NamedTuple):
     type: str
     sha256: str
     """Of the file."""
-    new: bool
-    """False if it was there already."""
+    was: Literal["missing", "there", "damaged"]
+    """A damaged file is written anew."""
 
 
 def write(
@@ -73,17 +72,19 @@ def write(
         "rounding": "to the nearest of 256 levels",
         "seed": seed,
         "source": {"name": name, "n": len(examples), "fingerprint": examples.fingerprint},
+        "sha256_of_first": hashes_of_first(examples),
     }
     before = _types_before(folder, notes, corruptions)
     wanted = {name: _entry(name, of, min(height, width)) for name, of in corruptions.items()}
-    done = {
-        name: entry
+    there = [
+        name
         for name, entry in before.items()
         if name in wanted
         and {**entry, "sha256": None} == {**wanted[name], "sha256": None}
-        and _has_size(folder / f"{name}.npy", shape)
-    }
-    missing = {name: of for name, of in corruptions.items() if name not in done}
+        and (folder / f"{name}.npy").is_file()
+    ]
+    damaged = {name for name in there if sha256_of(folder / f"{name}.npy") != before[name].get("sha256")}
+    missing = {name: of for name, of in corruptions.items() if name not in there or name in damaged}
     _require_possible(missing, examples)
     _require_room(folder, len(missing) * int(np.prod(shape)))
     try:
@@ -96,7 +97,8 @@ def write(
                 sha256 = _write_type(folder / f"{name}.npy", missing[name], examples, shape, seed)
                 types[name] = {**wanted[name], "sha256": sha256}
                 _write_notes(folder, notes, types)
-            yield Written(name, types[name]["sha256"], name in missing)
+            was: Literal["missing", "there", "damaged"] = "damaged" if name in damaged else "there"
+            yield Written(name, types[name]["sha256"], was if name in there else "missing")
     except OSError as error:
         raise ConfigError(
             f"--out {folder}: cannot be written ({error.strerror}); what is whole is kept, and the same command goes "
@@ -170,14 +172,20 @@ def _require_possible(corruptions: Mapping[str, Sequence[Corruption]], examples:
 
 
 def _require_room(folder: Path, needed: int) -> None:
-    present = folder.absolute()
-    while not present.exists():
-        present = present.parent
-    if needed > (free := shutil.disk_usage(present).free):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {folder}: cannot be made ({error.strerror}); give another folder") from None
+    if needed > (free := shutil.disk_usage(folder).free):
         raise ConfigError(
-            f"--out {folder}: expected room for {needed / 1e9:.1f} GB, got {free / 1e9:.1f} GB; "
+            f"--out {folder}: expected room for {_bytes(needed)}, got {_bytes(free)}; "
             "name fewer corruptions or images, or give a folder on another disk"
         )
+
+
+def _bytes(n: int) -> str:
+    size, unit = (1e9, "GB") if n >= 1e9 else (1e6, "MB") if n >= 1e6 else (1e3, "kB")
+    return f"{n / size:.1f} {unit}"
 
 
 def _write_notes(folder: Path, notes: Mapping[str, Any], types: Mapping[str, Any]) -> None:
@@ -211,20 +219,10 @@ def _blocks(corruptions: Sequence[Corruption], examples: Examples, seed: int) ->
         for part, x in zip(parts, examples.batches(parts), strict=True):
             # the stream that an evaluation hands to corruptions
             rng = Rng(seed).rows(torch.arange(part.start, part.stop)).child("corruption")
-            yield _levels(corruption(x, rng=rng)).tobytes()
-
-
-def _levels(x: Images) -> NDArray[np.uint8]:
-    """Return images as bytes, channels last."""
-    levels: NDArray[np.uint8] = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    return levels
+            yield levels(corruption(x, rng=rng)).tobytes()
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
     stream = BytesIO()
     write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return stream.getvalue()
-
-
-def _has_size(path: Path, shape: tuple[int, ...]) -> bool:
-    return path.is_file() and path.stat().st_size == len(_header(shape)) + int(np.prod(shape))

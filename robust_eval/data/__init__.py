@@ -14,6 +14,7 @@ from robust_eval.data._made import noise as noise
 from robust_eval.data._made import require_same_shape as require_same_shape
 from robust_eval.data._made import resized as resized
 from robust_eval.data._source import Source as Source
+from robust_eval.data._unlabelled import without_labels as without_labels
 from robust_eval.errors import ConfigError, DataError, near
 from robust_eval.registry import build, discover, explain, find, names
 
@@ -26,6 +27,7 @@ __all__ = [
     "open_source",
     "require_same_shape",
     "resized",
+    "without_labels",
 ]
 
 discover(sys.modules[__name__])

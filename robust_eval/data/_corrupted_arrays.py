@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robust_eval.data._corrupted import SEVERITIES, Block, CorruptedFiles, require_labels
+from robust_eval.data._corrupted_notes import Notes
 from robust_eval.data._examples import Examples
 from robust_eval.errors import DataError
 
@@ -60,11 +61,16 @@ class ArrayFiles(CorruptedFiles):
             )
         channels, height, width = examples.shape
         if images.shape[1:] != (height, width, channels):
+            fix = "measure the set they were made from"
+            if images.shape[1:] == (channels, height, width):
+                fix = "the channels go last: images.transpose(0, 2, 3, 1)"
             raise DataError(
                 f"corrupted {path}: expected images of {height}x{width}x{channels} like those measured, got "
-                f"{'x'.join(map(str, images.shape[1:]))}; measure the set they were made from"
+                f"{'x'.join(map(str, images.shape[1:]))}; {fix}"
             )
         require_labels(self.folder, labels, examples)
+        self._notes.require_images(examples)
+        self._notes.require_whole(path)
         first = SEVERITIES.index(severity) * len(labels)
         used = images[first : first + len(examples)]
 
@@ -72,6 +78,10 @@ class ArrayFiles(CorruptedFiles):
             return torch.from_numpy(np.asarray(used[positions])).permute(0, 3, 1, 2)
 
         return Block(type_, severity, self.folder.resolve().name, _sha256(used), read)
+
+    @cached_property
+    def _notes(self) -> Notes:
+        return Notes(self.folder)
 
     @cached_property
     def _labels(self) -> NDArray[Any]:

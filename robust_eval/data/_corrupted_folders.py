@@ -116,7 +116,21 @@ class FolderFiles(CorruptedFiles):
         fitting = [order for order in orders if np.array_equal(labels[order][: len(examples)], wanted)]
         if not fitting:
             require_labels(self.folder, labels[orders[0]], examples)
+        self._require_names(examples)
         return min(fitting, key=lambda order: self._distance(order, examples)) if fitting[1:] else fitting[0]
+
+    def _require_names(self, examples: Examples) -> None:
+        """Raise ``DataError`` where the folder of a measured class is called otherwise."""
+        if examples.class_names is None:
+            return
+        here = sub_folders(self._first)
+        for label in sorted(set(examples.labels.tolist())):
+            if here[label] != examples.class_names[label]:
+                raise DataError(
+                    f"corrupted {self.folder}: the corrupted files are of other images: expected class folders of the "
+                    f"same names as those measured, got {here[label]} for {examples.class_names[label]}; measure the "
+                    "set they were made from"
+                )
 
     def _distance(self, order: NDArray[np.int64], examples: Examples) -> float:
         """Return how far the first files in this order are from the first images."""
@@ -152,7 +166,7 @@ def _by_number(names: NDArray[Any]) -> list[NDArray[np.int64]]:
 
 
 def _reader(root: Path, examples: Examples) -> Reader:
-    return Reader(where=f"corrupted {root}", root=root, classes=1, colour=examples.shape[0] == 3)
+    return Reader(where=f"corrupted {root}", root=root, classes=1, colour=examples.shape[0] == 3, fix=FIX)
 
 
 def _read(reader: Reader, names: Sequence[bytes] | NDArray[Any]) -> UInt8[Tensor, "m c h w"]:

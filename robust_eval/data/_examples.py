@@ -44,6 +44,8 @@ class Examples:
     is trained on them."""
     files_sha256: str | None = None
     """Stands for the pixels in the fingerprint of a large set read from files; ``None`` where pixels are hashed."""
+    class_names: tuple[str, ...] | None = None
+    """Where images were sorted into folders, those of the classes by number."""
 
     def __post_init__(self) -> None:
         images, labels, source = self.images, self.labels, self.source
@@ -101,7 +103,8 @@ class Examples:
         images = self.images.select(which) if isinstance(self.images, Streamed) else self.images[which]
         true = None if self.true_labels is None else self.true_labels[which]
         files = None if self.files_sha256 is None else _part_of(self.files_sha256, which, len(self))
-        return Examples(images, self.labels[which], self.classes, self.source, true, files)
+        labels = self.labels[which]
+        return Examples(images, labels, self.classes, self.source, true, files, self.class_names)
 
     @property
     def corrupted(self) -> Mask | None:

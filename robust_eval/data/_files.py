@@ -82,6 +82,10 @@ class Reader:
     """Length of the shorter side before the crop; ``None`` is ``size``."""
     colour: bool = False
     """Whether grey files are read as colour even if all of them are grey."""
+    names: tuple[str, ...] | None = None
+    """Of the classes, if they are known."""
+    fix: str = "remove it"
+    """What to do about a file that cannot be read."""
 
     def examples(
         self,
@@ -114,14 +118,16 @@ class Reader:
             self._require_room(len(paths), first)
             images = self._images(paths, first)
         files_sha256 = self._files_sha256(names, paths) if large else None
-        return Examples(images, labels, self.classes, self.where, files_sha256=files_sha256)
+        return Examples(
+            images, labels, self.classes, self.where, files_sha256=files_sha256, class_names=self.names
+        )
 
     def _names(self, paths: Sequence[Path]) -> list[bytes]:
         return [os.fsencode(path.relative_to(self.root).as_posix()) for path in paths]
 
     def _streamed(self, names: Sequence[bytes], paths: Sequence[Path], first: NDArray[np.uint8]) -> Streamed:
         # colour sets hold some grey files: of a set in colour, few files are looked at
-        colour = self.colour or any(not _is_grey(path) for path in paths)
+        colour = self.colour or any(not _is_grey(path, self.fix) for path in paths)
         image = (3 if colour else 1, *first.shape[1:])
         return Streamed(self.root, np.array(names), replace(self, colour=colour)._image, image)
 
@@ -131,7 +137,7 @@ class Reader:
             try:
                 size = path.stat().st_size
             except OSError as error:
-                raise DataError(f"data: {path} cannot be read ({error.strerror}); remove it") from None
+                raise DataError(f"data: {path} cannot be read ({error.strerror}); {self.fix}") from None
             digest.update(b"%s\0%d\0" % (name, size))
         return digest.hexdigest()
 
@@ -168,7 +174,7 @@ class Reader:
                 yield from pool.map(self._image, paths[start : start + AT_ONCE])
 
     def _image(self, path: Path) -> NDArray[np.uint8]:
-        with _opened(path) as opened:
+        with _opened(path, self.fix) as opened:
             image = opened.convert("L" if not self.colour and opened.mode in GREY else "RGB")
         array = np.asarray(self._cropped(image))
         return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
@@ -187,7 +193,7 @@ class Reader:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path, fix: str) -> Iterator[Image.Image]:
     """Open an image of 8 bits per channel; raises ``DataError`` for any other file, and for damage found within."""
     try:
         with Image.open(path) as opened:
@@ -199,12 +205,12 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield opened
     # Pillow answers damage with any of these
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
-        raise DataError(f"data: {path} is no image that can be read; remove it") from None
+        raise DataError(f"data: {path} is no image that can be read; {fix}") from None
 
 
-def _is_grey(path: Path) -> bool:
+def _is_grey(path: Path, fix: str) -> bool:
     """Whether a file has no colour, by its first bytes."""
-    with _opened(path) as opened:
+    with _opened(path, fix) as opened:
         return opened.mode in GREY
 
 

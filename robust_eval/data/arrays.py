@@ -29,6 +29,8 @@ __all__ = ["Arrays"]
 
 TEST = (("test_images", "test_labels"), ("images", "labels"), ("x", "y"))
 TRAIN = (("train_images", "train_labels"),)
+DAMAGED = (OSError, ValueError, EOFError, BadZipFile, zlib.error)
+"""What NumPy answers a damaged file with, and one that would have to be unpickled."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,21 @@ class Arrays(Source):
     def train(self) -> Examples | None:
         """Return ``train_images`` with ``train_labels``, ``None`` where the file has none."""
         return self._read(TRAIN, None)
+
+    def unlabelled(self) -> Examples | None:
+        """Return the images of a file that holds no labels, all labelled 0; ``None`` for any other file."""
+        with self._file() as file:
+            names = [images for images, _ in TEST if images in file.files]
+            if not names or any(labels in file.files for _, labels in TEST):
+                return None
+            try:
+                pixels = file[names[0]]
+            except DAMAGED:
+                raise DataError(
+                    f"data {self.path}: {names[0]} holds Python objects or is damaged; expected plain numbers"
+                ) from None
+        x = _images(pixels, f"{self.path}: {names[0]}")
+        return Examples(x, torch.zeros(len(x), dtype=torch.int64), 1, f"data {self.path}")
 
     def _names(self) -> list[str]:
         with self._file() as file:
@@ -84,7 +101,7 @@ class Arrays(Source):
                 if images in file.files and labels in file.files:
                     try:
                         pixels, numbers = file[images], file[labels]
-                    except (OSError, ValueError, EOFError, BadZipFile, zlib.error):
+                    except DAMAGED:
                         raise DataError(
                             f"data {self.path}: {images} or {labels} holds Python objects or is damaged; "
                             "expected plain numbers"

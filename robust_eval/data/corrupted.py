@@ -8,7 +8,9 @@ Two layouts are read: ``TYPE.npy`` with ``labels.npy`` (CIFAR-C), which :command
 set, and folders ``TYPE/SEVERITY/CLASS/`` of image files (ImageNet-C). Any of the types may be missing. The published
 names are those of our corruptions. What is called otherwise is left alone.
 
-Known limit: that the files are of the measured images is told by their labels, in order. Few labels say little.
+That the files are of the measured images is told by their labels, in order; beside files of our own by hashes of the
+clean images; and in folders by the names of the classes. Known limit: of published arrays nothing but the labels is
+known, and few labels say little.
 """
 
 from __future__ import annotations

@@ -65,7 +65,9 @@ class Folder(Source):
         choose: Choose | None = None,
         stream: bool = False,
     ) -> Examples:
-        reader = Reader(where=f"data {folder}", root=folder, classes=len(classes), size=self.size)
+        reader = Reader(
+            where=f"data {folder}", root=folder, classes=len(classes), size=self.size, names=tuple(classes)
+        )
         return reader.examples(shuffled(in_class_folders(folder, classes)), n=n, choose=choose, stream=stream)
 
 

@@ -67,7 +67,9 @@ class TinyImageNet(Source):
         return self._reader(base, classes).examples(files, choose=choose, stream=True)
 
     def _reader(self, base: Path, classes: list[str]) -> Reader:
-        return Reader(where=f"data {self.name}", root=base, classes=len(classes), colour=True)
+        return Reader(
+            where=f"data {self.name}", root=base, classes=len(classes), colour=True, names=tuple(classes)
+        )
 
     def _base(self) -> Path:
         """Return the unpacked archive, fetched first if it is not there."""

@@ -93,6 +93,19 @@ def test_without_probabilities_nothing_is_said_that_depends_on_them(tmp_path):
     assert shown["precision"] != "–"
 
 
+def test_what_is_undefined_of_a_class_has_no_value(tmp_path):
+    record = answered()
+    for column in ("label", "prediction"):
+        record.rows[column] = record.rows[column].clip(upper=1)
+    _, classes, _ = class_grids(entries(tmp_path, record))
+    shown = dict(zip(classes.heads, classes.rows[2], strict=True))
+    assert {name for name, text in shown.items() if text == "–"} == {
+        "precision", "recall", "FDR", "F1", "MCC", "AUC",
+    }  # fmt: skip
+    assert (shown["class"], shown["images"], shown["specificity"]) == ("2", "0", "1.000")
+    assert "–" not in classes.rows[0]
+
+
 def test_a_model_of_many_classes_has_averages_and_no_large_tables(tmp_path):
     found = class_grids(entries(tmp_path, answered(classes=30, kept=False)))
     assert [grid.title for grid in found] == ["Classification"]

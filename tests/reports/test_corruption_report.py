@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import reports
 from reports._corruptions import corruption_grids, in_words, severity_means
 from reports._deformations import deformations, seen
+from reports._sections import ONCE, sections
 from reports.tables import comparison
 from robust_eval.cell import content_key
 from robust_eval.cli import app
@@ -235,3 +236,24 @@ def test_intervals_are_the_same_in_every_report(tmp_path):
     records = [*suite("net", {"fog": [3, 6, 9, 12, 15]}), *suite("base", {"fog": HALF})]
     found = loaded(tmp_path, *records)
     assert corruption_grids(found.entries, "base") == corruption_grids(found.entries, "base")
+
+
+def test_a_type_counts_once_in_the_mean_however_many_images_of_it_were_measured(tmp_path):
+    def of(name, wrong, **params):
+        return measured("net", name, wrong, params={"severity": 1, **params})
+
+    made = [of("fog", 0), of("contrast", 10)]
+    read = [of("fog", 16, files="c"), of("snow", 12, files="c")]
+    table = comparison(loaded(tmp_path / "both", *made, *read).results)
+    assert table.counted_once
+    # made and read fog: 20 % of the files, not 100 %
+    mean = f"{100 * (0.2 + 0.5 + 0.4) / 3:.1f}"
+    assert set(table.to_frame(intervals=False)["mean of corruptions"]) == {mean}
+    assert set(severity_means(table).to_frame(intervals=False)["mean s1"]) == {mean}
+    # of two folders the first by name
+    again = comparison(loaded(tmp_path / "three", *made, *read, of("fog", 4, files="d")).results)
+    assert set(again.to_frame(intervals=False)["mean of corruptions"]) == {mean}
+    alone = loaded(tmp_path / "made", *made)
+    assert not comparison(alone.results).counted_once
+    told = [ONCE in sections(reports.load([tmp_path / name])).how_to_read for name in ("both", "made")]
+    assert told == [True, False]

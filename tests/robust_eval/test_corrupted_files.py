@@ -297,6 +297,41 @@ def test_folders_that_differ_from_each_other_or_from_what_is_measured_are_refuse
         blocks(folder, other, [corruption("shot_noise", severity=1)])
 
 
+def test_a_wrong_size_is_one_line_for_all_blocks(folders, arrays):
+    large = Examples(
+        torch.zeros(15, 3, 16, 16), open_source(str(folders().parent / "clean")).test(None).labels, 3
+    )
+    found = open_corrupted(arrays.parent / "C")
+    with pytest.raises(ConfigError) as refused:
+        given(found, [corruption("fog", severity=1), corruption("fog", severity=3)], large)
+    (line,) = refused.value.problems
+    assert (
+        "fog/1 and 1 other: expected images of 3x16x16 like those measured, got 3x8x8; measure them" in line
+    )
+    np.save(arrays / "fog.npy", pixels(60).transpose(0, 3, 1, 2))
+    with pytest.raises(ConfigError, match=r"got 3x8x8; the channels go last: images.transpose\(0, 2, 3, 1\)"):
+        blocks(arrays, measured())
+
+
+def test_class_folders_of_other_names_are_refused(folders, tmp_path):
+    folder = folders(("", ""))
+    examples = open_source(str(tmp_path / "clean")).test(6)
+    for kind in ("fog", "shot_noise"):
+        for severity in ("1", "3"):
+            (folder / kind / severity / "n02").rename(folder / kind / severity / "n05")
+    with pytest.raises(ConfigError, match=r"of other images: expected class folders .* got n05 for n02;"):
+        blocks(folder, examples)
+
+
+def test_a_damaged_image_of_an_archive_is_to_be_unpacked_again(folders, tmp_path):
+    folder = folders(("", ""))
+    examples = open_source(str(tmp_path / "clean")).test(None)
+    for path in (folder / "fog" / "3").rglob("*.png"):
+        path.write_bytes(b"?")
+    with pytest.raises(ConfigError, match=r"png is no image that can be read; unpack the archive again"):
+        blocks(folder, examples)
+
+
 def test_tables_take_all_that_is_there_unless_they_narrow_it(folders, arrays):
     found = open_corrupted(folders(("", "")))
     assert given_tables(found, []) == [

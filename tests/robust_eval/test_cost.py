@@ -166,6 +166,19 @@ def test_an_attack_says_itself_what_it_costs(cells, speed, monkeypatch):
     assert line.passes == Passes(3, 7).times(12)
 
 
+def test_an_analysis_says_itself_what_it_costs(cells, speed):
+    looks = [
+        {"name": "in_between", "pairs": 5},
+        "activation_magnitude",
+        {"name": "detection", "other": "uniform"},
+    ]
+    lines = {line.name: line for line in estimate(cells(analysis=looks), Workbench(untrained)).lines}
+    assert lines["in_between"].passes == Passes(2 * 5 * 11 + 1, 5 * 11)
+    assert lines["activation_magnitude"].passes == Passes(12, 0)
+    assert lines["detection"].passes == Passes(12 + 12, 0)
+    assert all(lines[name].seconds > 0 for name in ("in_between", "detection"))
+
+
 def test_checks_are_a_line_of_their_own(cells, speed):
     found = estimate(cells(attack=["fgsm"], checks="quick"), Workbench(untrained))
     lines = {line.name: line for line in found.lines}

@@ -1,5 +1,6 @@
 """The evaluator re-measures everything, scores random models on fresh draws, and repeats itself."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -150,6 +151,32 @@ def test_the_same_cell_gives_the_same_rows_alone_or_after_others_whatever_the_ba
         alone = evaluate(cell, Workbench(lambda m: Loaded(m.network, m.weights_sha256), batch_size=64))
         assert_frame_equal(together.rows, alone.rows, rtol=1e-5, atol=1e-6)
         assert together.summary == alone.summary
+
+
+@pytest.mark.parametrize("defense", [None, build("defense", "gaussian_smoothing", {"certify_draws": 50})])
+@pytest.mark.parametrize(
+    "perturbation",
+    [
+        None,
+        corruption("snow"),
+        attack("pgd", eps=0.02, steps=3),
+        attack("pgd", eps=0.02, steps=3, target="next"),
+        attack("deepfool"),
+    ],
+)
+def test_images_measured_in_parts_give_the_record_of_all_at_once(perturbation, defense, monkeypatch):
+    access = "adaptive" if defense is not None and isinstance(perturbation, Attack) else "none"
+    cell = Cell(source(NETWORK), DATA, perturbation, defense, access)
+    whole = evaluate(cell, bench())
+    monkeypatch.setattr("robust_eval.workbench.VALUES_IN_MEMORY", 5 * 64)
+    assert len(bench().parts(DATA)) == 5
+    parts = evaluate(cell, bench())
+    assert_frame_equal(parts.rows, whole.rows, rtol=1e-5, atol=1e-6)
+    assert [m.metric for m in parts.summary] == [m.metric for m in whole.summary]
+    values = [[math.nan if m.value is None else m.value for m in each.summary] for each in (parts, whole)]
+    assert values[0] == pytest.approx(values[1], rel=1e-5, nan_ok=True)
+    assert parts.checks == whole.checks
+    assert parts.provenance.get("sample") == whole.provenance.get("sample")
 
 
 class Coin(nn.Module):

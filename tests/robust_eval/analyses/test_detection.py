@@ -71,3 +71,11 @@ def test_a_stochastic_model_gets_its_draws(look, bright, images):
 
     first, again, other = (look(FAST, Noisy(), images(30), other=images(20), seed=seed) for seed in (0, 0, 1))
     assert first.equals(again) and not first["energy"].equals(other["energy"])
+
+
+@pytest.mark.parametrize(("own", "others", "known"), [(8, 8, True), (7, 40, False), (40, 7, False)])
+def test_of_few_images_there_is_no_interval(look, bright, images, own, others, known):
+    found = FAST.summary(look(FAST, bright(), images(own), other=images(others)))
+    assert {number.ci_low is not None for number in found} == {known}
+    assert {number.ci_high is not None for number in found} == {known}
+    assert all(number.value is not None for number in found)

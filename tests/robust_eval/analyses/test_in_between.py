@@ -127,3 +127,12 @@ def test_what_cannot_be_looked_at_gets_one_clear_line(look, images):
         look(FEW, linear(2), images(9), training=images(9, classes=3))
     with pytest.raises(ConfigError, match=r"points: expected an odd number, .* got 10"):
         build("analysis", "in_between", {"points": 10})
+
+
+def test_it_costs_no_more_than_it_says(look, bright, images):
+    network, asked = bright(), []
+    network.register_forward_hook(lambda _, x, y: asked.append(len(y)))
+    method = InBetween(pairs=5, points=3)
+    look(method, network, images(8))
+    assert 5 * 3 < sum(asked) <= method.cost(8, 2).forwards
+    assert method.cost(8, 2).backwards == 5 * 3

@@ -4,8 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import reports  # noqa: F401 - its modules are looked up by name
+from robust_eval.config import parse
+from robust_eval.errors import ConfigError
+from robust_eval.plan import plan
 from robust_eval.registry import names
 from robust_eval.store import Store
 
@@ -80,7 +84,7 @@ def test_images_of_another_size_are_resized_only_if_asked(here, cli):
     asked = ("--analyses", "detection", "--other", "large.npz")
     outcome = cli(*here, *asked)
     assert outcome.code == 2
-    assert "detection: expected other images of 1x8x8" in outcome.err and "--resize" in outcome.err
+    assert "detection: large.npz: expected other images of 1x8x8" in outcome.err and "--resize" in outcome.err
     assert cli(*here, *asked, "--resize").code == 0 and ("detection", "large") in looked()
 
 
@@ -109,10 +113,62 @@ def test_bad_input_gets_one_clear_line(here, cli, options, line):
     assert len(outcome.err.strip().splitlines()) == 1
 
 
-def test_a_network_without_stages_fails_where_stages_are_needed_and_nowhere_else(here, cli):
-    outcome = cli("analyze", "--arch", "net.py:make", *here[3:], *SMALL)
-    assert outcome.code == 1 and "expected a network in stages" in outcome.out
+def test_of_a_network_without_stages_all_is_what_needs_none_and_the_rest_is_named(here, cli, done):
+    plain = ("analyze", "--arch", "net.py:make", *here[3:])
+    out = done(*plain, *SMALL)
+    assert out.startswith(
+        "left out, since the network has no stages (an attribute 'stages'): activation_magnitude, "
+    )
     assert {name for name, _ in looked()} == {"weight_norm", "in_between"}
+    outcome = cli(*plain, "--analyses", "activation_magnitude")
+    assert outcome.code == 2 and "activation_magnitude: expected a network in stages" in outcome.err
+
+
+def test_what_cannot_be_looked_at_is_told_before_the_run(here, cli):
+    images = np.random.default_rng(0).random((4, 1, 8, 8), dtype=np.float32)
+    np.savez("other_classes.npz", images=images, labels=np.arange(4) + 2)
+    options = [
+        (
+            ("--analyses", "accuracy_gap", "--other", "other_classes.npz"),
+            "labels in 0..2, the outputs of the model",
+        ),
+        (("--analyses", "accuracy_gap", "--other", "uniform"), "got uniform noise, which has no labels"),
+        (("--set", "interpolation_angle.layer=stage9"), "layer: expected one of stem, stage1"),
+        (("--resize",), "--resize: expected sets to resize (--other), got none"),
+        (("--other", " ,"), "--other: expected sets, files or folders"),
+    ]
+    for option, line in options:
+        outcome = cli(*here, *option)
+        assert outcome.code == 2 and line in outcome.err and not Path("out").exists()
+        assert len(outcome.err.strip().splitlines()) == 1
+
+
+def test_a_layer_is_judged_before_a_network_is_trained(here):
+    tables = {"data": {"name": "data.npz"}, "analysis": [{"name": "interpolation_angle", "layer": "stage9"}]}
+    recipe = {"regularizer": "erm", "architecture": {"name": "small_cnn", "width": 2}}
+    with pytest.raises(ConfigError, match="layer: expected one of stem"):
+        plan(parse({**tables, "train": [recipe]}, where="test", folder=Path.cwd()))
+
+
+def test_sets_of_one_name_are_told_apart_by_their_folders(here, done):
+    Path("two").mkdir()
+    rng = np.random.default_rng(3)
+    np.savez("two/shift.npz", images=rng.random((9, 1, 8, 8), dtype=np.float32), labels=np.arange(9) % 3)
+    done(*here, "--analyses", "detection", "--other", "shift.npz,two/shift.npz")
+    assert {other for _, other in looked()} == {f"{Path.cwd().name}/shift", "two/shift"}
+
+
+def test_detection_takes_images_without_labels_and_the_gap_does_not(here, cli, done):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 1, 8, 8), dtype=np.uint8)
+    np.savez("bare.npz", images=pixels)
+    Path("flat").mkdir()
+    for i, image in enumerate(pixels):
+        Image.fromarray(image[0]).save(f"flat/{i}.png")
+    done(*here, "--analyses", "detection", "--other", "bare.npz,flat")
+    found = looked()
+    values = [{m.metric: m.value for m in found["detection", name].summary} for name in ("bare", "flat")]
+    assert values[0] == pytest.approx(values[1]), "the same images, in another order"
+    assert cli(*here, "--analyses", "accuracy_gap", "--other", "bare.npz").code == 2
 
 
 def test_analyses_are_listed(done):

@@ -80,6 +80,20 @@ def one(lines):
         ([*EVALUATE, "--attacks", "pgd", "--eps", "l1:1"], ["no attack of this run takes a radius in l1"]),
         ([*EVALUATE, "--attacks", "cw", "--eps", "8/255"], ["no attack", "linf", "cw takes l2"]),
         ([*EVALUATE, "--attacks", "none", "--eps", "1"], ["no attack"]),
+        (
+            [*EVALUATE, "--attacks", "fgsm_normalised", "--eps", "1"],
+            ["takes none", "units of its own (--set fgsm_normalised.eps=VALUE)"],
+        ),
+        (
+            [*EVALUATE, "--attacks", "fgsm_normalised", "--set", "fgsm_normalised.std=0.2,0.3"],
+            ["as a list", "--set 'fgsm_normalised.std=[0.2,0.3]'"],
+        ),
+        (
+            [*EVALUATE, "--attacks", "fgsm_normalised", "--set", "fgsm_normalised.std=[0.2,0.3]"],
+            ["std: expected 1 numbers, one per channel", "[0.2, 0.3]"],
+        ),
+        ([*EVALUATE, "--attacks", "none", "--resize"], ["--resize", "(--ood or --shift)"]),
+        ([*EVALUATE, "--attacks", "none", "--shift", ","], ["--shift: expected sets", "','"]),
         ([*EVALUATE, "--mean", "0.5"], ["mean and std together", "no std"]),
         ([*EVALUATE, "--std", "0.5"], ["mean and std together", "no mean"]),
         ([*EVALUATE, "--mean", "1,2,3", "--std", "1,2,3"], ["mean: expected 1 numbers, one per channel"]),

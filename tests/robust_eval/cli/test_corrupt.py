@@ -51,8 +51,8 @@ def test_what_is_written_is_byte_for_byte_what_is_evaluated(done, monkeypatch):
     bench = Workbench(lambda _: pytest.fail("no model is needed"))
     for cell in cells:
         made = corruption(cell.labels["perturbation"], severity=cell.labels["severity"])
-        evaluated = bench.perturbed(Cell(cell.model, cell.data, made, seed=4)).x
-        read = bench.perturbed(Cell(cell.model, cell.data, cell.perturbation, seed=9)).x
+        evaluated = bench.perturbed(Cell(cell.model, cell.data, made, seed=4), slice(0, 12)).x
+        read = bench.perturbed(Cell(cell.model, cell.data, cell.perturbation, seed=9), slice(0, 12)).x
         assert torch.equal((evaluated * 255).round().byte(), (read * 255).round().byte())
         assert torch.equal(read, (evaluated * 255).round() / 255)
 
@@ -222,7 +222,95 @@ def test_a_disk_that_is_full_is_told_and_what_is_whole_is_kept(done, refused, mo
     assert set(contents()) == {"contrast.npy", "labels.npy", "corruptions.json"}
     monkeypatch.setattr(_written.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
     (line,) = refused(*CORRUPT, "--corruptions", "contrast,fog")
-    assert "expected room for 0.0 GB, got 0.0 GB; name fewer corruptions or images" in line
+    assert "expected room for 3.8 kB, got 0.1 kB; name fewer corruptions or images" in line
+
+
+def test_a_folder_that_cannot_be_made_is_told_as_such(refused, monkeypatch):
+    def refuse(*_, **__):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    (line,) = refused(*CORRUPT, "--corruptions", "fog")
+    assert line == "--out c: cannot be made (No such file or directory); give another folder"
+
+
+def zeroed(name):
+    path = Path("c", name)
+    content = bytearray(path.read_bytes())
+    content[-20:] = bytes(20)
+    path.write_bytes(content)
+
+
+def test_a_damaged_file_is_told_and_written_anew(done, refused, own):
+    done(*CORRUPT, "--corruptions", "fog,contrast")
+    before = contents()
+    for name in ("fog.npy", "contrast.npy"):
+        zeroed(name)
+    # the damage is at severity 5: the file is hashed, not what is measured of it
+    (line,) = refused(*own, "--attacks", "none", "--corrupted", "c", "--severity", 1, "--n", 4)
+    assert (
+        "contrast.npy and 1 other: expected the file that corruptions.json describes, got a damaged" in line
+    )
+    printed = done(*CORRUPT, "--corruptions", "fog,contrast")
+    assert all(line.endswith("(was damaged: written anew)") for line in printed.splitlines()[:2])
+    assert contents() == before
+
+
+@pytest.mark.parametrize("n", [12, 11, 3])
+def test_files_of_other_images_with_the_same_labels_are_refused(done, refused, n):
+    done(*CORRUPT, "--corruptions", "fog,contrast")
+    with np.load("data.npz") as found:
+        given = dict(found)
+    np.savez("twin.npz", **given | {"test_images": given["test_images"][..., ::-1]})
+    read = (
+        "evaluate",
+        "--arch",
+        "net.py:make",
+        "--attacks",
+        "none",
+        "--corrupted",
+        "c",
+        "--n",
+        n,
+        "--dry-run",
+    )
+    done(*read, "--data", "data.npz")
+    (line,) = refused(*read, "--data", "twin.npz")
+    assert "the corrupted files are of other images: expected those of data that corruptions.json" in line
+
+
+def test_notes_without_hashes_of_images_are_compared_by_the_fingerprint_of_all(done, refused):
+    done(*CORRUPT, "--corruptions", "fog")
+    notes = json.loads(Path("c/corruptions.json").read_text())
+    del notes["sha256_of_first"]
+    notes["source"]["fingerprint"] = "0"
+    Path("c/corruptions.json").write_text(json.dumps(notes))
+    read = (
+        "evaluate",
+        "--arch",
+        "net.py:make",
+        "--attacks",
+        "none",
+        "--corrupted",
+        "c",
+        "--data",
+        "data.npz",
+    )
+    done(*read, "--n", 5, "--dry-run")
+    assert "are of other images" in refused(*read, "--dry-run")[0]
+
+
+@pytest.mark.parametrize("notes", ["{", "[]", '{"source": {}, "types": {}, "sha256_of_first": {"x": 1}}'])
+def test_notes_that_cannot_be_read_are_told(done, refused, own, notes):
+    done(*CORRUPT, "--corruptions", "fog")
+    Path("c/corruptions.json").write_text(notes)
+    (line,) = refused(*own, "--attacks", "none", "--corrupted", "c", "--dry-run")
+    assert "corruptions.json: expected the notes of robust-eval corrupt, got what cannot be read" in line
+
+
+def test_the_next_command_can_be_pasted(done):
+    printed = done("corrupt", "data.npz", "--out", "c 60 sp", "--corruptions", "fog")
+    assert printed.endswith("--data data.npz --corrupted 'c 60 sp'\n")
 
 
 def test_evaluate_refuses_files_that_do_not_fit_in_one_line_and_writes_nothing(done, refused, own):

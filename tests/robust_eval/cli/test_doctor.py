@@ -9,7 +9,7 @@ import pytest
 
 from robust_eval import checks
 from robust_eval.checks.figures import FIGURES, figure_text
-from robust_eval.cli.doctor import _Shown
+from robust_eval.cli.doctor import _Shown, _told
 from robust_eval.record import Check
 
 FACTORIES = """
@@ -73,7 +73,7 @@ def test_an_honest_model_passes_and_every_figure_says_what_it_is(doctor):
     assert rest[-1].strip().startswith("nothing was found on 30 images")
     assert "plain behind bit_depth: 100.0 % of 30 clean images are right" in rest
     assert all(": " in line for line in rest if line.startswith("  ✓"))
-    assert "images classified correctly: 30" in outcome.out
+    assert "correct images examined: 30" in outcome.out
     assert "accuracy on clean images: 100.0 %" in outcome.out
 
 
@@ -122,6 +122,19 @@ def test_the_running_check_is_shown():
     logger.debug("check", extra={"check": "eval_mode"})
     logger.debug("anything else")
     assert shown == ["check eval_mode"]
+
+
+def test_the_names_of_checks_go_nowhere_else(caplog):
+    class Status:
+        def update(self, text):
+            shown.append(text)
+
+    shown, logger = [], logging.getLogger("robust_eval.checks.suite")
+    with _told(Status()):
+        logger.debug("check", extra={"check": "eval_mode"})
+    assert shown == ["check eval_mode"] and not caplog.records
+    logger.warning("heard again")
+    assert [record.message for record in caplog.records] == ["heard again"]
 
 
 def test_figures_are_told_in_their_unit():
