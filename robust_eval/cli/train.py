@@ -88,7 +88,7 @@ def train(
         )
     if learnt:
         console.print(
-            f"{'':11}of at most {trainers.REMEMBERED:,} images of each; labels held out for validation are as noisy as these",
+            f"{'':11}of at most {trainers.REMEMBERED:,} images of each; labels held out for validation are as noisy",
             highlight=False,
             markup=False,
             soft_wrap=True,
