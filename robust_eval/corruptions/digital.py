@@ -18,6 +18,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
@@ -101,7 +102,7 @@ class JpegCompression(Published):
     """
 
     group: ClassVar[str] = "digital"
-    at_once: ClassVar[int] = 1 << 19  # what is done beside the codec is done once
+    at_once: ClassVar[int] = 1 << 20  # what is done beside the codec is done once
     severity: Severity = 3
     """Row of the published table, 1 (weakest) to 5; sets the quality, 1 to 100 as libjpeg counts."""
 
@@ -147,6 +148,10 @@ def _channel_mean(x: Images) -> Float[Tensor, "n c 1 1"]:
     return (total / (x.shape[2] * x.shape[3] << 24)).to(x.dtype)
 
 
+SMALL = 128 * 128
+"""Pixels up to which images are faster to code when they are put together first."""
+
+
 def through_jpeg(x: Images, quality: int) -> Images:
     """Return the images in [0, 1] as they come out of a JPEG file of this quality, 1 to 100.
 
@@ -155,21 +160,43 @@ def through_jpeg(x: Images, quality: int) -> Images:
     channels(x)
     if not len(x):
         return x.clone()
-    n, c, h, w = x.shape
     levels = (x * 255).round_().float().cpu().numpy().astype(np.uint8)
-    # one above the other: what has to be done for an image is done for all
-    planes = [Image.fromarray(plane) for plane in levels.transpose(1, 0, 2, 3).reshape(c, n * h, w)]
-    before = planes[0] if c == 1 else Image.merge("RGB", planes)
+    done = (_together if levels[0, 0].size <= SMALL else _each)(levels, quality)
+    return torch.empty(x.shape, dtype=x.dtype).copy_(torch.from_numpy(done)).div_(255).to(x.device)
+
+
+def _together(levels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """Put the images [n,c,h,w] above one another: what has to be done beside the codec is done once for all."""
+    n, c, h, w = levels.shape
+    before = _picture(levels.transpose(1, 0, 2, 3).reshape(c, n * h, w))
     after = Image.new(before.mode, before.size)
     for top in range(0, n * h, h):
-        box, file = (0, top, w, top + h), BytesIO()
-        before.crop(box).save(file, "JPEG", quality=quality)
-        file.seek(0)
-        # named, the format need not be guessed
-        with JpegImageFile(file) as decoded:
+        box = (0, top, w, top + h)
+        with _coded(before.crop(box), quality) as decoded:
             after.paste(decoded, box)
-    done = torch.from_numpy(np.stack([np.asarray(plane) for plane in after.split()])).view(c, n, h, w)
-    return torch.empty(x.shape, dtype=x.dtype).copy_(done.transpose(0, 1)).div_(255).to(x.device)
+    return np.stack([np.asarray(plane) for plane in after.split()]).reshape(c, n, h, w).transpose(1, 0, 2, 3)
+
+
+def _each(levels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """Take the images one by one: copies of large ones cost more than a few calls."""
+    done = np.empty_like(levels)
+    for before, after in zip(levels, done, strict=True):
+        with _coded(_picture(before), quality) as decoded:
+            for plane, coded in zip(after, decoded.split(), strict=True):
+                plane[:] = coded
+    return done
+
+
+def _picture(planes: NDArray[np.uint8]) -> Image.Image:
+    pictures = [Image.fromarray(plane) for plane in planes]
+    return pictures[0] if len(pictures) == 1 else Image.merge("RGB", pictures)
+
+
+def _coded(picture: Image.Image, quality: int) -> JpegImageFile:
+    file = BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    file.seek(0)
+    return JpegImageFile(file)  # named, the format need not be guessed
 
 
 class _Cover(NamedTuple):
