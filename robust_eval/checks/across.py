@@ -338,9 +338,12 @@ def strong_enough(records: Sequence[Record]) -> Found:
 
 
 def finds_most(records: Sequence[Record]) -> Found:
-    """Warn where an attack that looks for the smallest perturbation found none for most of the images."""
+    """Warn where an attack that looks for the smallest perturbation found none for most of the images.
+
+    Those by transfer are warned about already (``minimal_transfer``).
+    """
     for record in records:
-        if record.labels["eps"] is not None:
+        if record.labels["eps"] is not None or record.labels["access"] == "transfer":
             continue
         attacked = record.rows[record.rows["attacked"].astype(bool)]
         if not len(attacked):
