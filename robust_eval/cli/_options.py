@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,18 +14,56 @@ if TYPE_CHECKING:
     from robust_eval.registry import Kind
 
 __all__ = [
+    "Arch",
     "BatchSize",
+    "Checkpoint",
     "Checks",
     "Compiled",
+    "Data",
     "Device",
+    "DryRun",
+    "GradientDraws",
+    "Mean",
+    "ModelName",
+    "Out",
     "Precision",
+    "Seed",
     "Settings",
+    "Size",
+    "Std",
     "apply_settings",
     "pick_device",
     "settings",
     "split_names",
 ]
 
+Checkpoint = Annotated[
+    Path | None,
+    typer.Argument(help="Weights (.safetensors, .pt, .pth). Left out: the factory returns a trained model."),
+]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        help="Architecture by name, or path/to/file.py:factory. Default: that of the checkpoint's card."
+    ),
+]
+Data = Annotated[str, typer.Option(help="A named set, a .npz file or an image folder.")]
+Mean = Annotated[str | None, typer.Option(help="Normalisation inside the model, e.g. 0.49,0.48,0.45.")]
+Std = Annotated[str | None, typer.Option(help="Normalisation inside the model, e.g. 0.25,0.24,0.26.")]
+Size = Annotated[int | None, typer.Option(min=1, help="Resize and crop a folder's images to this side.")]
+ModelName = Annotated[str | None, typer.Option(help="What the report calls the model.")]
+Seed = Annotated[int, typer.Option(min=0)]
+Out = Annotated[
+    Path | None, typer.Option(help="Run folder; an existing one is added to. Default: runs/MODEL.")
+]
+GradientDraws = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Draws a gradient through a randomised model is averaged over. Default: as many as it needs.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the cells and their keys.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto takes a GPU where there is one.")]
 BatchSize = Annotated[
     int | None,

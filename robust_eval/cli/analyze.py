@@ -7,7 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robust_eval.cli._options import BatchSize, Device, Precision, Settings
+from robust_eval.cli._options import (
+    Arch,
+    BatchSize,
+    Checkpoint,
+    Data,
+    Device,
+    DryRun,
+    Mean,
+    ModelName,
+    Out,
+    Precision,
+    Seed,
+    Settings,
+    Size,
+    Std,
+)
 
 if TYPE_CHECKING:
     from robust_eval.config import Experiment
@@ -16,19 +31,9 @@ __all__ = ["analysis_tables", "analyze", "sets_in"]
 
 
 def analyze(
-    checkpoint: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Weights (.safetensors, .pt, .pth). Left out: the factory returns a trained model."
-        ),
-    ] = None,
-    arch: Annotated[
-        str | None,
-        typer.Option(
-            help="Architecture by name, or path/to/file.py:factory. Default: that of the checkpoint's card."
-        ),
-    ] = None,
-    data: Annotated[str, typer.Option(help="A named set, a .npz file or an image folder.")] = "",
+    checkpoint: Checkpoint = None,
+    arch: Arch = None,
+    data: Data = "",
     n: Annotated[int | None, typer.Option(min=1, help="How many test images. Default: all.")] = None,
     analyses: Annotated[
         str,
@@ -50,22 +55,14 @@ def analyze(
         str | None,
         typer.Option(help="Training images to look at. Default: the train split of the data."),
     ] = None,
-    mean: Annotated[
-        str | None, typer.Option(help="Normalisation inside the model, e.g. 0.49,0.48,0.45.")
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(help="Normalisation inside the model, e.g. 0.25,0.24,0.26.")
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Resize and crop a folder's images to this side.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="What the report calls the model.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder; an existing one is added to. Default: runs/MODEL.")
-    ] = None,
+    mean: Mean = None,
+    std: Std = None,
+    size: Size = None,
+    name: ModelName = None,
+    seed: Seed = 0,
+    out: Out = None,
     set_: Settings = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and their keys.")] = False,
+    dry_run: DryRun = False,
     device: Device = "auto",
     batch_size: BatchSize = None,
     precision: Precision = "auto",

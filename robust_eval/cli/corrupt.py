@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from robust_eval.cli._options import Settings
+from robust_eval.cli._options import Settings, Size
 
 __all__ = ["corrupt"]
 
@@ -23,9 +23,7 @@ def corrupt(
     ] = "all",
     n: Annotated[int | None, typer.Option(min=1, help="How many test images. Default: all.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws, as evaluate's.")] = 0,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Resize and crop a folder's images to this side.")
-    ] = None,
+    size: Size = None,
     set_: Settings = None,
 ) -> int:
     """Write corrupted test images at severities 1 to 5: TYPE.npy and labels.npy, which evaluate --corrupted reads.

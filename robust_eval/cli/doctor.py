@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robust_eval.cli._options import BatchSize, Device, Precision, Settings
+from robust_eval.cli._options import (
+    Arch,
+    BatchSize,
+    Checkpoint,
+    Data,
+    Device,
+    GradientDraws,
+    Mean,
+    Precision,
+    Seed,
+    Settings,
+    Size,
+    Std,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,19 +45,9 @@ _STYLES = {"ok": "", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(
-    checkpoint: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Weights (.safetensors, .pt, .pth). Left out: the factory returns a trained model."
-        ),
-    ] = None,
-    arch: Annotated[
-        str | None,
-        typer.Option(
-            help="Architecture by name, or path/to/file.py:factory. Default: that of the checkpoint's card."
-        ),
-    ] = None,
-    data: Annotated[str, typer.Option(help="A named set, a .npz file or an image folder.")] = "",
+    checkpoint: Checkpoint = None,
+    arch: Arch = None,
+    data: Data = "",
     n: Annotated[int | None, typer.Option(min=1, help="How many test images. Default: 256 at most.")] = None,
     checks: Annotated[str, typer.Option(help="quick or full.")] = "full",
     eps: Annotated[
@@ -52,23 +55,11 @@ def doctor(
     ] = "8/255",
     defenses: Annotated[str, typer.Option(help="Examine it behind these as well, comma-separated.")] = "",
     pool: Annotated[str | None, typer.Option(help="Training images that defenses mix with.")] = None,
-    mean: Annotated[
-        str | None, typer.Option(help="Normalisation inside the model, e.g. 0.49,0.48,0.45.")
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(help="Normalisation inside the model, e.g. 0.25,0.24,0.26.")
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Resize and crop a folder's images to this side.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    gradient_draws: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Draws a gradient through a randomised model is averaged over. Default: as many as it needs.",
-        ),
-    ] = None,
+    mean: Mean = None,
+    std: Std = None,
+    size: Size = None,
+    seed: Seed = 0,
+    gradient_draws: GradientDraws = None,
     set_: Settings = None,
     device: Device = "auto",
     batch_size: BatchSize = None,

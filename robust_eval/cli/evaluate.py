@@ -9,7 +9,25 @@ from typing import Annotated, Any
 
 import typer
 
-from robust_eval.cli._options import BatchSize, Checks, Compiled, Device, Precision, Settings
+from robust_eval.cli._options import (
+    Arch,
+    BatchSize,
+    Checkpoint,
+    Checks,
+    Compiled,
+    Data,
+    Device,
+    DryRun,
+    GradientDraws,
+    Mean,
+    ModelName,
+    Out,
+    Precision,
+    Seed,
+    Settings,
+    Size,
+    Std,
+)
 
 __all__ = ["evaluate", "model_name", "model_table"]
 
@@ -17,19 +35,9 @@ Tables = list[dict[str, Any]]
 
 
 def evaluate(
-    checkpoint: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Weights (.safetensors, .pt, .pth). Left out: the factory returns a trained model."
-        ),
-    ] = None,
-    arch: Annotated[
-        str | None,
-        typer.Option(
-            help="Architecture by name, or path/to/file.py:factory. Default: that of the checkpoint's card."
-        ),
-    ] = None,
-    data: Annotated[str, typer.Option(help="A named set, a .npz file or an image folder.")] = "",
+    checkpoint: Checkpoint = None,
+    arch: Arch = None,
+    data: Data = "",
     n: Annotated[int | None, typer.Option(min=1, help="How many test images. Default: all.")] = None,
     attacks: Annotated[
         str | None,
@@ -96,30 +104,16 @@ def evaluate(
         bool,
         typer.Option("--resize", help="Bring images of --ood and --shift to the size of those measured."),
     ] = False,
-    mean: Annotated[
-        str | None, typer.Option(help="Normalisation inside the model, e.g. 0.49,0.48,0.45.")
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(help="Normalisation inside the model, e.g. 0.25,0.24,0.26.")
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Resize and crop a folder's images to this side.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="What the report calls the model.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder; an existing one is added to. Default: runs/MODEL.")
-    ] = None,
+    mean: Mean = None,
+    std: Std = None,
+    size: Size = None,
+    name: ModelName = None,
+    seed: Seed = 0,
+    out: Out = None,
     checks: Checks = None,
-    gradient_draws: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Draws a gradient through a randomised model is averaged over. Default: as many as it needs.",
-        ),
-    ] = None,
+    gradient_draws: GradientDraws = None,
     set_: Settings = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and their keys.")] = False,
+    dry_run: DryRun = False,
     device: Device = "auto",
     batch_size: BatchSize = None,
     precision: Precision = "auto",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from robust_eval.cli._options import Device, Settings
+from robust_eval.cli._options import Device, Seed, Settings
 
 __all__ = ["train"]
 
@@ -20,7 +20,7 @@ def train(
     epochs: Annotated[
         float, typer.Option(help="Budget: passes over the training data in network evaluations.")
     ] = 30.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Run folder; the weights go to its checkpoints/.")] = Path(
         "runs/train"
     ),
