@@ -382,10 +382,11 @@ def _defenses(entries: list[Entry]) -> _Names:
 
 def _perturbations(entries: list[Entry]) -> _Names:
     perturbed = [entry for entry in entries if entry.labels["perturbation"] != "none"]
+    given = {draws for entry in perturbed if (draws := entry.record.spec.get("gradient_draws")) is not None}
     settings = {
         entry.record.key: {
             **entry.params,
-            **{name: entry.record.spec[name] for name in ("gradient_draws",) if name in entry.record.spec},
+            **_gradient_draws(entry, given),
             **_version(entry, "perturbation"),
         }
         for entry in perturbed
@@ -399,6 +400,17 @@ def _perturbations(entries: list[Entry]) -> _Names:
         # an angle alone does not say how far an image may be moved
         lambda e: {"translation"} if e.labels["norm"] == "spatial" else set(),
     )
+
+
+def _gradient_draws(entry: Entry, given: set[int]) -> dict[str, Any]:
+    """Return how many draws a gradient is averaged over, if told; where nothing is drawn, the one number of the rest:
+    it would be the same attack.
+    """
+    spec = entry.record.spec
+    if "gradient_draws" in spec:
+        return {"gradient_draws": spec["gradient_draws"]}
+    draws = spec.get("draws") is not None and entry.labels["access"] != "transfer"
+    return {"gradient_draws": min(given)} if len(given) == 1 and not draws else {}
 
 
 def _by_params(

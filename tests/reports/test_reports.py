@@ -281,6 +281,27 @@ def test_two_settings_of_an_attack_are_two_columns(tmp_path):
     assert list(table["pgd (steps=40) linf 8/255"]) == ["0.0"]
 
 
+def drawing(gradient_draws: int | None, access: str = "adaptive") -> Record:
+    made = record(defense="mixing", access=access)
+    told = {} if gradient_draws is None else {"gradient_draws": gradient_draws}
+    spec = made.spec | {"draws": 10} | told
+    return replace(made, key=content_key(spec), spec=spec)
+
+
+def test_the_draws_of_a_gradient_tell_attacks_apart_only_where_something_is_drawn(tmp_path):
+    found = [
+        set(reports.load([save(tmp_path / name, *records)]).results["perturbation"]) - {"worst_case"}
+        for name, records in {
+            "given": [record(), drawing(None, "transfer"), drawing(16)],
+            "two": [record(), drawing(8), drawing(16)],
+            "unset": [record(), drawing(None), drawing(16)],
+        }.items()
+    ]
+    assert found[0] == {"pgd"}
+    assert {"pgd (gradient_draws=8)", "pgd (gradient_draws=16)"} <= found[1]
+    assert {"pgd (gradient_draws=unset)", "pgd (gradient_draws=16)"} <= found[2]
+
+
 def test_one_attack_at_several_radii_keeps_its_name(tmp_path):
     run = save(tmp_path, *(record(eps=k / 255, params={"eps": k / 255}) for k in (2, 4, 8)))
     results = reports.load([run]).results
