@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from reports._names import verdict_text
-from robust_eval.checks.across import behind_examinations, examines
+from robust_eval.checks.across import behind_examinations
+from robust_eval.checks.concerns import examines
 from robust_eval.metrics import score_within, wilson
 from robust_eval.record import Check, Record
 

@@ -15,7 +15,8 @@ from reports._calibration import calibration
 from reports._names import differing, verdict_text, with_params
 from reports._worst_case import worst_cases
 from robust_eval.cell import content_key
-from robust_eval.checks.across import ABOUT_GRADIENTS, ANY_NORM, across, concerns, examines
+from robust_eval.checks.across import across
+from robust_eval.checks.concerns import ABOUT_GRADIENTS, ANY_NORM, concerns, examines
 from robust_eval.errors import DataError
 from robust_eval.record import Check, Record
 from robust_eval.store import Store

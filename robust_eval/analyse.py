@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import torch
+
 from robust_eval.cell import Cell, Data
 from robust_eval.evaluate import provenance
 from robust_eval.methods import Analysis, Batch
@@ -12,6 +14,9 @@ from robust_eval.rng import Rng, seeded
 from robust_eval.workbench import Workbench
 
 __all__ = ["analyse"]
+
+TRAINING = 4096
+"""Training images that an analysis is given at most, drawn by the cell's seed: a set may be larger than memory."""
 
 
 def analyse(cell: Cell, bench: Workbench) -> Record:
@@ -22,8 +27,11 @@ def analyse(cell: Cell, bench: Workbench) -> Record:
     model, images = bench.model(cell), _batch(cell.data, bench)
     rng = Rng(cell.seed).for_batch(len(images.x)).child("analysis")
     other = None if cell.other is None else _batch(cell.other, bench)
-    pool = cell.pool if analysis.needs_training else None
-    training = None if pool is None else _batch(Data(cell.data.name, pool), bench)
+    training = None
+    if analysis.needs_training and (pool := cell.pool) is not None:
+        drawn = rng.child("training").numpy().permutation(len(pool))[:TRAINING]
+        some = pool[torch.from_numpy(drawn).sort().values]
+        training = _batch(Data(cell.data.name, some), bench)
     with model.frozen(), seeded(rng):
         rows = analysis.look(model, images, other=other, training=training, rng=rng)
     return Record(

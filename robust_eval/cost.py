@@ -136,9 +136,7 @@ def untrained(source: ModelSource) -> Loaded:
         raise RobustEvalError(
             f"model {source.name}: expected a recipe or weights, got {type(source).__name__}"
         )
-    channels, _, _ = source.examples.shape
-    network = source.recipe.architecture.build(channels=channels, classes=source.examples.classes)
-    return Loaded(network, "untrained")
+    return Loaded(source.untrained(), "untrained")
 
 
 def _add(lines: dict[str, Line], name: str, cost: Passes | None, seconds: float) -> None:
@@ -178,7 +176,7 @@ def _speed(
 
 def _measured(model: Classifier, cell: Cell, bench: Workbench) -> _Measured:
     """Time batches that grow until one takes long enough; a first small one is not counted."""
-    images, labels = bench.images(cell.data)
+    images, labels = bench.images(cell.data, slice(model.batch_size))
 
     def timed(count: int) -> _Measured:
         x, y = images[:count], labels[:count]

@@ -211,8 +211,9 @@ class Analysis(ABC):
     ) -> pd.DataFrame:
         """Return what is found, as a table of words and numbers.
 
-        ``other`` and ``training`` are there for those that ask for them; ``rng`` carries one row for each of the
-        ``images``. Raises ``DataError`` for a model or images that cannot be looked at in this way.
+        ``other`` and ``training`` (a draw of at most 4,096 images) are there for those that ask for them; ``rng``
+        carries one row for each of the ``images``. Raises ``DataError`` for a model or images that cannot be looked at
+        in this way.
         """
 
     @abstractmethod

@@ -71,6 +71,11 @@ class RecipeModel:
         """No registered architecture is."""
         return False
 
+    def untrained(self) -> nn.Module:
+        """Return its network for images in [0, 1] [n,c,h,w], before training and without normalisation."""
+        channels, _, _ = self.examples.shape
+        return self.recipe.architecture.build(channels=channels, classes=self.examples.classes)
+
 
 @dataclass(frozen=True, eq=False)
 class OwnModel:

@@ -17,7 +17,7 @@ from torch import nn
 from robust_eval.cell import Access, Cell, Data, ModelSource, content_key
 from robust_eval.config import Experiment, ModelTable
 from robust_eval.corruptions._given import given
-from robust_eval.data import NOISE, Examples, Source, noise, require_same_shape, resized, without_labels
+from robust_eval.data import NOISE, Examples, noise, require_same_shape, resized, without_labels
 from robust_eval.errors import ConfigError, DataError
 from robust_eval.examination import Examination
 from robust_eval.method_tables import DEFAULT_RADIUS, AnalysisPlan, is_factory
@@ -39,14 +39,15 @@ def plan(experiment: Experiment) -> list[Cell]:
     if (files := experiment.corrupted()) is not None:
         experiment = replace(experiment, corruptions=given(files, experiment.corruptions, examples))
     mixes = any(defense.needs_pool for defense in experiment.defenses)
+    looks = any(plan.analysis.needs_training for plan in experiment.analyses)
+    named = experiment.frame.data.pool is not None
+    train = source.train() if experiment.recipes or ((mixes or looks) and not named) else None
     # an analysis looks at training images where there are some
-    looks = any(plan.analysis.needs_training for plan in experiment.analyses) and (
-        experiment.frame.data.pool is not None or source.train() is not None
-    )
+    pooled = mixes or (looks and (named or train is not None))
     shaped: list[Attack | Defense] = [*(attack.attack for attack in experiment.attacks), *experiment.defenses]
     if misfits := [text for method in shaped if (text := method.misfit(examples.shape))]:
         raise ConfigError(dict.fromkeys(misfits))
-    data = Data(source.name, examples, _pool(experiment, source, examples) if mixes or looks else None)
+    data = Data(source.name, examples, _pool(experiment, train, examples) if pooled else None)
     analyses = [
         (plan.analysis, other)
         for plan in experiment.analyses
@@ -54,7 +55,7 @@ def plan(experiment: Experiment) -> list[Cell]:
     ]
     cells: dict[str, Cell] = {}
     known: dict[str, str] = {}
-    for model in _models(experiment, source, examples):
+    for model in _models(experiment, train, examples):
         same_as = known.setdefault(content_key(model.identity), model.name)
         if same_as != model.name:
             raise ConfigError(
@@ -74,13 +75,12 @@ def models(experiment: Experiment) -> list[ModelSource]:
     """Return the models to train, then the user's own, loaded and tried on an image."""
     source = experiment.source()
     examples = source.test(experiment.frame.data.n) if experiment.frame.model else None
-    return _models(experiment, source, examples)
+    return _models(experiment, source.train() if experiment.recipes else None, examples)
 
 
-def _models(experiment: Experiment, source: Source, examples: Examples | None) -> list[ModelSource]:
+def _models(experiment: Experiment, train: Examples | None, examples: Examples | None) -> list[ModelSource]:
     found: list[ModelSource] = []
     if experiment.recipes:
-        train = source.train()
         if train is None:
             raise DataError(
                 f"data {experiment.frame.data.name}: has no training images, and [[train]] needs them; "
@@ -116,8 +116,7 @@ def _cells(
         cells.append(Cell(**shared))
         if experiment.attacks and experiment.frame.checks != "off":
             seen: Access = "none" if defense is None else "adaptive"
-            looks = _examinations(experiment)
-            cells += [Cell(**shared, perturbation=look, access=seen) for look in looks]
+            cells += [Cell(**shared, perturbation=look, access=seen) for look in _examinations(experiment)]
         for attack, access, score_at in experiment.attacks:
             for how in ("none",) if defense is None else access:
                 cells.append(Cell(**shared, perturbation=attack, access=how, score_at=score_at))
@@ -166,7 +165,7 @@ def _misfits(model: ModelSource, analyses: Sequence[tuple[Analysis, Data | None]
     """Return why analyses cannot look at a model, with the sets they compare with."""
     if not analyses:
         return []
-    network, classes = _untrained(model)
+    network, classes = _structure(model)
     found = [text for analysis, _ in analyses if (text := analysis.misfit(network))]
     for analysis, other in analyses:
         if classes is None or other is None or not analysis.needs_labels:
@@ -179,14 +178,13 @@ def _misfits(model: ModelSource, analyses: Sequence[tuple[Analysis, Data | None]
     return list(dict.fromkeys(found))
 
 
-def _untrained(model: ModelSource) -> tuple[nn.Module, int | None]:
+def _structure(model: ModelSource) -> tuple[nn.Module, int | None]:
     """Return a network of the model's structure, and how many outputs it has."""
     if isinstance(model, OwnModel):
         return model.network, model.classes
     assert isinstance(model, RecipeModel)
-    channels, classes = model.examples.shape[0], model.examples.classes
     with seeded(Rng(0)):
-        return model.recipe.architecture.build(channels=channels, classes=classes), classes
+        return model.untrained(), model.examples.classes
 
 
 def _examinations(experiment: Experiment) -> list[Examination]:
@@ -215,21 +213,20 @@ def _nearest(radii: Sequence[float], usual: float) -> float:
     return min(radii, key=lambda eps: abs(math.log(eps / usual)))
 
 
-def _pool(experiment: Experiment, source: Source, examples: Examples) -> Examples:
+def _pool(experiment: Experiment, train: Examples | None, examples: Examples) -> Examples:
     frame = experiment.frame
     if frame.data.pool is not None:
         given = experiment.pool_source()
         pool = given.train() or given.test(None)
     else:
-        found = source.train()
-        if found is None:
+        if train is None:
             names = [describe(defense).name for defense in experiment.defenses if defense.needs_pool]
             mixing = ", ".join(dict.fromkeys(names))
             raise DataError(
                 f"data {frame.data.name}: {mixing} mixes with training images, and there are none; name some with "
                 "--pool (pool = in [data]), or put train_images and train_labels into the file"
             )
-        pool = found
+        pool = train
     if pool.shape != examples.shape:
         raise DataError(
             f"pool {pool.source}: expected images of {_shape(examples)} like those measured, got {_shape(pool)}"

@@ -167,8 +167,7 @@ def _load(
         return Loaded(source.network, source.weights_sha256)
     assert isinstance(source, RecipeModel)
     path = trained_model(source, store, train=train, device=device, report=report)
-    channels, _, _ = source.examples.shape
-    network = source.recipe.architecture.build(channels=channels, classes=source.examples.classes)
+    network = source.untrained()
     card = read_card(path) or {}  # raises when the weights are not those the card was written for
     load_into(network, read_state(path), source=str(path))
     if source.recipe.mean is not None and source.recipe.std is not None:

@@ -22,23 +22,32 @@ target class.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 from scipy.stats import binom
 
-from robust_eval.metrics import score_within
+from robust_eval.checks._attacked import (
+    EXAMINED,
+    Attacked,
+    broken,
+    fixed,
+    identity,
+    kind,
+    made_elsewhere,
+    near,
+    one_step_by_name,
+    params_of,
+    radii_of,
+    same_radius,
+    weak,
+)
 from robust_eval.record import Check, Record
 from robust_eval.registry import find
 
 __all__ = [
-    "ABOUT_ANSWERS",
-    "ABOUT_GRADIENTS",
-    "ANY_NORM",
     "across",
     "adaptive_beats_transfer",
     "attacked_adaptively",
@@ -46,55 +55,10 @@ __all__ = [
     "beats_examination",
     "beats_single_step",
     "behind_examinations",
-    "concerns",
-    "examines",
     "finds_most",
     "monotone_in_eps",
     "strong_enough",
 ]
-
-ABOUT_ANSWERS = frozenset(
-    {
-        "above_chance",
-        "batch_dependence",
-        "class_coverage",
-        "deterministic",
-        "eval_mode",
-        "finite",
-        "logits",
-        "normalisation",
-    }
-)
-"""Checks of an examination that concern every number of a model; all others concern its attacks alone."""
-ABOUT_GRADIENTS = frozenset(
-    {
-        "converged",
-        "falls_with_eps",
-        "gradient_agrees",
-        "gradient_draws",
-        "gradients",
-        "iterative_beats_single_step",
-        "optimises_at_inference",
-        "planted",
-        "smooth_loss",
-        "unbounded",
-        "vanishing_gradient",
-        "white_box_beats_noise",
-        "white_box_beats_square",
-        "zero_gradient",
-    }
-)
-"""Checks that concern the attacks alone that follow gradients."""
-ANY_NORM = ABOUT_ANSWERS | {
-    "gradient_agrees",
-    "gradient_draws",
-    "gradients",
-    "optimises_at_inference",
-    "smooth_loss",
-    "unbounded",
-    "vanishing_gradient",
-}
-"""Checks of an examination in one norm that hold in all of them."""
 
 LEVEL = 0.01
 """Of the exact tests."""
@@ -104,21 +68,12 @@ GAP = 0.05
 """Share of the images that an attack may leave standing of those that an examination broke before it fails."""
 ROUNDING = 1e-6
 """Of distances in float32."""
-FEW_QUERIES = 1000
-"""Forward passes below which a black box is a look, not an evaluation: AutoAttack gives Square 5,000."""
-COMPARABLE = 2.0
-"""Radii that differ by this factor at most say something about each other."""
 
 _ITERATIVE = ("bim", "mim", "pgd", "apgd_ce", "apgd_dlr", "apgd_t", "auto_attack")
-_SINGLE_STEP = ("fgsm", "fastgradient")
-_BUDGETS = ("queries", "n_queries", "max_queries", "steps", "max_iterations")
-"""What black boxes, ours and others, call the number of their questions."""
-_EXAMINED = ("model", "data", "defense", "pool")
-_SAME = (*_EXAMINED, "seed", "draws")
+_SAME = (*EXAMINED, "seed", "draws")
 
 Found = Iterator[tuple[str, Check]]
 """Keys of records, each with a check of it."""
-_Kind = Literal["white", "baseline", "unknown"]
 _VERDICTS: tuple[Literal["ok", "warn", "fail"], ...] = ("ok", "warn", "fail")
 
 
@@ -129,11 +84,11 @@ def across(records: Iterable[Record], examinations: Iterable[Record] = ()) -> di
     """
     looks: dict[str, list[Record]] = defaultdict(list)
     for examination in examinations:
-        looks[_identity(examination.spec, _EXAMINED)].append(examination)
+        looks[identity(examination.spec, EXAMINED)].append(examination)
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         if record.labels.get("family") == "attack":
-            groups[_identity(record.spec, _SAME)].append(record)
+            groups[identity(record.spec, _SAME)].append(record)
     found: dict[str, list[Check]] = defaultdict(list)
     for group in groups.values():
         for look in (
@@ -147,40 +102,14 @@ def across(records: Iterable[Record], examinations: Iterable[Record] = ()) -> di
         ):
             for key, check in look(group):
                 found[key].append(check)
-        for key, check in beats_examination(group, looks.get(_identity(group[0].spec, _EXAMINED), ())):
+        for key, check in beats_examination(group, looks.get(identity(group[0].spec, EXAMINED), ())):
             found[key].append(check)
     return dict(found)
 
 
-def examines(examination: Record, record: Record) -> bool:
-    """Whether a model was examined as the one that a record is about: same weights, data and defense.
-
-    What was crafted on the undefended model (access transfer) is also a matter of that model's examination.
-    """
-    if _identity(examination.spec, _EXAMINED) == _identity(record.spec, _EXAMINED):
-        return True
-    undefended = examination.spec.get("defense") is None
-    crafted = record.labels.get("family") == "attack" and record.labels.get("access") == "transfer"
-    same = _identity(examination.spec, ("model", "data")) == _identity(record.spec, ("model", "data"))
-    return undefended and crafted and same
-
-
-def concerns(name: str, record: Record, *, scored: bool = True) -> bool:
-    """Whether a check of this name, found on a model, says something about a number of it.
-
-    ``scored``: on the model that the number is of, not the one that its attack was crafted on. What checks say of
-    gradients concerns attacks that follow them, and of a defended model not those that are crafted without it.
-    """
-    if name in ABOUT_ANSWERS or record.labels.get("family") != "attack":
-        return name in ABOUT_ANSWERS
-    if scored and record.labels["access"] == "transfer":
-        return name not in ABOUT_GRADIENTS
-    return name not in ABOUT_GRADIENTS or _kind_of(str(record.labels["perturbation"])) != "baseline"
-
-
 def monotone_in_eps(records: Sequence[Record]) -> Found:
     """Fail where an attack breaks clearly fewer images at a radius than at a smaller one."""
-    series: dict[str, list[_Attack]] = defaultdict(list)
+    series: dict[str, list[Attacked]] = defaultdict(list)
     for attack in _optimising(records):
         if not attack.single_step:
             series[attack.setting].append(attack)
@@ -223,22 +152,22 @@ def beats_baselines(records: Sequence[Record]) -> Found:
     found: dict[str, list[_Compared]] = defaultdict(list)
     names: dict[str, dict[str, float]] = defaultdict(dict)
     for baseline in records:
-        if _kind(baseline) != "baseline":
+        if kind(baseline) != "baseline":
             continue
         name, norm = baseline.labels["perturbation"], baseline.labels["norm"]
-        for eps in _radii(baseline):
+        for eps in radii_of(baseline):
             seen = [
                 record
                 for record in records
-                if _kind(record) == "white"
+                if kind(record) == "white"
                 and record.labels["access"] != "transfer"
                 and record.labels["norm"] == norm
-                and any(_same_radius(radius, eps) for radius in _radii(record))
+                and any(same_radius(radius, eps) for radius in radii_of(record))
             ]
             if not seen:
                 continue
-            union = _union([_broken(record, eps) for record in seen])
-            compared = _alone(union, _broken(baseline, eps))
+            union = _union([broken(record, eps) for record in seen])
+            compared = _alone(union, broken(baseline, eps))
             for record in seen:
                 found[record.key].append(compared)
                 if compared.clear:
@@ -259,7 +188,7 @@ def beats_baselines(records: Sequence[Record]) -> Found:
 
 def adaptive_beats_transfer(records: Sequence[Record]) -> Found:
     """Warn where an attack through a defense breaks clearly fewer images than the same one made without it."""
-    attacks = [_Attack.of(record) for record in records if _kind(record) != "baseline" and _fixed(record)]
+    attacks = [Attacked.of(record) for record in records if kind(record) != "baseline" and fixed(record)]
     for attack in attacks:
         if attack.access != "adaptive":
             continue
@@ -287,13 +216,13 @@ def attacked_adaptively(records: Sequence[Record]) -> Found:
     Attacks that look for the smallest perturbation are warned about already (``minimal_transfer``).
     """
     through = [record for record in records if record.labels["access"] == "adaptive"]
-    through = [record for record in through if _kind(record) != "baseline"]
+    through = [record for record in through if kind(record) != "baseline"]
     for record in records:
         norm, eps = record.labels["norm"], record.labels["eps"]
         if record.labels["access"] != "transfer" or record.labels["defense"] == "none" or eps is None:
             continue
         same_norm = [other.labels["eps"] for other in through if other.labels["norm"] == norm]
-        missing = not any(_near(eps, other) for other in same_norm)
+        missing = not any(near(eps, other) for other in same_norm)
         yield (
             record.key,
             Check(
@@ -311,17 +240,17 @@ def strong_enough(records: Sequence[Record]) -> Found:
     Attacks by transfer are warned about already (``attacked_adaptively``), and make no number of others stronger.
     """
     asked = [record for record in records if record.labels["norm"] in ("linf", "l2", "l1")]
-    strong = [record for record in asked if record.labels["access"] != "transfer" and not _weak(record)]
+    strong = [record for record in asked if record.labels["access"] != "transfer" and not weak(record)]
     for record in asked:
         if record.labels["access"] == "transfer":
             continue
         alone = [
             eps
-            for eps in _radii(record)
+            for eps in radii_of(record)
             if not any(
                 other.labels["norm"] == record.labels["norm"]
                 # the smallest perturbations tell of every radius
-                and (other.labels["eps"] is None or _same_radius(eps, other.labels["eps"]))
+                and (other.labels["eps"] is None or same_radius(eps, other.labels["eps"]))
                 for other in strong
             )
         ]
@@ -329,7 +258,7 @@ def strong_enough(records: Sequence[Record]) -> Found:
             record.key,
             Check(
                 "strong_enough",
-                "warn" if alone and _weak(record) else "ok",
+                "warn" if alone and weak(record) else "ok",
                 float(len(alone)),
                 "only weak attacks were run at this radius (noise, a single step, a black box with few queries): the "
                 "accuracy under attack is lower; run pgd, apgd_ce or auto_attack as well",
@@ -371,14 +300,14 @@ def beats_examination(records: Sequence[Record], examinations: Sequence[Record])
     """
     for record in records:
         name = str(record.labels["perturbation"])
-        if _kind(record) != "white" or record.labels["access"] == "transfer" or _one_step_by_name(record):
+        if kind(record) != "white" or record.labels["access"] == "transfer" or one_step_by_name(record):
             continue
         if getattr(find("attack", name), "unbounded", False):
             continue
         checks = [
             check
-            for eps in _radii(record)
-            if (check := behind_examinations(_broken(record, eps), examinations, record.labels["norm"], eps))
+            for eps in radii_of(record)
+            if (check := behind_examinations(broken(record, eps), examinations, record.labels["norm"], eps))
         ]
         if checks:
             yield record.key, max(checks, key=lambda check: (_VERDICTS.index(check.verdict), check.figure))
@@ -394,7 +323,7 @@ def behind_examinations(
     """
     found: list[tuple[int, float]] = []
     for examination in examinations:
-        params, rows = _params(examination), examination.rows.set_index("index")
+        params, rows = params_of(examination), examination.rows.set_index("index")
         if params.get("norm") != norm or "broken_at" not in rows:
             continue
         probed = rows["broken_at"] <= eps + ROUNDING
@@ -426,126 +355,15 @@ class _Compared(NamedTuple):
     clear: bool
 
 
-class _Attack(NamedTuple):
-    """A record of an attack with a radius, as it is compared."""
-
-    key: str
-    name: str
-    access: str
-    norm: str
-    eps: float
-    setting: str
-    """Name and parameters but the radius."""
-    single_step: bool
-    """Whether the attack goes one step only."""
-    broken: pd.Series[bool]
-
-    @classmethod
-    def of(cls, record: Record) -> _Attack:
-        labels = record.labels
-        described = record.spec.get("perturbation")
-        version = described.get("version") if isinstance(described, dict) else None
-        rest = {name: value for name, value in _params(record).items() if name != "eps"}
-        draws = record.spec.get("gradient_draws")
-        setting = json.dumps([labels["perturbation"], labels["norm"], rest, version, draws], sort_keys=True)
-        eps = float(labels["eps"])
-        return cls(
-            record.key,
-            str(labels["perturbation"]),
-            labels["access"],
-            labels["norm"],
-            eps,
-            setting,
-            _single_step(record),
-            _broken(record, eps),
-        )
-
-    def at(self, other: _Attack) -> bool:
-        """Whether both stay in the same ball."""
-        return self.norm == other.norm and _same_radius(self.eps, other.eps)
-
-
-def _optimising(records: Sequence[Record]) -> list[_Attack]:
+def _optimising(records: Sequence[Record]) -> list[Attacked]:
     """Return the attacks within a radius that look for errors of the very model that is scored."""
     return [
-        _Attack.of(record)
+        Attacked.of(record)
         for record in records
-        if _fixed(record)
+        if fixed(record)
         and record.labels["access"] != "transfer"
-        and not _made_elsewhere(str(record.labels["perturbation"]))
+        and not made_elsewhere(str(record.labels["perturbation"]))
     ]
-
-
-def _fixed(record: Record) -> bool:
-    """Whether an attack has a radius, which angles are not, and does not look for one class."""
-    radius = record.labels["eps"] is not None and record.labels["norm"] != "spatial"
-    return radius and _params(record).get("target") is None
-
-
-def _kind(record: Record) -> _Kind:
-    """Return what an attack may see; ``unknown`` for one whose library or module is not there, or whose angles compare
-    with no radius.
-    """
-    if _params(record).get("target") is not None or record.labels["norm"] == "spatial":
-        return "unknown"
-    return _kind_of(str(record.labels["perturbation"]))
-
-
-@lru_cache(maxsize=256)
-def _kind_of(name: str) -> _Kind:
-    if _made_elsewhere(name):
-        return "baseline"
-    try:
-        method = find("attack", name)
-    except Exception:
-        # of a library that is not installed, or of a module that nobody imported
-        return "unknown"
-    return "baseline" if method.baseline or not method.gradients else "white"
-
-
-def _single_step(record: Record) -> bool:
-    """Whether an attack goes one step only: by its number of steps, by its name where it states none."""
-    steps = _params(record).get("steps")
-    if isinstance(steps, int):
-        return steps <= 1 and record.labels["eps"] is not None
-    return _one_step_by_name(record)
-
-
-def _one_step_by_name(record: Record) -> bool:
-    """Whether an attack is a method of one step, not one of many that was given a single one."""
-    steps, name = _params(record).get("steps", 1), str(record.labels["perturbation"]).lower()
-    return steps == 1 and any(word in name for word in _SINGLE_STEP)
-
-
-def _weak(record: Record) -> bool:
-    """Whether an attack that leaves an image standing says little about it; one that nobody knows is not accused."""
-    name, params = str(record.labels["perturbation"]), _params(record)
-    if _made_elsewhere(name) or _single_step(record):
-        return True
-    asked = [params[word] for word in _BUDGETS if isinstance(params.get(word), int)]
-    return _kind_of(name) == "baseline" and max(asked, default=0) < FEW_QUERIES
-
-
-def _made_elsewhere(name: str) -> bool:
-    return name == "noise" or name.startswith("transfer:")
-
-
-def _params(record: Record) -> dict[str, Any]:
-    return dict(record.labels.get("params") or {})
-
-
-def _radii(record: Record) -> list[float]:
-    """Return the radii an attack was scored at."""
-    if record.labels["eps"] is not None:
-        return [float(record.labels["eps"])]
-    return [m.eps for m in record.summary if m.metric == "accuracy" and m.eps is not None]
-
-
-def _broken(record: Record, eps: float) -> pd.Series[bool]:
-    """Return which images are misclassified, within ``eps`` for an attack that looks for the smallest perturbation."""
-    rows = record.rows.set_index("index")
-    score = rows["score"] if record.labels["eps"] is not None else score_within(rows, eps)
-    return score < 0.5
 
 
 def _union(broken: Sequence[pd.Series[bool]]) -> pd.Series[bool]:
@@ -574,19 +392,3 @@ def _worst(
     """Return one check of several comparisons: the clear ones decide, the largest figure of them is shown."""
     clear, figure = max((compared.clear, compared.figure) for compared in comparisons)
     return Check(name, verdict if clear else "ok", figure, advice)
-
-
-def _same_radius(one: float, other: float) -> bool:
-    # the same radius may come from two computations that differ in the last bit
-    return f"{one:.6g}" == f"{other:.6g}"
-
-
-def _near(eps: float, other: float | None) -> bool:
-    """Whether an attack at ``other`` says something about one at ``eps``; the smallest perturbation always does."""
-    if other is None:
-        return True
-    return other <= eps * COMPARABLE * (1 + 1e-6) and eps <= other * COMPARABLE * (1 + 1e-6)
-
-
-def _identity(spec: dict[str, Any], parts: Sequence[str]) -> str:
-    return json.dumps([spec.get(part) for part in parts], sort_keys=True, default=str)

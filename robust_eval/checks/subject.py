@@ -8,7 +8,7 @@ from robust_eval.classifier import Classifier
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Threat
 
-__all__ = ["Subject"]
+__all__ = ["Subject", "classes_of"]
 
 
 class Subject(NamedTuple):
@@ -24,3 +24,8 @@ class Subject(NamedTuple):
     """A fixed radius that the model is attacked at."""
     rng: Rng
     """One row for each image."""
+
+
+def classes_of(model: Classifier, x: Images, rng: Rng) -> int:
+    """Return how many classes a model has, by its answer to the first image of ``x`` [n,c,h,w]."""
+    return model.logits(x[:1], rng=rng.select(slice(1)).child("classes")).shape[1]

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from robust_eval.checks import Subject
+from robust_eval.checks.planted import planted
 from robust_eval.checks.probes import (
     Probe,
     converged,
     falls_with_eps,
     iterative_beats_single_step,
-    planted,
     unbounded,
     white_box_beats_noise,
     white_box_beats_square,
@@ -153,18 +153,18 @@ def test_planted_examples_are_missed_where_gradients_lead_nowhere(zoo, subject, 
 
 
 def test_planted_examples_are_rare_and_provably_there(zoo, subject):
-    from robust_eval.checks import probes
+    from robust_eval.checks import planted as module
 
     made = subject(zoo.plain, n=16)
     rng = made.rng.child("planted")
-    readout = probes._plant(made.seen, made.x, made.threat, rng)
+    readout = module._plant(made.seen, made.x, made.threat, rng)
     rows = torch.arange(16)
     assert readout.exists.all()
-    surface = [probes._surface(made.x, made.threat, rng.child("outer", i)) for i in range(probes.CANDIDATES)]
+    surface = [module._surface(made.x, made.threat, rng.child("outer", i)) for i in range(module.CANDIDATES)]
     scores = torch.stack([readout.score(made.seen.logits(point), rows) for point in surface])
     assert (scores.amax(0) > 0).all()
     assert all(made.threat.distance(made.x, point).max() <= 0.1 + 1e-6 for point in surface)
-    fresh = [probes._inside(made.x, made.threat, rng.child("fresh", i)) for i in range(50)]
+    fresh = [module._inside(made.x, made.threat, rng.child("fresh", i)) for i in range(50)]
     lucky = torch.stack([readout.score(made.seen.logits(point), rows) > 0 for point in fresh])
     assert lucky.double().mean() < 0.01
 

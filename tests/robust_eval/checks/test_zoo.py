@@ -11,7 +11,8 @@ from torch import nn
 from robust_eval.adaptive import GlobalDraws, draws_by_itself
 from robust_eval.budgets import budget
 from robust_eval.cell import Cell, Data
-from robust_eval.checks.across import ANY_NORM, across
+from robust_eval.checks.across import across
+from robust_eval.checks.concerns import ANY_NORM
 from robust_eval.data import Examples
 from robust_eval.evaluate import evaluate
 from robust_eval.examination import Examination
