@@ -20,7 +20,7 @@ from reports._names import differing, metric_text, with_params
 from reports.figures import colour
 from reports.load import Entry
 from reports.tables import MISSING, Number
-from robust_eval.measurement import Measurement
+from robust_eval.findings import Measurement
 
 if TYPE_CHECKING:
     import altair

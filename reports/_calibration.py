@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 
 from robust_eval import classification
-from robust_eval.record import Measurement
+from robust_eval.findings import Measurement
 
 __all__ = ["CALIBRATION", "calibration"]
 

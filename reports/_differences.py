@@ -20,10 +20,10 @@ from typing import NamedTuple
 import pandas as pd
 from scipy.stats import binomtest
 
-from reports._names import threat_text
 from reports._worst_case import Attacked, radii, survivors, within
 from reports.load import Entry
 from robust_eval.metrics import Z
+from robust_eval.types import threat_text
 
 __all__ = ["Difference", "Differences", "difference", "differences"]
 

@@ -93,7 +93,7 @@ def _grid(
 
 def _table(table: Comparison, caption: str, label: str) -> Iterator[str]:
     marks = {number.mark for number in table.cells.values()}
-    told = {"?": "a check warns", "!": "a check fails"}
+    told = {"?": "a check warns or could not be made", "!": "a check fails"}
     legend = ", ".join(f"{mark}: {text}" for mark, text in told.items() if mark in marks)
     yield r"\begin{table}[t]"
     yield r"\centering\footnotesize\setlength{\tabcolsep}{4pt}"

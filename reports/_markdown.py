@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from reports._grid import Grid
 from reports._sections import CERTIFIED, COST, Sections, Setting
-from reports._trust import passed_in_words, spoken
+from reports._trust import RAISED, passed_in_words, spoken
 from reports.agreement import EXPLAINED, HEADS
 from reports.tables import CLEAN, MEAN, MISSING, Comparison, heading, is_share
+from robust_eval.findings import MARKS
 
 __all__ = ["markdown"]
 
@@ -91,11 +92,11 @@ def _trust(parts: Sections) -> Iterator[str]:
     if passed := passed_in_words(parts.trust):
         yield _bullets([_escaped(line) for line in passed])
     if not parts.advice:
-        yield "No check warned or failed."
+        yield "Every check was made, and none warned or failed."
         return
     rows = [
         [
-            {"warn": "? warns", "fail": "! fails"}[a.verdict],
+            f"{MARKS[a.verdict]} {RAISED[a.verdict]}",
             spoken(a.name),
             str(a.records),
             a.figures,

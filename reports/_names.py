@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from robust_eval.record import Check
+from robust_eval.findings import Check, Verdict, worst
+from robust_eval.types import short_text
 
 __all__ = [
+    "check_names",
     "differing",
-    "length_text",
     "metric_text",
     "params_text",
-    "threat_text",
     "value_text",
+    "verdict_in",
     "verdict_text",
     "with_params",
 ]
 
 UNSET = "unset"
+_TAILS: dict[Verdict, str] = {"warn": "", "not_made": " (not made)", "fail": "!"}
+"""What follows the name of a check that was raised."""
 _SPOKEN = {
     "accuracy_majority": "accuracy of the majority over draws",
     "accuracy_worst_of_k": "accuracy in the worst of the draws",
@@ -66,36 +70,44 @@ def value_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-def length_text(eps: float, norm: str) -> str:
-    """Return a radius as it is spoken of: linf in 255ths, an angle in degrees, others plain. Six digits if three would
-    lie.
-    """
-    if norm == "spatial":
-        return f"±{_short(eps)}°"
-    return f"{_short(eps * 255)}/255" if norm == "linf" else _short(eps)
-
-
-def threat_text(norm: str, eps: float | None) -> str:
-    """Return ``linf 8/255``, or ``l2 minimal`` for an attack that looks for the smallest perturbation."""
-    return f"{norm} minimal" if eps is None else f"{norm} {length_text(eps, norm)}"
-
-
 def metric_text(metric: str) -> str:
     """Return what a metric is called in a heading."""
     return _SPOKEN.get(metric, metric.replace("_", " "))
 
 
 def verdict_text(checks: Iterable[Check]) -> str:
-    """Return ``ok``, or the names of the checks that warn or fail (``name!``) joined by ``;``."""
-    raised = {
-        check.name + ("!" if check.verdict == "fail" else "") for check in checks if check.verdict != "ok"
-    }
-    return ";".join(sorted(name for name in raised if f"{name}!" not in raised)) or "ok"
+    """Return ``ok``, or the names of the checks that warn, fail (``name!``) or could not be made (``name (not made)``)
+    joined by ``;``, each with its worst verdict.
+    """
+    by_name: dict[str, list[Verdict]] = defaultdict(list)
+    for check in checks:
+        by_name[check.name].append(check.verdict)
+    raised = {name: worst(verdicts) for name, verdicts in by_name.items()}
+    return (
+        ";".join(sorted(name + _TAILS[verdict] for name, verdict in raised.items() if verdict != "ok"))
+        or "ok"
+    )
 
 
-def _short(value: float) -> str:
-    text = f"{value:.3g}"
-    return text if math.isclose(float(text), value, rel_tol=1e-6) else f"{value:.6g}"
+def verdict_in(text: str) -> Verdict:
+    """Return the worst verdict in what :func:`verdict_text` wrote."""
+    return worst(_raised(name)[1] for name in _split(text))
+
+
+def check_names(text: str) -> list[str]:
+    """Return the names of the checks in what :func:`verdict_text` wrote."""
+    return [_raised(name)[0] for name in _split(text)]
+
+
+def _split(text: str) -> list[str]:
+    return [] if text == "ok" else text.split(";")
+
+
+def _raised(name: str) -> tuple[str, Verdict]:
+    for verdict in ("fail", "not_made"):
+        if name.endswith(_TAILS[verdict]):
+            return name.removesuffix(_TAILS[verdict]), verdict
+    return name, "warn"
 
 
 def _float_text(value: float) -> str:
@@ -103,10 +115,10 @@ def _float_text(value: float) -> str:
     if (
         0 < pixels < 128
         and math.isclose(pixels / 255, value, rel_tol=1e-7)
-        and _short(value) != f"{value:.3g}"
+        and short_text(value) != f"{value:.3g}"
     ):
-        return f"{_short(float(pixels))}/255"
-    return _short(value)
+        return f"{short_text(float(pixels))}/255"
+    return short_text(value)
 
 
 def _canonical(value: Any) -> str:

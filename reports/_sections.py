@@ -20,12 +20,13 @@ from reports._deformations import deformations
 from reports._differences import Differences, differences
 from reports._grid import Grid
 from reports._memorisation import memorised
-from reports._names import params_text, threat_text
+from reports._names import check_names, params_text
 from reports._sheet import SAMPLE, Sheet, sheets
 from reports._trust import Advice, Trust, advice, speaking, trust
 from reports.agreement import Agreement, agreements
 from reports.load import Entry, Loaded
 from reports.tables import CLEAN, MEAN, MISSING, Comparison, Number, comparison, metrics, threats
+from robust_eval.types import threat_text
 
 __all__ = [
     "CERTIFIED",
@@ -166,14 +167,15 @@ def advice_for(entries: tuple[Entry, ...]) -> dict[tuple[str, str], str]:
     for entry in entries:
         for check in entry.checks:
             if check.verdict != "ok":
-                found[entry.record.key, check.name] = f"{check.name} ({check.figure:.3g}): {check.advice}"
+                figure = "not made" if check.verdict == "not_made" else f"{check.figure:.3g}"
+                found[entry.record.key, check.name] = f"{check.name} ({figure}): {check.advice}"
                 found.setdefault(("", check.name), f"{check.name}: {check.advice}")
     return found
 
 
 def doubts(number: Number, told: Mapping[tuple[str, str], str]) -> list[str]:
     """Return one sentence for each check that was raised on a number."""
-    names = [] if number.checks == "ok" else [name.removesuffix("!") for name in number.checks.split(";")]
+    names = check_names(number.checks)
     return [told.get((number.key, name)) or told.get(("", name), name) for name in names]
 
 

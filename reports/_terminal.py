@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reports.tables import CLEAN, MEAN, Column, Comparison, Number
+from robust_eval.findings import STYLES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,7 +23,6 @@ _SHOWN = 16
 """Attacks beyond which only the worst cases are shown."""
 _NARROW = 110
 """Columns of a terminal below which only the worst cases are shown."""
-_STYLES = {"ok": "", "warn": "yellow", "fail": "bold red"}
 
 
 def render(table: Comparison, *, width: int) -> RenderableType:
@@ -92,7 +92,7 @@ def _cell(number: Number | None) -> Text:
     return (
         Text("– ")
         if number is None
-        else Text(number.short + (number.mark or " "), style=_STYLES[number.verdict])
+        else Text(number.short + (number.mark or " "), style=STYLES[number.verdict])
     )
 
 
@@ -107,4 +107,4 @@ def _caption(table: Comparison) -> str:
         parts.append(f"n = {sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else ""))
     if widths:
         parts.append(f"95 % intervals of up to ±{100 * max(widths):.1f} points")
-    return ", ".join(parts) + ". ? a check warns, ! a check fails, – not measured."
+    return ", ".join(parts) + ". ? a check warns or could not be made, ! a check fails, – not measured."

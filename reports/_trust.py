@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from reports._names import threat_text
 from reports.load import Entry, Loaded, most_thorough
+from robust_eval.findings import MARKS, Verdict, worst
+from robust_eval.types import threat_text
 
 __all__ = [
     "BASE_ONLY",
     "NOTHING_RUN",
     "NOT_EXAMINED",
+    "RAISED",
     "Advice",
     "Trust",
     "advice",
@@ -51,16 +53,16 @@ SUSPICIOUS = MASKED | {
     "zero_gradient",
 }
 """Checks whose warning means that they may not."""
-
-
-Verdict = Literal["ok", "warn", "fail"]
+RAISED: dict[Verdict, str] = {"not_made": "not made", "warn": "warns", "fail": "fails"}
+"""What a check did that was raised."""
+SAID: dict[Verdict, str] = {"not_made": "not made", "warn": "warn", "fail": "fail"}
 
 
 class Advice(NamedTuple):
-    """One check that warned or failed somewhere."""
+    """One check that warned, failed or could not be made somewhere."""
 
     name: str
-    verdict: str
+    verdict: Verdict
     records: int
     figures: str
     advice: str
@@ -87,10 +89,9 @@ class Trust(NamedTuple):
     @property
     def figures(self) -> str:
         """The raised checks with their figures on one line."""
-        marks = {"warn": "?", "fail": "!"}
         by_name: dict[str, list[str]] = defaultdict(list)
         for item in self.raised:
-            by_name[f"{marks[item.verdict]} {spoken(item.name)}"].append(item.figures)
+            by_name[f"{MARKS[item.verdict]} {spoken(item.name)}"].append(item.figures)
         return "; ".join(f"{name} {', '.join(figures)}" for name, figures in by_name.items())
 
 
@@ -114,13 +115,14 @@ def speaking(loaded: Loaded) -> tuple[Entry, ...]:
 
 def advice(entries: Iterable[Entry]) -> Iterator[Advice]:
     """Return each check that was raised, with the number of records it stands beside and the range of its figures."""
-    raised: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    raised: dict[tuple[Verdict, str, str], list[float]] = defaultdict(list)
     for check in (check for entry in entries for check in entry.checks):
         if check.verdict != "ok":
             raised[check.verdict, check.name, check.advice].append(check.figure)
     for (verdict, name, text), figures in sorted(raised.items()):
         low, high = f"{min(figures):.3g}", f"{max(figures):.3g}"
-        yield Advice(name, verdict, len(figures), low if low == high else f"{low} to {high}", text)
+        told = "not made" if verdict == "not_made" else low if low == high else f"{low} to {high}"
+        yield Advice(name, verdict, len(figures), told, text)
 
 
 def doubts_in_words(entries: Iterable[Entry]) -> list[str]:
@@ -129,10 +131,15 @@ def doubts_in_words(entries: Iterable[Entry]) -> list[str]:
     for entry in entries:
         of_model[entry.labels["model"]].append(entry)
     return sorted(
-        f"{item.verdict}: {item.name} {item.figures}: {model} ({item.records} of {len(own)} records): {item.advice}"
+        f"{SAID[item.verdict]}: {item.name}{_figures(item)}: {model} ({item.records} of {len(own)} records): "
+        f"{item.advice}"
         for model, own in of_model.items()
         for item in advice(own)
     )
+
+
+def _figures(item: Advice) -> str:
+    return "" if item.verdict == "not_made" else f" {item.figures}"
 
 
 def passed_in_words(lines: Sequence[Trust]) -> list[str]:
@@ -192,9 +199,7 @@ def _line(place: tuple[str, str, str], group: _Group, *, elsewhere: bool) -> Tru
     heard = _speaking(group)
     raised = tuple(advice(heard))
     names = {item.name for item in raised}
-    verdict: Verdict = "ok"
-    if raised:
-        verdict = "fail" if any(item.verdict == "fail" for item in raised) else "warn"
+    verdict = worst(item.verdict for item in raised)
     examined = bool(group.examinations) and not group.failed
     return Trust(
         *place,
@@ -221,6 +226,8 @@ def _words(verdict: Verdict, raised: Sequence[Advice], measured: Sequence[Entry]
         return f"do not quote{share}: {masked}{reasons}"
     if names == [FEW]:
         return reasons
+    if verdict == "not_made":
+        return f"not known{share and f' for{share}'}: not made: {reasons}"
     checks = "1 check warns" if len(names) == 1 else f"{len(names)} checks warn"
     if names == ["strong_enough"]:
         checks = "only weak attacks were run"

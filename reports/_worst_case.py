@@ -18,8 +18,9 @@ import pandas as pd
 from reports._names import verdict_text
 from robust_eval.checks.across import behind_examinations
 from robust_eval.checks.concerns import examines
+from robust_eval.findings import Check
 from robust_eval.metrics import score_within, wilson
-from robust_eval.record import Check, Record
+from robust_eval.record import Record
 
 __all__ = ["Attacked", "radii", "survivors", "within", "worst_cases"]
 

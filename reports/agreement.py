@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from reports._names import threat_text
 from reports.load import Entry
 from robust_eval.attacks.peers import LIBRARIES, counterparts
 from robust_eval.metrics import median_distance, score_within
+from robust_eval.types import threat_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

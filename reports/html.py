@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from reports._sections import CERTIFIED, COST, Sections, advice_for, counters, doubts
-from reports._trust import spoken
+from reports._trust import RAISED, spoken
 from reports.agreement import EXPLAINED, HEADS
 from reports.figures import TITLES, inline
 from reports.load import Entry
 from reports.tables import CLEAN, MEAN, Column, Comparison, Line, heading
+from robust_eval.findings import MARKS, Check
+from robust_eval.types import threat_text
 
 __all__ = ["page"]
 
@@ -52,6 +54,8 @@ def page(
             for table in parts.further
         ],
         records=[_record(entry) for entry in entries],
+        marks=MARKS,
+        did=RAISED,
         several_data=len({line.data for line in parts.trust}) > 1,
         cost_head=COST,
         agreement_heads=HEADS,
@@ -113,8 +117,6 @@ def _passed(checks: int) -> str:
 
 
 def _record(entry: Entry) -> dict[str, Any]:
-    from reports._names import threat_text
-
     labels, provenance = entry.labels, counters(entry) | entry.record.provenance
     strength = {
         "attack": threat_text(labels["norm"], labels["eps"]),
@@ -131,6 +133,10 @@ def _record(entry: Entry) -> dict[str, Any]:
         "forwards": provenance.get("forwards"),
         "backwards": provenance.get("backwards"),
         "device": provenance.get("device", "unknown"),
-        "checks": [(check.name, check.verdict, f"{check.figure:.3g}") for check in entry.checks],
+        "checks": [(check.name, check.verdict, _figure(check)) for check in entry.checks],
         "key": entry.record.key,
     }
+
+
+def _figure(check: Check) -> str:
+    return "not made" if check.verdict == "not_made" else f"{check.figure:.3g}"

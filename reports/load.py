@@ -18,7 +18,8 @@ from robust_eval.cell import content_key
 from robust_eval.checks.across import across
 from robust_eval.checks.concerns import ABOUT_GRADIENTS, ANY_NORM, concerns, examines
 from robust_eval.errors import DataError
-from robust_eval.record import Check, Record
+from robust_eval.findings import VERDICTS, Check
+from robust_eval.record import Record
 from robust_eval.store import Store
 
 __all__ = ["COLUMNS", "Entry", "Loaded", "load", "most_thorough"]
@@ -42,7 +43,6 @@ _NEIGHBOURS = {
     "l1": ("l1", "l2", "linf"),
 }
 """For a number in a norm, the norms of examinations that stand beside it, the nearest first."""
-_VERDICTS = ("ok", "warn", "fail")
 _TYPES = {
     **dict.fromkeys(("eps", "value", "ci_low", "ci_high", "seconds"), "float64"),
     **dict.fromkeys(("severity", "n", "seed", "train_seed"), "Int64"),
@@ -210,7 +210,7 @@ def _worst_of_each(checks: Iterable[Check]) -> tuple[Check, ...]:
     kept: dict[str, Check] = {}
     for check in checks:
         before = kept.setdefault(check.name, check)
-        if _VERDICTS.index(check.verdict) > _VERDICTS.index(before.verdict):
+        if VERDICTS.index(check.verdict) > VERDICTS.index(before.verdict):
             kept[check.name] = check
     return tuple(kept.values())
 

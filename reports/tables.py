@@ -10,12 +10,14 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from reports._names import UNSET, length_text, metric_text, threat_text
+from reports._names import UNSET, metric_text, verdict_in
 from robust_eval.corruption_error import TEST_TYPES
+from robust_eval.findings import MARKS, Verdict
+from robust_eval.types import length_text, threat_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,8 +44,6 @@ __all__ = [
 MISSING = "–"
 """What stands where nothing was measured."""
 
-Verdict = Literal["ok", "warn", "fail"]
-MARKS: dict[Verdict, str] = {"ok": "", "warn": "?", "fail": "!"}
 _NORMS = ("linf", "l2", "l1")
 
 
@@ -114,13 +114,11 @@ class Number(NamedTuple):
     @property
     def verdict(self) -> Verdict:
         """The worst verdict of its checks."""
-        if self.checks == "ok":
-            return "ok"
-        return "fail" if "!" in self.checks else "warn"
+        return verdict_in(self.checks)
 
     @property
     def mark(self) -> str:
-        """``!`` where a check failed, ``?`` where one warns."""
+        """``!`` where a check failed, ``?`` where one warns or could not be made."""
         return MARKS[self.verdict]
 
     @property

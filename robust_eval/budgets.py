@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from robust_eval.errors import UnknownNameError
 from robust_eval.method_tables import AttackPlan, Table
 from robust_eval.registry import describe
-from robust_eval.types import Bound
+from robust_eval.types import length_text
 
 __all__ = ["BUDGETS", "Setting", "budget", "settings"]
 
@@ -70,18 +70,12 @@ def settings(plans: Iterable[AttackPlan]) -> list[Setting]:
         norm = f"smallest {threat.norm}, at" if threat.eps is None else threat.norm
         lengths = radii.setdefault((name, norm, ", ".join(rest) or "none"), [])
         lengths += [
-            _length(threat.norm, eps) for eps in (plan.score_at if threat.eps is None else (threat.eps,))
+            length_text(eps, threat.norm) for eps in (plan.score_at if threat.eps is None else (threat.eps,))
         ]
     return [
         Setting(name, f"{norm} {', '.join(dict.fromkeys(lengths))}", params)
         for (name, norm, params), lengths in radii.items()
     ]
-
-
-def _length(norm: Bound, eps: float) -> str:
-    if norm == "spatial":
-        return f"±{eps:.3g}°"
-    return f"{eps * 255:.3g}/255" if norm == "linf" else f"{eps:.3g}"
 
 
 def _text(value: Any) -> str:

@@ -14,15 +14,15 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from robust_eval.data import Examples
 from robust_eval.examination import Examination
+from robust_eval.findings import SCHEMA
 from robust_eval.methods import Analysis, Attack, Corruption, Defense
 from robust_eval.registry import Description, describe
+from robust_eval.types import threat_text
 
-__all__ = ["SCHEMA", "Access", "Cell", "Data", "ModelSource", "content_key"]
+__all__ = ["Access", "Cell", "Data", "ModelSource", "content_key"]
 
 ADAPTATION = 1
 """Version of how attacks are adapted to a model (:mod:`robust_eval.adaptive`); raised when its numbers would change."""
-SCHEMA = 1
-"""Version of what a record holds; raised when its meaning changes."""
 
 Access = Literal["none", "transfer", "adaptive"]
 """What the attacker of a defended model sees: ``transfer`` is the undefended base, ``adaptive`` the whole."""
@@ -171,14 +171,8 @@ class Cell:
             what += f" ({', '.join(f'{name}={value}' for name, value in labels['params'].items())})"
         elif labels["eps"] is None and "norm" in labels["params"]:
             what += f" {labels['norm']}"
-        elif labels["norm"] == "spatial":
-            what += f" spatial ±{labels['eps']:.3g}°"
         elif labels["eps"] is not None:
-            what += (
-                f" {labels['norm']} {labels['eps'] * 255:.3g}/255"
-                if labels["norm"] == "linf"
-                else (f" {labels['norm']} {labels['eps']:.3g}")
-            )
+            what += f" {threat_text(labels['norm'], labels['eps'])}"
         return " · ".join([*parts, what])
 
 

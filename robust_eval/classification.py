@@ -37,8 +37,8 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from robust_eval.errors import DataError
+from robust_eval.findings import Measurement
 from robust_eval.metrics import Z, accuracy
-from robust_eval.record import Measurement
 from robust_eval.types import Labels
 
 __all__ = [

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from robust_eval.accelerate import Precision, Twins, pick_precision, twins
-from robust_eval.errors import ConfigError, RobustEvalError
+from robust_eval.errors import ConfigError, NoGradientError
 from robust_eval.normalized import Normalized
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Logits, Mask, StochasticModule
@@ -303,7 +303,7 @@ class Classifier:
         if rng is not None and rng.index is not None:
             self.ledger.add("forwards", rng.index, self._evaluations)
         if x.requires_grad and not logits.requires_grad:
-            raise RobustEvalError(CUT_OFF)
+            raise NoGradientError(CUT_OFF)
         return logits
 
     def _counted(self, gradient: Images, rng: Rng | None) -> Images:
@@ -328,7 +328,7 @@ def _answer(network: nn.Module, x: Images) -> Logits:
         logits: Logits = network(x)
     except RuntimeError as error:
         if x.requires_grad and "call numpy() on Tensor that requires grad" in str(error):
-            raise RobustEvalError(CUT_OFF) from error
+            raise NoGradientError(CUT_OFF) from error
         raise
     return logits.clone() if logits.is_inference() and not torch.is_inference_mode_enabled() else logits
 

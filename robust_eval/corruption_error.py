@@ -30,7 +30,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robust_eval.errors import DataError
-from robust_eval.record import Measurement
+from robust_eval.findings import Measurement
 from robust_eval.rng import Rng
 
 __all__ = ["ALEXNET", "EXTRA_TYPES", "TEST_TYPES", "CorruptionErrors", "Published", "published"]

@@ -21,7 +21,7 @@ from robust_eval.attacks._losses import cross_entropy
 from robust_eval.attacks._peer import Peer
 from robust_eval.cell import Cell, ModelSource, content_key
 from robust_eval.classifier import Classifier
-from robust_eval.errors import RobustEvalError
+from robust_eval.errors import NoGradientError, RobustEvalError
 from robust_eval.examination import Examination
 from robust_eval.methods import Analysis, Attack
 from robust_eval.model_source import OwnModel, RecipeModel
@@ -189,10 +189,7 @@ def _measured(model: Classifier, cell: Cell, bench: Workbench) -> _Measured:
         forward = between - started
         try:
             found = model.input_gradient(x, y, cross_entropy, rng=rng.child("gradient"))
-        except RobustEvalError as error:
-            if type(error) is not RobustEvalError:  # wrong data or parameters
-                raise
-            # cut off from its input: an attack sees it mended
+        except NoGradientError:  # an attack sees it mended
             return _Measured(Speed(forward / len(x), BOTH_WAYS * forward / len(x)), logits.shape[1])
         found.gradient.sum().item()
         gradient = time.perf_counter() - between

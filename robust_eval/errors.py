@@ -5,7 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["CheckpointError", "ConfigError", "DataError", "RobustEvalError", "UnknownNameError", "near"]
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "NoGradientError",
+    "RobustEvalError",
+    "UnknownNameError",
+    "near",
+]
 
 
 class RobustEvalError(Exception):
@@ -30,6 +38,10 @@ class UnknownNameError(ConfigError):
 
 class DataError(RobustEvalError):
     """Images or labels that cannot be evaluated: missing, empty, out of range, not finite."""
+
+
+class NoGradientError(RobustEvalError):
+    """A model whose output is cut off from its input, so that autograd has no gradient of it."""
 
 
 class CheckpointError(RobustEvalError):

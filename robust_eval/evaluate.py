@@ -22,9 +22,10 @@ from robust_eval.adaptive import Expectation, GlobalDraws
 from robust_eval.cell import Cell
 from robust_eval.classification import likelihood, probability_columns
 from robust_eval.examination import Examination
+from robust_eval.findings import Check, Measurement
 from robust_eval.methods import Analysis, Attack
 from robust_eval.metrics import accuracy, median_distance, score_within
-from robust_eval.record import Check, Measurement, Record
+from robust_eval.record import Record
 from robust_eval.rng import Rng
 from robust_eval.thumbnail import thumbnail
 from robust_eval.types import Images, Labels, Mask, Threat

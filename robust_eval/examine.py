@@ -8,8 +8,8 @@ one of its own attacks broke the image, NaN where none did. An attack must not l
 
 from __future__ import annotations
 
-import logging
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -20,20 +20,23 @@ from robust_eval.checks.inputs import normalisation
 from robust_eval.checks.probes import Probe
 from robust_eval.checks.suite import run_suite
 from robust_eval.classifier import Ledger
+from robust_eval.errors import RobustEvalError
 from robust_eval.evaluate import provenance
 from robust_eval.examination import Examination
-from robust_eval.record import Check, Record
+from robust_eval.findings import Check
+from robust_eval.record import Record
 from robust_eval.rng import Rng, seeded
 from robust_eval.types import Threat
 from robust_eval.workbench import Workbench
 
-log = logging.getLogger(__name__)
-
 __all__ = ["examine"]
 
 
-def examine(cell: Cell, bench: Workbench) -> Record:
-    """Return the record of an examination: checks on the base, and on what an adaptive attack sees of the cell."""
+def examine(cell: Cell, bench: Workbench, *, begin: Callable[[str], None] = lambda name: None) -> Record:
+    """Return the record of an examination: checks on the base, and on what an adaptive attack sees of the cell.
+
+    ``begin`` is called with the name of each check before it is made.
+    """
     started = time.perf_counter()
     examination = cell.perturbation
     assert isinstance(examination, Examination)
@@ -48,8 +51,10 @@ def examine(cell: Cell, bench: Workbench) -> Record:
                 verdicts.append(
                     normalisation(bench.base(cell), *bench.images(cell.data, some), rng.select(some))
                 )
+            except RobustEvalError:
+                raise
             except Exception as error:  # a model that refuses pixels outside [0, 1]
-                log.info("normalisation could not be checked", exc_info=error)
+                verdicts.append(Check.not_made("normalisation", error))
     correct = (bench.clean(cell).prediction.cpu() == labels).nonzero()[:, 0]
     right, classes = correct[some], cell.data.examples.classes
     if undefended:
@@ -64,7 +69,7 @@ def examine(cell: Cell, bench: Workbench) -> Record:
         threat = Threat(examination.norm, examination.eps)
         with seeded(rng):
             probe = Probe(model, seen, *bench.images(cell.data, right), threat, rng.select(right))
-            verdicts += run_suite(probe, examination.level, norm_only=not whole)
+            verdicts += run_suite(probe, examination.level, norm_only=not whole, begin=begin)
         broken_at = probe.broken_at.numpy()
     rows = pd.DataFrame(
         {

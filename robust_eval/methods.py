@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from robust_eval.classifier import Classifier, misclassified
 from robust_eval.data import Examples
 from robust_eval.errors import DataError
-from robust_eval.measurement import Measurement
+from robust_eval.findings import Measurement
 from robust_eval.passes import Passes
 from robust_eval.rng import Rng
 from robust_eval.types import AttackResult, Bound, Images, Labels, Spatial, StochasticModule, Threat

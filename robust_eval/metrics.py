@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import binom, norm
 
 from robust_eval.errors import DataError
-from robust_eval.record import Measurement
+from robust_eval.findings import Measurement
 
 __all__ = ["Interval", "accuracy", "accuracy_gap", "median_distance", "score_within", "wilson"]
 

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
-from robust_eval.cell import SCHEMA
-from robust_eval.measurement import Measurement as Measurement
+from robust_eval.findings import SCHEMA, Check, Measurement
 
-__all__ = ["Check", "Measurement", "Record"]
-
-
-@dataclass(frozen=True)
-class Check:
-    """A reason to trust a number or not, with the figure that led to it and one line on what to do."""
-
-    name: str
-    verdict: Literal["ok", "warn", "fail"]
-    figure: float
-    advice: str
+__all__ = ["Record"]
 
 
 @dataclass(frozen=True, eq=False)

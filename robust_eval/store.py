@@ -17,8 +17,8 @@ from typing import Any
 
 from pyarrow import parquet
 
-from robust_eval.cell import SCHEMA
 from robust_eval.errors import DataError
+from robust_eval.findings import SCHEMA
 from robust_eval.record import Record
 
 __all__ = ["Store", "atomic_path", "write_text"]

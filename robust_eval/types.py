@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -26,7 +27,10 @@ __all__ = [
     "Spatial",
     "StochasticModule",
     "Threat",
+    "length_text",
     "parse_number",
+    "short_text",
+    "threat_text",
 ]
 
 Images = Float[Tensor, "n c h w"]
@@ -128,3 +132,23 @@ class StochasticModule(nn.Module):
     def redraw(self, rng: Rng) -> None:
         """Fix the draws of the next forward passes; ``rng`` carries one row for each image of the batch."""
         raise NotImplementedError
+
+
+def length_text(eps: float, norm: str) -> str:
+    """Return a radius as it is spoken of: linf in 255ths, an angle in degrees, others plain. Six digits if three would
+    lie.
+    """
+    if norm == "spatial":
+        return f"±{short_text(eps)}°"
+    return f"{short_text(eps * 255)}/255" if norm == "linf" else short_text(eps)
+
+
+def threat_text(norm: str, eps: float | None) -> str:
+    """Return ``linf 8/255``, or ``l2 minimal`` for an attack that looks for the smallest perturbation."""
+    return f"{norm} minimal" if eps is None else f"{norm} {length_text(eps, norm)}"
+
+
+def short_text(value: float) -> str:
+    """Return a number in three digits, in six where three would lie."""
+    text = f"{value:.3g}"
+    return text if math.isclose(float(text), value, rel_tol=1e-6) else f"{value:.6g}"

@@ -26,9 +26,9 @@ from robust_eval.classification import CLASSES_KEPT, per_example
 from robust_eval.classifier import Classifier, Ledger
 from robust_eval.errors import DataError
 from robust_eval.examination import Examination
+from robust_eval.findings import Check
 from robust_eval.memory import images_that_fit
 from robust_eval.methods import Analysis, Attack, Corruption
-from robust_eval.record import Check
 from robust_eval.registry import describe
 from robust_eval.rng import Rng, seeded
 from robust_eval.types import Images, Labels, Mask, StochasticModule

@@ -24,7 +24,7 @@ import torch
 from robust_eval.analyses._looked_at import compared
 from robust_eval.classifier import Classifier, misclassified
 from robust_eval.errors import DataError
-from robust_eval.measurement import Measurement
+from robust_eval.findings import Measurement
 from robust_eval.methods import Analysis, Batch, Plot
 from robust_eval.metrics import accuracy, accuracy_gap
 from robust_eval.registry import register

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from robust_eval.analyses._looked_at import in_parts, normal_interval, reason, stages_of
 from robust_eval.classifier import Classifier
-from robust_eval.measurement import Measurement
+from robust_eval.findings import Measurement
 from robust_eval.methods import Analysis, Batch, Plot
 from robust_eval.registry import register
 from robust_eval.rng import Rng

@@ -26,7 +26,7 @@ from pydantic import Field
 from robust_eval.analyses._looked_at import compared
 from robust_eval.classifier import Classifier
 from robust_eval.detection import SCORES, measure, scored
-from robust_eval.measurement import Measurement
+from robust_eval.findings import Measurement
 from robust_eval.methods import Analysis, Batch, Plot
 from robust_eval.registry import register
 from robust_eval.rng import Rng

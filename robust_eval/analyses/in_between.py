@@ -32,7 +32,7 @@ from torch.nn import functional
 from robust_eval.analyses._looked_at import normal_interval
 from robust_eval.classifier import Classifier, Loss, misclassified
 from robust_eval.errors import DataError
-from robust_eval.measurement import Measurement
+from robust_eval.findings import Measurement
 from robust_eval.methods import Analysis, Batch, Plot
 from robust_eval.metrics import accuracy
 from robust_eval.mixing import mix

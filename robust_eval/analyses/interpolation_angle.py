@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from robust_eval.analyses._looked_at import in_parts, reason, stages_of
 from robust_eval.classifier import Classifier
 from robust_eval.errors import DataError
-from robust_eval.measurement import Measurement
+from robust_eval.findings import Measurement
 from robust_eval.methods import Analysis, Batch, Plot
 from robust_eval.passes import Passes
 from robust_eval.registry import build, find, register

@@ -44,7 +44,8 @@ from robust_eval.checks._attacked import (
     same_radius,
     weak,
 )
-from robust_eval.record import Check, Record
+from robust_eval.findings import VERDICTS, Check
+from robust_eval.record import Record
 from robust_eval.registry import find
 
 __all__ = [
@@ -74,7 +75,6 @@ _SAME = (*EXAMINED, "seed", "draws")
 
 Found = Iterator[tuple[str, Check]]
 """Keys of records, each with a check of it."""
-_VERDICTS: tuple[Literal["ok", "warn", "fail"], ...] = ("ok", "warn", "fail")
 
 
 def across(records: Iterable[Record], examinations: Iterable[Record] = ()) -> dict[str, list[Check]]:
@@ -310,7 +310,7 @@ def beats_examination(records: Sequence[Record], examinations: Sequence[Record])
             if (check := behind_examinations(broken(record, eps), examinations, record.labels["norm"], eps))
         ]
         if checks:
-            yield record.key, max(checks, key=lambda check: (_VERDICTS.index(check.verdict), check.figure))
+            yield record.key, max(checks, key=lambda check: (VERDICTS.index(check.verdict), check.figure))
 
 
 def behind_examinations(
@@ -339,7 +339,7 @@ def behind_examinations(
     verdict, figure = max(found)
     return Check(
         "beats_examination",
-        _VERDICTS[verdict],
+        ("ok", "warn", "fail")[verdict],
         figure,
         "the few short attacks of the examination break images that this one leaves: too few steps or too short ones, "
         "or another loss is needed; "

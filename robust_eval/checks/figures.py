@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from robust_eval.record import Check
+from robust_eval.findings import Check
 
 __all__ = ["FIGURES", "Figure", "figure_text"]
 
@@ -65,6 +65,8 @@ FIGURES: Mapping[str, Figure] = {
 
 def figure_text(check: Check) -> str:
     """Return the figure with its meaning, such as ``modules in training mode: 1``; bare where none is known."""
+    if check.verdict == "not_made":
+        return "not made"
     if check.name not in FIGURES:
         return f"{check.figure:.3g}"
     words, unit = FIGURES[check.name]

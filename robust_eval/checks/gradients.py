@@ -13,7 +13,7 @@ from robust_eval.attacks._losses import margin
 from robust_eval.attacks._projections import random_start
 from robust_eval.checks.subject import Subject
 from robust_eval.classifier import frozen
-from robust_eval.record import Check
+from robust_eval.findings import Check
 from robust_eval.rng import Rng, seeded
 from robust_eval.types import Images, Labels, StochasticModule
 
@@ -66,7 +66,6 @@ def gradient_agrees(subject: Subject) -> Check | None:
     points = random_start(x, subject.threat.norm, subject.threat.eps, rng)
     seen = subject.seen.network
     if any(getattr(module, "straight_through", False) is True for module in seen.modules()):
-        log.info("gradient_agrees is left out: the model declares straight-through gradients")
         return None
     error = 1.0
     for dtype in (torch.float64, torch.float32):
@@ -78,8 +77,9 @@ def gradient_agrees(subject: Subject) -> Check | None:
         if error <= DISAGREEMENT:
             break
     if error > DISAGREEMENT and any(weight.dtype in HALF for weight in seen.parameters()):
-        log.info("gradient_agrees is left out: the model computes in half precision alone")
-        return None
+        return Check.not_made(
+            "gradient_agrees", "the model computes in half precision alone, too coarse to compare"
+        )
     return Check(
         "gradient_agrees",
         "warn" if error > DISAGREEMENT else "ok",

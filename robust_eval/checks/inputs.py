@@ -15,7 +15,8 @@ from robust_eval.adaptive.randomness import GlobalDraws
 from robust_eval.checks._exact import more_often
 from robust_eval.checks.subject import Subject
 from robust_eval.classifier import Classifier, frozen, misclassified
-from robust_eval.record import Check
+from robust_eval.errors import RobustEvalError
+from robust_eval.findings import Check
 from robust_eval.rng import Rng, seeded
 from robust_eval.types import Images, Labels, StochasticModule
 
@@ -171,7 +172,11 @@ def batch_dependence(subject: Subject) -> Check:
         difference = _difference(together, mixed[order.argsort()[:n]])
         try:
             alone = [model.logits(x[i : i + 1], rng=draws.select(slice(i, i + 1))) for i in range(n)]
-        except ValueError:  # what torch raises for batch normalisation of a single value
+        except RobustEvalError:
+            raise
+        except (
+            Exception
+        ):  # batch normalisation of a single value, or a squeeze that drops the batch: none alone
             difference = 1.0
         else:
             difference = max(difference, _difference(together, torch.cat(alone)))

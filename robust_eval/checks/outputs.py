@@ -5,7 +5,7 @@ from __future__ import annotations
 from scipy.stats import binom
 
 from robust_eval.adaptive.links import link_of
-from robust_eval.record import Check
+from robust_eval.findings import Check
 from robust_eval.types import Labels, Logits
 
 __all__ = [

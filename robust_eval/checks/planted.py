@@ -12,7 +12,7 @@ from robust_eval.attacks._projections import project, random_start, steepest
 from robust_eval.checks._exact import below
 from robust_eval.checks.subject import Subject, classes_of
 from robust_eval.classifier import Classifier
-from robust_eval.record import Check
+from robust_eval.findings import Check
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Logits, Mask, Threat
 

@@ -5,15 +5,13 @@ Whether an example was really fooled is not a check but the evaluator's own meas
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 
 from robust_eval.adaptive import Adapted
 from robust_eval.cell import Access
 from robust_eval.checks._exact import above
+from robust_eval.findings import Check, Verdict
 from robust_eval.methods import Attack
-from robust_eval.record import Check
 from robust_eval.types import Images, Mask, Spatial, Threat
 
 __all__ = [
@@ -26,7 +24,6 @@ __all__ = [
     "zero_gradient",
 ]
 
-Verdict = Literal["ok", "warn", "fail"]
 CUTS = "detach(), no_grad, inference_mode, numpy, rounding or casts"
 """What leaves a model without gradients."""
 TOLERANCE = 1e-6

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -21,10 +20,8 @@ from robust_eval.checks.probes import (
     white_box_beats_square,
 )
 from robust_eval.checks.subject import Subject
-from robust_eval.errors import RobustEvalError
-from robust_eval.record import Check
-
-log = logging.getLogger(__name__)
+from robust_eval.errors import NoGradientError, RobustEvalError
+from robust_eval.findings import Check
 
 __all__ = ["FULL", "QUICK", "run_suite"]
 
@@ -51,9 +48,14 @@ FULL: tuple[Examine, ...] = (
 
 
 def run_suite(
-    subject: Subject, level: Literal["quick", "full"], *, norm_only: bool = False
+    subject: Subject,
+    level: Literal["quick", "full"],
+    *,
+    norm_only: bool = False,
+    begin: Callable[[str], None] = lambda name: None,
 ) -> tuple[Check, ...]:
-    """Return what the checks of a level say; a check that cannot be made of this model is left out.
+    """Return what the checks of a level say: nothing of those that do not apply to the model, ``not_made`` with the
+    reason of those whose questions it cannot answer. ``begin`` is called with the name of each.
 
     With ``norm_only`` those are left out that do not depend on the norm of the subject's ball. A :class:`.Probe` given
     as the subject knows afterwards which images were broken. A model that autograd cannot differentiate fails one more
@@ -65,23 +67,22 @@ def run_suite(
     """
     probe = Probe.of(subject)
     checks: list[Check] = []
-    cut_off: RobustEvalError | None = None
+    cut_off: NoGradientError | None = None
     with probe.seen.frozen(), probe.model.frozen():
         for examine in QUICK if level == "quick" else FULL:
             name = getattr(examine, "func", examine).__name__
             if norm_only and name in ANY_NORM:
                 continue
+            begin(name)
             try:
-                log.debug("check", extra={"check": name})
                 check = examine(probe)
-            except RobustEvalError as error:
-                if type(error) is not RobustEvalError:  # wrong data or parameters
-                    raise
+            except NoGradientError as error:
                 cut_off = error
                 continue
+            except RobustEvalError:  # wrong data or parameters
+                raise
             except Exception as error:  # the model's own code, on images it did not expect
-                log.info("a check could not be made", exc_info=error)
-                continue
+                check = Check.not_made(name, error)
             if check is not None:
                 checks.append(check)
     if cut_off is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from robust_eval.cli._console import open_console, say
 from robust_eval.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,16 +17,7 @@ if TYPE_CHECKING:
     from robust_eval.cell import Cell
     from robust_eval.config import Experiment
 
-__all__ = ["execute", "make_folder", "open_console", "run_folder"]
-
-
-def open_console() -> Console:
-    """Return the console; where the output is no terminal it is wide, so that no column of a table is lost."""
-    from rich.console import Console
-
-    if os.environ.get("RANK", "0") != "0":  # one of torchrun's processes speaks for all
-        return Console(quiet=True)
-    return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=160)
+__all__ = ["execute", "make_folder", "run_folder"]
 
 
 def run_folder(out: Path) -> Path:
@@ -96,8 +87,8 @@ def execute(
     if dry_run:
         for cell in cells:
             state = "done" if store.has(cell.key) else "to do"
-            _say(console, f"{cell.key}  {state:5}  {cell}")
-        _say(console, "1 cell" if len(cells) == 1 else f"{len(cells)} cells")
+            say(console, f"{cell.key}  {state:5}  {cell}")
+        say(console, "1 cell" if len(cells) == 1 else f"{len(cells)} cells")
         return 0
     make_folder(out)
     write_text(store.folder / "experiment.toml", tomli_w.dumps(experiment.tables()))
@@ -120,12 +111,12 @@ def execute(
         if (agreement := written.agreement()) is not None:
             console.print(agreement)
         for line in written.doubts:
-            _say(console, line, style="yellow")
-        _say(console, f"report: {store.folder / 'report' / 'index.html'}")
+            say(console, line, style="yellow")
+        say(console, f"report: {store.folder / 'report' / 'index.html'}")
     for error, count in Counter(failure.error for failure in outcome.failed).items():
-        _say(console, f"failed: {'1 cell' if count == 1 else f'{count} cells'}: {error}", style="red")
+        say(console, f"failed: {'1 cell' if count == 1 else f'{count} cells'}: {error}", style="red")
     if outcome.failed:
-        _say(console, f"tracebacks: {store.folder / 'failed'}", style="red")
+        say(console, f"tracebacks: {store.folder / 'failed'}", style="red")
     return 1 if outcome.failed else 0
 
 
@@ -135,9 +126,9 @@ def _say_budget(console: Console, budget: str, experiment: Experiment) -> None:
 
     rows = settings(experiment.attacks)
     names, threats = (max((len(row[i]) for row in rows), default=0) for i in (0, 1))
-    _say(console, f"attacks, by the budget {budget}:")
+    say(console, f"attacks, by the budget {budget}:")
     for row in rows:
-        _say(console, f"  {row.name:{names}}  {row.threat:{threats}}  {row.params}")
+        say(console, f"  {row.name:{names}}  {row.threat:{threats}}  {row.params}")
 
 
 def _say_cost(
@@ -156,11 +147,11 @@ def _say_cost(
         )
     except Exception as error:
         reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
-        _say(console, f"cost not estimated: {reason}")
+        say(console, f"cost not estimated: {reason}")
         return
     if expected.seconds < LONG:
         return
-    _say(
+    say(
         console,
         f"cost at most, if every image resists (measured in {expected.spent:.1f} s; without training):",
     )
@@ -168,13 +159,13 @@ def _say_cost(
     for line in expected.lines:
         cells = "1 cell" if line.cells == 1 else f"{line.cells} cells"
         if line.passes is None:
-            _say(console, f"  {line.name:{names}}  {cells:>9}  not known")
+            say(console, f"  {line.name:{names}}  {cells:>9}  not known")
             continue
         gradients, forwards = f"{line.passes.backwards:,}", f"{line.passes.forwards:,}"
         counts = f"{gradients:>15} gradients {forwards:>15} forward passes"
-        _say(console, f"  {line.name:{names}}  {cells:>9}  {counts}  about {_duration(line.seconds)}")
+        say(console, f"  {line.name:{names}}  {cells:>9}  {counts}  about {_duration(line.seconds)}")
     unknown = "" if all(line.passes is not None for line in expected.lines) else " and what is not known"
-    _say(console, f"  in all about {_duration(expected.seconds)}{unknown}")
+    say(console, f"  in all about {_duration(expected.seconds)}{unknown}")
 
 
 def _duration(seconds: float) -> str:
@@ -182,8 +173,3 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s" if seconds >= 1 else "1 s at most"
-
-
-def _say(console: Console, line: str, *, style: str | None = None) -> None:
-    """Print one line as it is, never broken to the width of the terminal."""
-    console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)

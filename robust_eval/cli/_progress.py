@@ -15,6 +15,7 @@ from rich.progress import (
 )
 
 from robust_eval.cell import Cell
+from robust_eval.cli._console import say
 from robust_eval.record import Record
 from robust_eval.run import Failure
 
@@ -67,7 +68,7 @@ class Display:
         )
         if fraction >= 1 and name not in self._trained:
             self._trained.add(name)
-            self.console.print(f"trained {name}: {text}", highlight=False, markup=False, soft_wrap=True)
+            say(self.console, f"trained {name}: {text}")
 
     def begin(self, cell: Cell) -> None:
         """Tell which cell is measured now."""
@@ -78,7 +79,9 @@ class Display:
         self._done += 1
         self._bar.advance(self._cells)
         if not self.live:
-            flags = "".join(f"  {c.verdict}: {c.name}" for c in record.checks if c.verdict != "ok")
+            flags = "".join(
+                f"  {c.verdict.replace('_', ' ')}: {c.name}" for c in record.checks if c.verdict != "ok"
+            )
             seconds = f"{record.provenance['seconds']:.1f} s"
             if record.summary:
                 first = record.summary[0]
@@ -88,11 +91,11 @@ class Display:
                 passed = sum(check.verdict == "ok" for check in record.checks)
                 found = f"{passed} of {len(record.checks)} passed (n={len(record.rows)}, {seconds})"
             line = f"[{self._done}/{self._total}] {cell}: {found}{flags}"
-            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+            say(self.console, line)
 
     def fail(self, failure: Failure) -> None:
         """Tell that a cell failed; the run goes on."""
         self._done += 1
         self._bar.advance(self._cells)
         line = f"[{self._done}/{self._total}] {failure.cell}: failed: {failure.error}"
-        self.console.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
+        say(self.console, line, style="red")

@@ -149,7 +149,7 @@ def _beyond(experiment: Experiment) -> list[str]:
 
 
 def _tell_left_out(names: list[str]) -> None:
-    from robust_eval.cli._execute import open_console
+    from robust_eval.cli._console import open_console
 
     open_console().print(
         f"left out, since the network has no stages (an attribute 'stages'): {', '.join(names)}",

@@ -32,7 +32,8 @@ def corrupt(
     Pixels are rounded to 8 bits, so accuracies on the files are near those on images corrupted anew, and not the same.
     Killed and called again, it goes on with the first type that is not whole.
     """
-    from robust_eval.cli._execute import open_console, run_folder
+    from robust_eval.cli._console import open_console, say
+    from robust_eval.cli._execute import run_folder
     from robust_eval.cli._options import apply_settings, settings, split_names
     from robust_eval.corruptions._written import NOTES, write
     from robust_eval.data import open_source
@@ -73,16 +74,11 @@ def corrupt(
     width = max(map(len, names))
     was = {"missing": "", "there": "  (was there)", "damaged": "  (was damaged: written anew)"}
     for written in write(folder, made, source.name, examples, seed=seed):
-        console.print(
-            f"{written.type:{width}}  sha256 {written.sha256}{was[written.was]}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-    console.print(f"{len(examples)} images, described in {folder / NOTES}", highlight=False, soft_wrap=True)
+        say(console, f"{written.type:{width}}  sha256 {written.sha256}{was[written.was]}")
+    say(console, f"{len(examples)} images, described in {folder / NOTES}")
     command = ["robust-eval", "evaluate", "CHECKPOINT", "--data", data]
     for name, value in (("n", n), ("size", size)):
         command += [] if value is None else [f"--{name}", str(value)]
     command += ["--corrupted", str(folder)]
-    console.print(f"next:    {shlex.join(command)}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"next:    {shlex.join(command)}")
     return 0

@@ -1,14 +1,13 @@
 """``robust-eval doctor``: what is wrong with a model, before anybody spends hours on numbers that mislead.
 
-Exit code 0: no check failed, though some may warn; 1: a check failed; 2: wrong input, one line for each mistake.
+Exit code 0: no check failed, though some may warn; 1: a check failed or could not be made; 2: wrong input, one line
+for each mistake.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +29,6 @@ from robust_eval.cli._options import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.status import Status
 
     from robust_eval.cell import Cell
@@ -40,8 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 _PLENTY = 256
-_MARKS = {"ok": "✓", "warn": "?", "fail": "!"}
-_STYLES = {"ok": "", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(
@@ -67,10 +63,10 @@ def doctor(
 ) -> int:
     """Examine a model without a full evaluation, and say what is wrong with it.
 
-    Exit code 0: no check failed (some may warn). 1: a check failed. 2: wrong input.
+    Exit code 0: no check failed (some may warn). 1: a check failed or could not be made. 2: wrong input.
     """
     import defenses as _defenses  # noqa: F401 - registers the methods
-    from robust_eval.cli._execute import open_console
+    from robust_eval.cli._console import open_console, say
     from robust_eval.cli._options import apply_settings, pick_device, settings, split_names
     from robust_eval.cli.evaluate import model_table
     from robust_eval.config import parse
@@ -109,14 +105,18 @@ def doctor(
 
     bench = Workbench(load, device=pick_device(device), batch_size=batch_size, precision=precision)  # type: ignore[arg-type]
     console, failed = open_console(), False
-    _say(console, _cost(cells, bench))
+    say(console, _cost(cells, bench))
     for cell in cells:
         examination = cell.family == "examination"
-        with console.status("classifying clean images") as status, _told(status):
-            record = (examine if examination else evaluate)(cell, bench)
+        with console.status("classifying clean images") as status:
+
+            def begin(check: str, status: Status = status) -> None:
+                status.update(f"check {check}")
+
+            record = examine(cell, bench, begin=begin) if examination else evaluate(cell, bench)
         for line, style in _findings(record) if examination else _clean(record):
-            _say(console, line, style)
-        failed |= any(check.verdict == "fail" for check in record.checks)
+            say(console, line, style)
+        failed |= any(check.verdict in ("fail", "not_made") for check in record.checks)
     return 1 if failed else 0
 
 
@@ -152,36 +152,6 @@ def _cost(cells: Sequence[Cell], bench: Workbench) -> str:
     return f"{images} images; about {told} at most"
 
 
-@contextmanager
-def _told(status: Status) -> Iterator[None]:
-    """Show which check runs, as the suite logs it."""
-    logger = logging.getLogger("robust_eval.checks.suite")
-    handler, level, propagate = _Shown(status), logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False  # else the handler of all warnings prints each name too
-    try:
-        yield
-    finally:
-        logger.propagate = propagate
-        logger.setLevel(level)
-        logger.removeHandler(handler)
-
-
-class _Shown(logging.Handler):
-    def __init__(self, status: Status) -> None:
-        super().__init__()
-        self._status = status
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if (check := getattr(record, "check", None)) is not None:
-            self._status.update(f"check {check}")
-
-
-def _say(console: Console, line: str, style: str = "") -> None:
-    console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
-
-
 def _enough(data: str, size: int | None) -> int | None:
     """Return how many test images are plenty, ``None`` where the set has fewer."""
     from robust_eval.data import open_source
@@ -205,19 +175,19 @@ def _clean(record: Record) -> list[tuple[str, str]]:
 def _findings(record: Record) -> list[tuple[str, str]]:
     """Return for each check what is wrong and what to do, or its figure; those that failed first; then a verdict."""
     from robust_eval.checks.figures import figure_text
+    from robust_eval.findings import MARKS, STYLES, VERDICTS
 
-    order = ("fail", "warn", "ok")
-    found = sorted(record.checks, key=lambda check: order.index(check.verdict))
+    found = sorted(record.checks, key=lambda check: -VERDICTS.index(check.verdict))
     width = max(len(check.name) for check in found)
     lines = []
     for check in found:
-        raised = check.verdict != "ok"
-        said = [check.advice, figure_text(check)] if raised else [figure_text(check)]
-        heads = [f"  {_MARKS[check.verdict]} {check.name:{width}}", " " * (width + 4)]
-        lines += [
-            (f"{head}  {text}", _STYLES[check.verdict]) for head, text in zip(heads, said, strict=False)
-        ]
-    number = sum(check.verdict != "ok" for check in found)
+        said = [check.advice] if check.verdict == "not_made" else [figure_text(check)]
+        said = [check.advice, *said] if check.verdict in ("warn", "fail") else said
+        heads = [f"  {MARKS[check.verdict] or '✓'} {check.name:{width}}", " " * (width + 4)]
+        lines += [(f"{head}  {text}", STYLES[check.verdict]) for head, text in zip(heads, said, strict=False)]
+    number = sum(check.verdict in ("warn", "fail") for check in found)
+    missing = sum(check.verdict == "not_made" for check in found)
     seconds = record.provenance["seconds"]
     verdict = "nothing was found" if not number else f"{number} of {len(found)} checks were raised"
+    verdict += f", {missing} could not be made" if missing else ""
     return [*lines, (f"  {verdict} on {len(record.rows)} images in {seconds:.1f} s", "")]

@@ -26,7 +26,8 @@ def report(
 ) -> int:
     """Rebuild the comparison report over runs, computing nothing."""
     import reports
-    from robust_eval.cli._execute import open_console, run_folder
+    from robust_eval.cli._console import open_console, say
+    from robust_eval.cli._execute import run_folder
 
     folder = run_folder(out or runs[0] / "report")
     console = open_console()
@@ -37,6 +38,6 @@ def report(
     if (agreement := written.agreement()) is not None:
         console.print(agreement)
     for line in written.corruption_errors if baseline is not None else ():
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"report: {folder / 'index.html'}", highlight=False, markup=False, soft_wrap=True)
+        say(console, line)
+    say(console, f"report: {folder / 'index.html'}")
     return 0

@@ -38,7 +38,8 @@ def train(
     of each; the images held out for validation have noisy labels too.
     """
     import trainers
-    from robust_eval.cli._execute import make_folder, open_console, run_folder
+    from robust_eval.cli._console import open_console, say
+    from robust_eval.cli._execute import make_folder, run_folder
     from robust_eval.cli._options import apply_settings, pick_device, settings
     from robust_eval.cli._progress import Display
     from robust_eval.config import parse
@@ -71,32 +72,23 @@ def train(
             report=lambda fraction, text: display.training(source.name, fraction, text),
             journal=Journal(robust_every=robust_every, tensorboard=tensorboard),
         )
-    console.print(
-        f"weights: {path}\ncard:    {path.with_suffix('.json')}\nlog:     {store.training(source.key) / 'log.csv'}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+    say(
+        console,
+        f"weights: {path}\ncard:    {path.with_suffix('.json')}",
     )
+    say(console, f"log:     {store.training(source.key) / 'log.csv'}")
     learnt = (read_card(path) or {}).get("memorisation", {})
     for part, accuracy in learnt.items():
-        console.print(
+        say(
+            console,
             f"{part + ':':<11}{100 * accuracy['last']:.1f} % of these training labels learnt, "
             f"{100 * accuracy['best']:.1f} % at the best pass",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
         )
     if learnt:
-        console.print(
-            f"{'':11}of at most {trainers.REMEMBERED:,} images of each; labels held out for validation are as noisy",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+        say(
+            console,
+            f"{'':11}of at most {trainers.REMEMBERED:,} images of each; "
+            "labels held out for validation are as noisy",
         )
-    console.print(
-        f"next:    {shlex.join(['robust-eval', 'evaluate', str(path), '--data', data])}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    say(console, f"next:    {shlex.join(['robust-eval', 'evaluate', str(path), '--data', data])}")
     return 0

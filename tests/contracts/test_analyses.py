@@ -10,7 +10,7 @@ import torch
 import trainers
 from robust_eval import Classifier, Rng
 from robust_eval.errors import ConfigError, DataError
-from robust_eval.measurement import Measurement
+from robust_eval.findings import Measurement
 from robust_eval.methods import Analysis, Batch
 from robust_eval.models.small_cnn import SmallNetwork
 from robust_eval.normalized import Normalized

@@ -13,7 +13,7 @@ import reports
 from reports import _analyses
 from reports.load import load
 from robust_eval.cell import content_key
-from robust_eval.measurement import Measurement
+from robust_eval.findings import Measurement
 from robust_eval.record import Record
 from robust_eval.store import Store
 

@@ -10,7 +10,8 @@ from sklearn import metrics
 import reports
 from reports._classes import class_grids, class_table
 from robust_eval.cell import content_key
-from robust_eval.record import Measurement, Record
+from robust_eval.findings import Measurement
+from robust_eval.record import Record
 from robust_eval.store import Store
 
 N, CLASSES = 60, 3

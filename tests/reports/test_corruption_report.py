@@ -20,8 +20,9 @@ from robust_eval.cli import app
 from robust_eval.corruption_error import ALEXNET, EXTRA_TYPES, TEST_TYPES
 from robust_eval.corruptions.deformation import DEFORMATIONS
 from robust_eval.errors import DataError
+from robust_eval.findings import Measurement
 from robust_eval.metrics import wilson
-from robust_eval.record import Measurement, Record
+from robust_eval.record import Record
 from robust_eval.registry import describe
 from robust_eval.store import Store
 

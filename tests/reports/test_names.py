@@ -2,8 +2,9 @@
 
 import pytest
 
-from reports._names import metric_text
+from reports._names import check_names, metric_text, verdict_in, verdict_text
 from reports.tables import Number, title_of
+from robust_eval.findings import Check
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,18 @@ def test_what_no_model_could_be_certified_for_is_a_dash():
 
     assert text("certified_accuracy") == "–"
     assert text("median_distance") == "not found" and text("anything") == "undefined"
+
+
+def test_checks_that_were_raised_are_written_and_read_back():
+    checks = [
+        Check("a", "ok", 0, ""),
+        Check("b", "warn", 0, ""),
+        Check("c", "fail", 0, ""),
+        Check("c", "warn", 0, ""),
+        Check.not_made("d", ValueError("x")),
+    ]
+    text = verdict_text(checks)
+    assert text == "b;c!;d (not made)" and check_names(text) == ["b", "c", "d"]
+    assert [verdict_in(part) for part in ("ok", "d (not made)", "b;d (not made)", text)] == [
+        "ok", "not_made", "warn", "fail"
+    ]  # fmt: skip

@@ -18,8 +18,9 @@ from reports.load import COLUMNS
 from reports.tables import Column
 from robust_eval.cell import content_key
 from robust_eval.errors import DataError
+from robust_eval.findings import Check, Measurement
 from robust_eval.metrics import wilson
-from robust_eval.record import Check, Measurement, Record
+from robust_eval.record import Record
 from robust_eval.store import Store
 
 N = 8

@@ -15,7 +15,8 @@ from PIL import Image
 import reports
 from reports._sheet import png, sheets
 from robust_eval.cell import content_key
-from robust_eval.record import Measurement, Record
+from robust_eval.findings import Measurement
+from robust_eval.record import Record
 from robust_eval.store import Store
 from robust_eval.thumbnail import thumbnail
 

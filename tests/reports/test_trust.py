@@ -18,8 +18,9 @@ from reports._differences import difference
 from reports._trust import BASE_ONLY, NOT_EXAMINED, NOTHING_RUN, trust
 from robust_eval.cell import content_key
 from robust_eval.checks import enough_images
+from robust_eval.findings import Check, Measurement
 from robust_eval.metrics import wilson
-from robust_eval.record import Check, Measurement, Record
+from robust_eval.record import Record
 from robust_eval.store import Store
 
 N = 40
@@ -317,6 +318,9 @@ def test_the_verdict_says_which_numbers_may_be_quoted(tmp_path):
     assert (
         words(tmp_path / "e", clean(), record(), examination("quick", TRAINING)) == "do not quote: eval mode"
     )
+    lost = Check.not_made("planted", IndexError("list index out of range"))
+    unknown = words(tmp_path / "h", clean(), record(), examination("full", FINE, lost))
+    assert unknown == "not known for 1 of 2 numbers: not made: planted"
     alone = words(tmp_path / "f", clean(), examination("quick", MASKED))
     assert alone == "no attack was run, and none could be trusted: unbounded"
 

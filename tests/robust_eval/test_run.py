@@ -361,7 +361,9 @@ def test_the_batch_size_does_not_change_a_record(tmp_path):
     run(cells, Store(tmp_path / "b"), train=no_training, progress=Seen(), batch_size=12)
     first, second = (Store(tmp_path / name).read(cells[0].key) for name in "ab")
     assert first.provenance["batch_size"] == 5
-    for one, other in zip(first.summary, second.summary, strict=True):  # kernels round by the size of their batch
+    for one, other in zip(
+        first.summary, second.summary, strict=True
+    ):  # kernels round by the size of their batch
         assert (one.metric, one.eps, one.n) == (other.metric, other.eps, other.n)
         for name in ("value", "ci_low", "ci_high"):
             assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-6)

@@ -11,7 +11,8 @@ from pandas.testing import assert_frame_equal
 
 from robust_eval import store as store_module
 from robust_eval.errors import DataError
-from robust_eval.record import Check, Measurement, Record
+from robust_eval.findings import Check, Measurement
+from robust_eval.record import Record
 from robust_eval.store import Store, atomic_path, write_text
 
 

@@ -10,7 +10,8 @@ import pytest
 from robust_eval.cell import content_key
 from robust_eval.checks.across import across
 from robust_eval.checks.concerns import ABOUT_ANSWERS, ABOUT_GRADIENTS, ANY_NORM, concerns, examines
-from robust_eval.record import Check, Measurement, Record
+from robust_eval.findings import Check, Measurement
+from robust_eval.record import Record
 
 N = 200
 

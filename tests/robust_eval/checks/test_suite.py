@@ -1,9 +1,12 @@
 """The suite: every planted fault is found by the check meant for it, no honest model is suspected, at a known price."""
 
 import pytest
+from torch import nn
 
+from robust_eval.checks import suite
 from robust_eval.checks.concerns import ANY_NORM
 from robust_eval.checks.suite import FULL, QUICK, run_suite
+from robust_eval.errors import ConfigError
 
 # the functions called here are checked one by one in the other files
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")
@@ -74,3 +77,43 @@ def test_the_quick_suite_costs_less_than_three_thousand_gradients(zoo, subject):
 def test_the_suite_gives_the_same_verdicts_again(zoo, subject):
     made = subject(zoo.plain, n=8)
     assert run_suite(made, "quick") == run_suite(made, "quick")
+
+
+def test_a_check_that_raises_is_recorded_with_its_reason(zoo, subject, monkeypatch):
+    def crashing(subject):
+        raise IndexError("list index out of range\nand more")
+
+    monkeypatch.setattr(suite, "QUICK", (*suite.QUICK[:2], crashing))
+    begun = []
+    *others, check = run_suite(subject(zoo.plain, n=4), "quick", begin=begun.append)
+    assert [other.verdict for other in others] == ["ok", "ok"]
+    assert (check.name, check.verdict) == ("crashing", "not_made")
+    assert check.advice.endswith("nothing is known: IndexError: list index out of range")
+    assert begun == ["eval_mode", "batch_dependence", "crashing"]
+
+
+def test_a_model_that_takes_no_single_image_depends_on_its_batch(zoo, subject):
+    class Squeezing(nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x):
+            logits = self.network(x)
+            return (
+                logits.squeeze() if len(x) > 1 else logits.squeeze().gather(1, logits.argmax(1, keepdim=True))
+            )
+
+    found = {check.name: check for check in run_suite(subject(Squeezing(zoo.plain), n=8), "quick")}
+    assert found["batch_dependence"].verdict == "fail"
+    assert found["gradient_agrees"].verdict == "not_made"
+    assert set(found) == {check.__name__ for check in QUICK}
+
+
+def test_wrong_parameters_are_no_check_that_could_not_be_made(zoo, subject, monkeypatch):
+    def refused(subject):
+        raise ConfigError("eps: expected less")
+
+    monkeypatch.setattr(suite, "QUICK", (refused,))
+    with pytest.raises(ConfigError):
+        run_suite(subject(zoo.plain, n=4), "quick")

@@ -1,6 +1,5 @@
 """``robust-eval doctor``: what is wrong, then what to do, then the figure with its meaning."""
 
-import logging
 import re
 from pathlib import Path
 
@@ -9,8 +8,7 @@ import pytest
 
 from robust_eval import checks
 from robust_eval.checks.figures import FIGURES, figure_text
-from robust_eval.cli.doctor import _Shown, _told
-from robust_eval.record import Check
+from robust_eval.findings import Check
 
 FACTORIES = """
 import torch
@@ -111,30 +109,17 @@ def test_a_radius_at_which_nothing_can_be_tried_is_refused(doctor, eps):
     )
 
 
-def test_the_running_check_is_shown():
-    class Status:
-        def update(self, text):
-            shown.append(text)
+def test_a_check_that_could_not_be_made_is_told_and_not_passed(doctor, monkeypatch):
+    def crashing(subject):
+        raise ZeroDivisionError("one of ours")
 
-    shown, logger = [], logging.getLogger("test of the doctor")
-    logger.setLevel(logging.DEBUG)
-    logger.addHandler(_Shown(Status()))
-    logger.debug("check", extra={"check": "eval_mode"})
-    logger.debug("anything else")
-    assert shown == ["check eval_mode"]
-
-
-def test_the_names_of_checks_go_nowhere_else(caplog):
-    class Status:
-        def update(self, text):
-            shown.append(text)
-
-    shown, logger = [], logging.getLogger("robust_eval.checks.suite")
-    with _told(Status()):
-        logger.debug("check", extra={"check": "eval_mode"})
-    assert shown == ["check eval_mode"] and not caplog.records
-    logger.warning("heard again")
-    assert [record.message for record in caplog.records] == ["heard again"]
+    monkeypatch.setattr("robust_eval.checks.suite.QUICK", (crashing,))
+    outcome = doctor("plain", "--checks", "quick")
+    assert outcome.code == 1
+    assert re.search(
+        r"\? crashing +this check could not be made.*ZeroDivisionError: one of ours", outcome.out
+    )
+    assert "1 could not be made on" in outcome.out
 
 
 def test_figures_are_told_in_their_unit():
@@ -143,6 +128,7 @@ def test_figures_are_told_in_their_unit():
     assert figure_text(Check("smooth_loss", "ok", 0.00123, "")).endswith(": 0.0012")
     assert figure_text(Check("gradients", "ok", 1.0, "")).endswith(": yes")
     assert figure_text(Check("of somebody's own", "ok", 0.25, "")) == "0.25"
+    assert figure_text(Check.not_made("logits", "why")) == "not made"
 
 
 def test_every_check_says_what_its_figure_is():
