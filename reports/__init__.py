@@ -1,7 +1,8 @@
 """Turns the records of one or several runs into tables, figures and a page that needs no network."""
 
-from reports.load import Loaded, load
-from reports.tables import comparison, terminal
+from reports.formats.terminal import terminal
+from reports.tables import comparison
 from reports.write import Report, write
+from robust_eval.results.load import Loaded, load
 
 __all__ = ["Loaded", "Report", "comparison", "load", "terminal", "write"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from reports._corruptions import place_of_type
+from reports.sections.corruptions import place_of_type
 from reports.tables import CLEAN, MEAN, Column, Comparison, Line, Number, comparison, counted
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from reports._names import UNSET, metric_text, verdict_in
-from robust_eval.corruption_error import TEST_TYPES
 from robust_eval.findings import MARKS, Verdict
-from robust_eval.types import length_text, threat_text
+from robust_eval.metrics.corruption_errors import TEST_TYPES
+from robust_eval.results.names import UNSET, metric_text, verdict_in
+from robust_eval.threat import length_text, threat_text
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    pass
 
 __all__ = [
     "CLEAN",
@@ -36,7 +36,6 @@ __all__ = [
     "is_share",
     "mean_of",
     "metrics",
-    "terminal",
     "threats",
     "title_of",
 ]
@@ -267,7 +266,7 @@ def _once(columns: Sequence[Column]) -> tuple[Column, ...]:
 
 
 def comparison(results: pd.DataFrame, *, metric: str = "accuracy") -> Comparison:
-    """Return one line for each model, defense and access, from the long table of :func:`reports.load`.
+    """Return one line for each model, defense and access, from the long table of :func:`robust_eval.results.load`.
 
     Clean and corrupted images know no attacker: their numbers stand in every access line of their model. The
     access ``any`` is the worst over transfer and adaptive attacks together.
@@ -291,17 +290,6 @@ def comparison(results: pd.DataFrame, *, metric: str = "accuracy") -> Comparison
 def metrics(results: pd.DataFrame) -> list[str]:
     """Return the names of the metrics that are there, ``accuracy`` first."""
     return sorted(set(results["metric"]), key=lambda name: (name != "accuracy", name))
-
-
-def terminal(results: pd.DataFrame, *, width: int = 120) -> RenderableType:
-    """Return the comparison for a terminal of ``width`` columns: clean, attacks, worst case, mean of corruptions.
-
-    More than eight attacks are shown norm by norm; of more than sixteen, or on a narrow terminal, only the worst
-    cases are.
-    """
-    from reports._terminal import render
-
-    return render(comparison(results), width=width)
 
 
 def _line(row: dict[Any, Any]) -> Line:

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reports import _analyses
-from reports._classes import class_table
-from reports._corruptions import in_words
-from reports._latex import latex
-from reports._markdown import markdown
-from reports._sections import sections
-from reports._sheet import png
-from reports._trust import doubts_in_words, speaking
-from reports.agreement import Agreement, terminal
 from reports.figures import TITLES, figures, svg
-from reports.html import page
-from reports.load import load
-from robust_eval.store import atomic_path, write_text
+from reports.formats.html import page
+from reports.formats.latex import latex
+from reports.formats.markdown import markdown
+from reports.sections import analyses as _analyses
+from reports.sections.agreement import Agreement, terminal
+from reports.sections.classes import class_table
+from reports.sections.contents import sections
+from reports.sections.corruptions import in_words
+from reports.sections.sheet import png
+from reports.sections.trust import doubts_in_words, speaking
+from robust_eval.files import atomic_path, write_text
+from robust_eval.results.load import load
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

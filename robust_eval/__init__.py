@@ -1,12 +1,56 @@
 """Measures how robust an image classifier is, and what bought that robustness."""
 
-from robust_eval.classifier import Classifier
-from robust_eval.errors import RobustEvalError
-from robust_eval.methods import Attack, Corruption
-from robust_eval.registry import build
-from robust_eval.rng import Rng
+from __future__ import annotations
 
-__all__ = ["Attack", "Classifier", "Corruption", "Rng", "RobustEvalError", "attack", "corruption"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from robust_eval.classifier import Classifier as Classifier
+    from robust_eval.errors import RobustEvalError as RobustEvalError
+    from robust_eval.methods import Attack as Attack
+    from robust_eval.methods import Corruption as Corruption
+    from robust_eval.registry import register as register
+    from robust_eval.rng import Rng as Rng
+    from robust_eval.threat import Norm as Norm
+    from robust_eval.threat import Pixels as Pixels
+    from robust_eval.threat import Threat as Threat
+    from robust_eval.types import AttackResult as AttackResult
+    from robust_eval.types import Images as Images
+    from robust_eval.types import Labels as Labels
+
+# torch takes seconds to load: a name is looked up when it is first asked for, so that --help need not wait for it
+_PLACES = {
+    "Attack": "methods",
+    "AttackResult": "types",
+    "Classifier": "classifier",
+    "Corruption": "methods",
+    "Images": "types",
+    "Labels": "types",
+    "Norm": "threat",
+    "Pixels": "threat",
+    "Rng": "rng",
+    "RobustEvalError": "errors",
+    "Threat": "threat",
+    "register": "registry",
+}
+
+__all__ = [
+    "Attack",
+    "AttackResult",
+    "Classifier",
+    "Corruption",
+    "Images",
+    "Labels",
+    "Norm",
+    "Pixels",
+    "Rng",
+    "RobustEvalError",
+    "Threat",
+    "attack",
+    "corruption",
+    "register",
+]
 
 
 def attack(name: str, **params: object) -> Attack:
@@ -14,6 +58,8 @@ def attack(name: str, **params: object) -> Attack:
 
     Raises ``ConfigError`` for an unknown name or a field that is misspelt or out of range.
     """
+    from robust_eval.registry import build
+
     method: Attack = build("attack", name, params)
     return method
 
@@ -23,5 +69,17 @@ def corruption(name: str, **params: object) -> Corruption:
 
     Raises ``ConfigError`` for an unknown name or a field that is misspelt or out of range.
     """
+    from robust_eval.registry import build
+
     method: Corruption = build("corruption", name, params)
     return method
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -19,11 +19,12 @@ from robust_eval.classifier import Classifier, misclassified
 from robust_eval.data import Examples
 from robust_eval.errors import DataError
 from robust_eval.findings import Measurement
-from robust_eval.passes import Passes
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Bound, Images, Labels, Spatial, StochasticModule, Threat
+from robust_eval.threat import Bound, Spatial, Threat
+from robust_eval.types import AttackResult, Images, Labels, StochasticModule
 
 __all__ = [
+    "FEW",
     "Analysis",
     "Architecture",
     "Attack",
@@ -31,9 +32,11 @@ __all__ = [
     "Certificate",
     "Corruption",
     "Defense",
+    "Passes",
     "Plot",
     "Regularizer",
     "Stage",
+    "walk",
 ]
 
 
@@ -280,3 +283,27 @@ def _refuse_other_pixels(what: str, x: Images) -> None:
             f"{what}: expected pixels in [0, 1], got values from {low:.4g} to {high:.4g}; "
             "give the images before normalisation (mean and std belong to the model)"
         )
+
+
+FEW = 4
+"""Forward passes outside a walk: at its ends, for the candidates, to confirm."""
+
+
+class Passes(NamedTuple):
+    """Passes through the network for one image, at most."""
+
+    forwards: int
+    backwards: int
+
+    def times(self, count: int) -> Passes:
+        """Return the passes of so many walks."""
+        return Passes(self.forwards * count, self.backwards * count)
+
+    def and_(self, other: Passes) -> Passes:
+        """Return the passes of both."""
+        return Passes(self.forwards + other.forwards, self.backwards + other.backwards)
+
+
+def walk(steps: int, *, columns: int = 1, forwards: int = 1) -> Passes:
+    """A gradient in so many columns at each step, and forward passes beside it: one confirms what is proposed."""
+    return Passes(steps * (1 + forwards) + FEW, steps * columns)

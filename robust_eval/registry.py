@@ -46,7 +46,7 @@ T = TypeVar("T")
 _FLOOR: dict[str, str] = {
     "attack": "robust_eval.attacks",
     "corruption": "robust_eval.corruptions",
-    "architecture": "robust_eval.models",
+    "architecture": "robust_eval.models.architectures",
     "data": "robust_eval.data",
     "analysis": "robust_eval.analyses",
 }

@@ -10,7 +10,7 @@ import defenses  # noqa: F401 - registers the methods
 import trainers  # noqa: F401
 from robust_eval import registry
 from robust_eval.cli import app
-from robust_eval.config import parse
+from robust_eval.config.experiment import parse
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 

@@ -18,11 +18,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robust_eval.attacks._projections import project, random_start, steepest
 from robust_eval.classifier import frozen
+from robust_eval.geometry import project, random_start, steepest
 from robust_eval.methods import Regularizer
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits, Pixels, Threat
+from robust_eval.threat import Pixels, Threat
+from robust_eval.types import Images, Labels, Logits
 
 __all__ = ["Perturbing", "settled"]
 

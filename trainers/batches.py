@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from robust_eval.data import Examples
-from robust_eval.recipe import Recipe
+from robust_eval.models.recipe import Recipe
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels
 from trainers.augment import crop, flip, resized_crop

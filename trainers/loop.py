@@ -15,14 +15,14 @@ from itertools import islice, pairwise, takewhile
 import torch
 from torch import Tensor, nn
 
-from robust_eval.cell import content_key
+from robust_eval.classifier.normalized import Normalized
 from robust_eval.data import Examples
 from robust_eval.errors import ConfigError, RobustEvalError
-from robust_eval.memory import available
+from robust_eval.identity import content_key, file_sha256
+from robust_eval.machine import available
 from robust_eval.methods import Regularizer, Stage
-from robust_eval.models.checkpoint import file_sha256, load_into, read_state
-from robust_eval.normalized import Normalized
-from robust_eval.recipe import NO_JOURNAL, Journal, Recipe, Trained
+from robust_eval.models.checkpoint import load_into, read_state
+from robust_eval.models.recipe import NO_JOURNAL, Journal, Recipe, Trained
 from robust_eval.rng import Rng
 from trainers._seeding import seeded
 from trainers.averaging import Average

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from robust_eval.recipe import Recipe
+from robust_eval.models.recipe import Recipe
 
 __all__ = ["Plateau", "learning_rate", "make_optimizer"]
 

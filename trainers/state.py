@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_eval.errors import RobustEvalError
-from robust_eval.store import atomic_path
+from robust_eval.files import atomic_path
 from trainers.averaging import Average
 from trainers.optim import Plateau
 

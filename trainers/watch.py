@@ -13,8 +13,8 @@ from torch import nn
 from robust_eval.classifier import Classifier
 from robust_eval.data import Examples
 from robust_eval.errors import ConfigError
-from robust_eval.memorisation import PARTS
-from robust_eval.recipe import Journal
+from robust_eval.metrics.memorisation import PARTS
+from robust_eval.models.recipe import Journal
 from robust_eval.registry import build
 from robust_eval.rng import Rng
 

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from robust_eval.adaptive import GlobalDraws
+from robust_eval.classifier.normalized import Normalized
 from robust_eval.data import require_same_shape
 from robust_eval.errors import ConfigError, DataError
 from robust_eval.methods import Batch
-from robust_eval.normalized import Normalized
 from robust_eval.types import Images
 
 __all__ = ["compared", "in_parts", "network_inside", "normal_interval", "reason", "stages_of"]

@@ -26,7 +26,7 @@ from robust_eval.classifier import Classifier, misclassified
 from robust_eval.errors import DataError
 from robust_eval.findings import Measurement
 from robust_eval.methods import Analysis, Batch, Plot
-from robust_eval.metrics import accuracy, accuracy_gap
+from robust_eval.metrics.accuracy import accuracy, accuracy_gap
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 

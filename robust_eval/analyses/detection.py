@@ -2,7 +2,7 @@
 
 Hendrycks and Gimpel, "A Baseline for Detecting Misclassified and Out-of-Distribution Examples in Neural Networks", ICLR
 2017, https://arxiv.org/abs/1610.02136, with the measures of Liang, Li and Srikant 2018 (ODIN,
-https://arxiv.org/abs/1706.02690). Scores, measures and their papers are in :mod:`robust_eval.detection`; the model's
+https://arxiv.org/abs/1706.02690). Measures and their papers are in :mod:`robust_eval.metrics.detection`; the model's
 own images are the positives. The other set may be any, its labels are not looked at; ``uniform`` and ``gaussian`` are
 noise.
 
@@ -15,23 +15,28 @@ A limit: images that had to be resized may be told by that alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from robust_eval.analyses._looked_at import compared
 from robust_eval.classifier import Classifier
-from robust_eval.detection import SCORES, measure, scored
 from robust_eval.findings import Measurement
 from robust_eval.methods import Analysis, Batch, Plot
+from robust_eval.metrics.detection import measure
 from robust_eval.registry import register
 from robust_eval.rng import Rng
+from robust_eval.types import Images, Logits
 
-__all__ = ["Detection"]
+__all__ = ["SCORES", "Detection", "scored"]
 
 FEW = 8
 """Images of a set from which resamples tell anything about it."""
@@ -85,3 +90,25 @@ class Detection(Analysis):
             Measurement(f"{metric}_{score}", value, low if known else None, high if known else None, n)
             for score, metric, value, low, high, _, n in found.itertuples(index=False)
         )
+
+
+SCORES: Mapping[str, Callable[[Logits], Float[Tensor, " n"]]] = {
+    "max_softmax": lambda z: _log_odds(z.double()),
+    "energy": lambda z: z.double().logsumexp(1),
+    "max_logit": lambda z: z.double().amax(1),
+}
+
+
+def scored(model: Classifier, x: Images, *, rng: Rng) -> dict[str, NDArray[Any]]:
+    """Return each score of images [n,c,h,w] in [0, 1], in float64: -inf where an output is not finite."""
+    logits = model.logits(x, rng=rng)
+    finite = logits.isfinite().all(1)
+    return {
+        name: torch.where(finite, score(logits), -torch.inf).cpu().numpy() for name, score in SCORES.items()
+    }
+
+
+def _log_odds(z: Logits) -> Float[Tensor, " n"]:
+    """Return the log of the largest probability over all others together."""
+    largest, place = z.max(1, keepdim=True)
+    return largest[:, 0] - z.scatter(1, place, -torch.inf).logsumexp(1)

@@ -33,10 +33,9 @@ from robust_eval.analyses._looked_at import normal_interval
 from robust_eval.classifier import Classifier, Loss, misclassified
 from robust_eval.errors import DataError
 from robust_eval.findings import Measurement
-from robust_eval.methods import Analysis, Batch, Plot
-from robust_eval.metrics import accuracy
+from robust_eval.methods import Analysis, Batch, Passes, Plot
+from robust_eval.metrics.accuracy import accuracy
 from robust_eval.mixing import mix
-from robust_eval.passes import Passes
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Labels, Logits

@@ -36,8 +36,7 @@ from robust_eval.analyses._looked_at import in_parts, reason, stages_of
 from robust_eval.classifier import Classifier
 from robust_eval.errors import DataError
 from robust_eval.findings import Measurement
-from robust_eval.methods import Analysis, Batch, Plot
-from robust_eval.passes import Passes
+from robust_eval.methods import Analysis, Batch, Passes, Plot
 from robust_eval.registry import build, find, register
 from robust_eval.rng import Rng
 from robust_eval.types import Images

@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from robust_eval.attacks._losses import margin
 from robust_eval.classifier import Classifier, misclassified
 from robust_eval.errors import ConfigError
+from robust_eval.losses import margin
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Logits, Mask
 

@@ -10,12 +10,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from robust_eval.attacks._aim import Aim
-from robust_eval.attacks._losses import LossName, loss_for
-from robust_eval.attacks._projections import project, steepest
 from robust_eval.classifier import Classifier
-from robust_eval.passes import Passes, walk
+from robust_eval.geometry import project, steepest
+from robust_eval.losses import LossName, loss_for
+from robust_eval.methods import Passes, walk
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Images, Threat
+from robust_eval.threat import Threat
+from robust_eval.types import AttackResult, Images
 
 __all__ = ["Accumulate", "ascend", "ascent_cost"]
 

@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from robust_eval.attacks._losses import margin
-from robust_eval.attacks._projections import dual_length
 from robust_eval.classifier import Classifier, misclassified
+from robust_eval.geometry import dual_length
+from robust_eval.losses import margin
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits, Mask, Norm
+from robust_eval.threat import Norm
+from robust_eval.types import Images, Labels, Logits, Mask
 
 __all__ = [
     "Chosen",

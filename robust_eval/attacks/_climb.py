@@ -16,11 +16,12 @@ from torch import Tensor
 
 from robust_eval.attacks._aim import Aim, mean_probability_margin
 from robust_eval.attacks._l1 import project_l1, random_start_l1, sparse_direction
-from robust_eval.attacks._losses import margin
-from robust_eval.attacks._projections import project, random_start, steepest
 from robust_eval.classifier import Classifier, Loss
+from robust_eval.geometry import project, random_start, steepest
+from robust_eval.losses import margin
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits, Mask, Norm
+from robust_eval.threat import Norm
+from robust_eval.types import Images, Labels, Logits, Mask
 
 __all__ = ["Found", "Rules", "Task", "climb"]
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from robust_eval.types import Norm
+from robust_eval.threat import Norm
 
 __all__ = ["step_onto_plane"]
 

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from robust_eval.attacks._losses import loss_for
 from robust_eval.classifier import Loss
+from robust_eval.losses import loss_for
 from robust_eval.types import Logits
 
 __all__ = ["Objective", "cosine", "objective"]

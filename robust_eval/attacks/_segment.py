@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from robust_eval.attacks._aim import Aim
-from robust_eval.attacks._losses import loss_for
 from robust_eval.classifier import Classifier
+from robust_eval.losses import loss_for
 from robust_eval.rng import Rng
 from robust_eval.types import Images
 

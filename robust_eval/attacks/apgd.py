@@ -42,14 +42,14 @@ from torch import Tensor
 from robust_eval.attacks._aim import mean_log_probability
 from robust_eval.attacks._climb import Found, Rules, Task, climb
 from robust_eval.attacks._fields import Steps
-from robust_eval.attacks._losses import LossName, cross_entropy, dlr, loss_for, require_classes
 from robust_eval.classifier import Classifier, Loss
 from robust_eval.errors import ConfigError
-from robust_eval.methods import Attack
-from robust_eval.passes import FEW, Passes, walk
+from robust_eval.losses import LossName, cross_entropy, dlr, loss_for, require_classes
+from robust_eval.methods import FEW, Attack, Passes, walk
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Images, Labels, Logits, Norm, Pixels, Threat
+from robust_eval.threat import Norm, Pixels, Threat
+from robust_eval.types import AttackResult, Images, Labels, Logits
 
 __all__ = ["APGD", "DLRAPGD", "CrossEntropyAPGD", "TargetedAPGD"]
 

@@ -32,11 +32,11 @@ from robust_eval.attacks.fab import FAB, TargetedFAB
 from robust_eval.attacks.square import Square
 from robust_eval.classifier import Classifier
 from robust_eval.errors import ConfigError
-from robust_eval.methods import Attack
-from robust_eval.passes import Passes
+from robust_eval.methods import Attack, Passes
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Images, Labels, Norm, Pixels, Threat
+from robust_eval.threat import Norm, Pixels, Threat
+from robust_eval.types import AttackResult, Images, Labels
 
 __all__ = ["AutoAttack"]
 

@@ -31,14 +31,14 @@ from torch import Tensor
 
 from robust_eval.attacks._aim import Aim, Target, choose_aim
 from robust_eval.attacks._fields import Positive, Steps
-from robust_eval.attacks._losses import loss_for
 from robust_eval.attacks._segment import gap, nearest_on_segment
 from robust_eval.classifier import Classifier
-from robust_eval.methods import Attack
-from robust_eval.passes import FEW, Passes, walk
+from robust_eval.losses import loss_for
+from robust_eval.methods import FEW, Attack, Passes, walk
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Images, Labels, Norm, Threat
+from robust_eval.threat import Norm, Threat
+from robust_eval.types import AttackResult, Images, Labels
 
 __all__ = ["CarliniWagner"]
 

@@ -26,14 +26,14 @@ from pydantic import Field
 from robust_eval.attacks._aim import Target, choose_aim
 from robust_eval.attacks._closest import Closest
 from robust_eval.attacks._fields import Positive, Steps
-from robust_eval.attacks._projections import heading
 from robust_eval.attacks._schedule import Objective, cosine, objective
 from robust_eval.classifier import Classifier
-from robust_eval.methods import Attack
-from robust_eval.passes import FEW, Passes, walk
+from robust_eval.geometry import heading
+from robust_eval.methods import FEW, Attack, Passes, walk
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Images, Labels, Norm, Threat
+from robust_eval.threat import Norm, Threat
+from robust_eval.types import AttackResult, Images, Labels
 
 __all__ = ["DDN"]
 

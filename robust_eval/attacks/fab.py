@@ -51,13 +51,13 @@ from robust_eval.attacks._boundary_walk import (
 )
 from robust_eval.attacks._fields import Steps
 from robust_eval.attacks._hyperplane import step_onto_plane
-from robust_eval.attacks._projections import length
 from robust_eval.classifier import Classifier
-from robust_eval.methods import Attack
-from robust_eval.passes import Passes, walk
+from robust_eval.geometry import length
+from robust_eval.methods import Attack, Passes, walk
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Images, Labels, Norm, Pixels, Threat
+from robust_eval.threat import Norm, Pixels, Threat
+from robust_eval.types import AttackResult, Images, Labels
 
 __all__ = ["FAB", "MinimalFAB", "TargetedFAB"]
 

@@ -14,13 +14,13 @@ from typing import Literal
 
 from robust_eval.attacks._aim import Target, choose_aim
 from robust_eval.attacks._ascent import ascend
-from robust_eval.attacks._losses import LossName
 from robust_eval.classifier import Classifier
-from robust_eval.methods import Attack
-from robust_eval.passes import Passes, walk
+from robust_eval.losses import LossName
+from robust_eval.methods import Attack, Passes, walk
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Images, Labels, Pixels, Threat
+from robust_eval.threat import Pixels, Threat
+from robust_eval.types import AttackResult, Images, Labels
 
 __all__ = ["FGSM"]
 

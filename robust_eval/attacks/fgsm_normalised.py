@@ -23,14 +23,14 @@ import torch
 from pydantic import Field
 
 from robust_eval.attacks._aim import Aim
-from robust_eval.attacks._losses import cross_entropy
 from robust_eval.classifier import Classifier
 from robust_eval.errors import DataError
-from robust_eval.methods import Attack
-from robust_eval.passes import Passes, walk
+from robust_eval.losses import cross_entropy
+from robust_eval.methods import Attack, Passes, walk
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Bound, Images, Labels, Pixels, Threat
+from robust_eval.threat import Bound, Pixels, Threat
+from robust_eval.types import AttackResult, Images, Labels
 
 __all__ = ["FGSMNormalised"]
 

@@ -27,14 +27,14 @@ from pydantic import Field
 
 from robust_eval.attacks._aim import Aim
 from robust_eval.attacks._fields import Steps
-from robust_eval.attacks._losses import margin
 from robust_eval.classifier import Classifier
 from robust_eval.corruptions.deformation import Interpolation, Matrix, warped
-from robust_eval.methods import Attack
-from robust_eval.passes import FEW, Passes
+from robust_eval.losses import margin
+from robust_eval.methods import FEW, Attack, Passes
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Bound, Images, Labels, Spatial
+from robust_eval.threat import Bound, Spatial
+from robust_eval.types import AttackResult, Images, Labels
 
 __all__ = ["RotationTranslation"]
 

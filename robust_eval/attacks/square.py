@@ -35,13 +35,13 @@ from torch import Tensor
 from robust_eval.attacks._aim import Aim, mean_log_probability
 from robust_eval.attacks._fields import Steps
 from robust_eval.attacks._l1 import project_l1
-from robust_eval.attacks._losses import margin
 from robust_eval.classifier import Classifier
-from robust_eval.methods import Attack
-from robust_eval.passes import FEW, Passes
+from robust_eval.losses import margin
+from robust_eval.methods import FEW, Attack, Passes
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Images, Labels, Logits, Mask, Norm, Pixels, Threat
+from robust_eval.threat import Norm, Pixels, Threat
+from robust_eval.types import AttackResult, Images, Labels, Logits, Mask
 
 __all__ = ["Square"]
 

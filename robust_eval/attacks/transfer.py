@@ -24,14 +24,15 @@ from torch import nn
 from robust_eval.attacks._aim import Aim
 from robust_eval.classifier import Classifier
 from robust_eval.errors import CheckpointError, ConfigError, DataError
-from robust_eval.method_tables import is_factory
-from robust_eval.methods import Attack
-from robust_eval.model_source import load_network, recipe_on_card
-from robust_eval.models.checkpoint import file_sha256, state_sha256
-from robust_eval.passes import FEW, Passes
+from robust_eval.identity import file_sha256
+from robust_eval.methods import FEW, Attack, Passes
+from robust_eval.models.checkpoint import state_sha256
+from robust_eval.models.factory import is_factory
+from robust_eval.models.loading import load_network, recipe_on_card
 from robust_eval.registry import Resolved, build, find, resolver, version
 from robust_eval.rng import Rng
-from robust_eval.types import AttackResult, Images, Labels, Spatial, Threat
+from robust_eval.threat import Spatial, Threat
+from robust_eval.types import AttackResult, Images, Labels
 
 __all__ = ["Transfer"]
 

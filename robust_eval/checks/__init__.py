@@ -3,9 +3,8 @@
 - :mod:`.outputs`: a model's answers to clean images. These concern every number of the model.
 - :mod:`.results`: what one attack handed back. These go into the record of that attack.
 - :mod:`.inputs`, :mod:`.gradients`, :mod:`.probes`, :mod:`.planted`: a model as an attack sees it, by small
-  experiments on a few images (:class:`Subject`); they go into a record of their own (:mod:`robust_eval.examination`).
-- :mod:`.across`: several records side by side, when a report is written.
-- :mod:`.concerns`: which numbers a check says something about; :mod:`.figures`: what its figure means.
+  experiments on a few images (:class:`Subject`); they go into a record of their own (:mod:`.examination`).
+- :mod:`.about`: what each check is about; :mod:`.meanings`: what its figure means.
 """
 
 from robust_eval.checks.outputs import (

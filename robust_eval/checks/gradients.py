@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from robust_eval.attacks._losses import margin
-from robust_eval.attacks._projections import random_start
 from robust_eval.checks.subject import Subject
 from robust_eval.classifier import frozen
 from robust_eval.findings import Check
+from robust_eval.geometry import random_start
+from robust_eval.losses import margin
 from robust_eval.rng import Rng, seeded
 from robust_eval.types import Images, Labels, StochasticModule
 

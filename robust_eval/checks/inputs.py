@@ -12,11 +12,11 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from robust_eval.adaptive.randomness import GlobalDraws
-from robust_eval.checks._exact import more_often
 from robust_eval.checks.subject import Subject
 from robust_eval.classifier import Classifier, frozen, misclassified
 from robust_eval.errors import RobustEvalError
 from robust_eval.findings import Check
+from robust_eval.metrics.exact_tests import more_often
 from robust_eval.rng import Rng, seeded
 from robust_eval.types import Images, Labels, StochasticModule
 

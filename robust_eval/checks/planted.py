@@ -8,13 +8,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from robust_eval.attacks._projections import project, random_start, steepest
-from robust_eval.checks._exact import below
 from robust_eval.checks.subject import Subject, classes_of
 from robust_eval.classifier import Classifier
 from robust_eval.findings import Check
+from robust_eval.geometry import project, random_start, steepest
+from robust_eval.metrics.exact_tests import below
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits, Mask, Threat
+from robust_eval.threat import Threat
+from robust_eval.types import Images, Labels, Logits, Mask
 
 __all__ = ["planted"]
 PLANTED = 16

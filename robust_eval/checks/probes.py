@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from robust_eval.checks._exact import above, more_often
 from robust_eval.checks.subject import Subject, classes_of
 from robust_eval.classifier import misclassified
 from robust_eval.findings import Check
+from robust_eval.metrics.exact_tests import above, more_often
 from robust_eval.registry import build
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Mask

@@ -1,6 +1,7 @@
 """What an attack handed back: whether it kept its constraints, and whether it could see where to go.
 
-Whether an example was really fooled is not a check but the evaluator's own measurement (:mod:`robust_eval.evaluate`).
+Whether an example was really fooled is not a check but the evaluator's own measurement
+(:mod:`robust_eval.evaluation.evaluate`).
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from robust_eval.adaptive import Adapted
-from robust_eval.cell import Access
-from robust_eval.checks._exact import above
 from robust_eval.findings import Check, Verdict
 from robust_eval.methods import Attack
-from robust_eval.types import Images, Mask, Spatial, Threat
+from robust_eval.metrics.exact_tests import above
+from robust_eval.threat import Access, Spatial, Threat
+from robust_eval.types import Images, Mask
 
 __all__ = [
     "constraint",

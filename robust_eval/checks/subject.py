@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from robust_eval.classifier import Classifier
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Threat
+from robust_eval.threat import Threat
+from robust_eval.types import Images, Labels
 
 __all__ = ["Subject", "classes_of"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
-from robust_eval.checks.concerns import ANY_NORM
+from robust_eval.checks.about import ANY_NORM
 from robust_eval.checks.gradients import gradient_agrees, smooth_loss
 from robust_eval.checks.inputs import batch_dependence, eval_mode, optimises_at_inference
 from robust_eval.checks.planted import planted

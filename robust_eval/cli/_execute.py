@@ -13,9 +13,9 @@ from robust_eval.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from robust_eval.accelerate import Precision
-    from robust_eval.cell import Cell
-    from robust_eval.config import Experiment
+    from robust_eval.classifier.accelerate import Precision
+    from robust_eval.config.experiment import Experiment
+    from robust_eval.results.cell import Cell
 
 __all__ = ["execute", "make_folder", "run_folder"]
 
@@ -64,12 +64,13 @@ def execute(
 
     import reports
     import trainers
-    from robust_eval.accelerate import pick_precision
+    from robust_eval.classifier.accelerate import pick_precision
     from robust_eval.cli._options import pick_device
     from robust_eval.cli._progress import Display
-    from robust_eval.plan import plan
-    from robust_eval.run import run
-    from robust_eval.store import Store, write_text
+    from robust_eval.config.plan import plan
+    from robust_eval.files import write_text
+    from robust_eval.results.store import Store
+    from robust_eval.run.run import run
 
     if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
         raise ConfigError(
@@ -122,7 +123,7 @@ def execute(
 
 def _say_budget(console: Console, budget: str, experiment: Experiment) -> None:
     """Print each attack of the run with its radii and parameters."""
-    from robust_eval.budgets import settings
+    from robust_eval.config.budgets import settings
 
     rows = settings(experiment.attacks)
     names, threats = (max((len(row[i]) for row in rows), default=0) for i in (0, 1))
@@ -138,8 +139,8 @@ def _say_cost(
 
     Networks are not compiled for it, which takes longer than an estimate may.
     """
-    from robust_eval.cost import estimate, untrained
-    from robust_eval.workbench import Workbench
+    from robust_eval.evaluation.workbench import Workbench
+    from robust_eval.run.cost import estimate, untrained
 
     try:
         expected = estimate(

@@ -14,10 +14,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from robust_eval.cell import Cell
 from robust_eval.cli._console import say
-from robust_eval.record import Record
-from robust_eval.run import Failure
+from robust_eval.results.cell import Cell
+from robust_eval.results.record import Record
+from robust_eval.run.run import Failure
 
 __all__ = ["Display"]
 

@@ -25,9 +25,9 @@ from robust_eval.cli._options import (
 )
 
 if TYPE_CHECKING:
-    from robust_eval.config import Experiment
+    from robust_eval.config.experiment import Experiment
 
-__all__ = ["analysis_tables", "analyze", "sets_in"]
+__all__ = ["analyze"]
 
 
 def analyze(
@@ -70,9 +70,9 @@ def analyze(
     """Look at a model beyond accuracy: detection of other images, activations, weights, what lies between images."""
     import trainers as _trainers  # noqa: F401 - registers the regularizers that analyses look at
     from robust_eval.cli._execute import execute
-    from robust_eval.cli._options import apply_settings, settings, split_names
-    from robust_eval.cli.evaluate import model_name, model_table
-    from robust_eval.config import parse as parsed
+    from robust_eval.config.experiment import parse as parsed
+    from robust_eval.config.options import analysis_tables, model_name, model_table, require_sets, sets_in
+    from robust_eval.config.settings import apply_settings, settings, split_names
     from robust_eval.errors import ConfigError
 
     if not data:
@@ -114,31 +114,11 @@ def analyze(
     )
 
 
-def sets_in(option: str, text: str) -> list[str]:
-    """Return the names in a comma-separated list of sets; raises ``ConfigError`` for a list without any."""
-    from robust_eval.errors import ConfigError
-
-    found = list(dict.fromkeys(word for word in map(str.strip, text.split(",")) if word))
-    if text and not found:
-        raise ConfigError(f"{option}: expected sets, files or folders, comma-separated, got {text!r}")
-    return found
-
-
-def require_sets(resize: bool, others: list[str], options: str) -> None:
-    """Raise ``ConfigError`` where other sets are to be resized and there are none."""
-    from robust_eval.errors import ConfigError
-
-    if resize and not others:
-        raise ConfigError(
-            f"--resize: expected sets to resize ({options}), got none; leave it out, or name some"
-        )
-
-
 def _beyond(experiment: Experiment) -> list[str]:
     """Return the analyses that need the stages of a network, where it has none."""
     from robust_eval.analyses._looked_at import reason, stages_of
-    from robust_eval.model_source import OwnModel
-    from robust_eval.plan import models
+    from robust_eval.config.plan import models
+    from robust_eval.models.source import OwnModel
     from robust_eval.registry import describe
 
     needing = [describe(each.analysis).name for each in experiment.analyses if each.analysis.needs_stages]
@@ -149,39 +129,9 @@ def _beyond(experiment: Experiment) -> list[str]:
 
 
 def _tell_left_out(names: list[str]) -> None:
-    from robust_eval.cli._console import open_console
+    from robust_eval.cli._console import open_console, say
 
-    open_console().print(
+    say(
+        open_console(),
         f"left out, since the network has no stages (an attribute 'stages'): {', '.join(names)}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
     )
-
-
-def analysis_tables(
-    names: list[str], others: list[str], *, every: bool, resize: bool
-) -> list[dict[str, Any]]:
-    """Return the tables of these analyses: those that compare get the other sets.
-
-    Where ``every`` one was asked for, those that cannot be done with these sets are left out.
-    """
-    from robust_eval.data import NOISE
-    from robust_eval.errors import ConfigError
-    from robust_eval.registry import find
-
-    tables: list[dict[str, Any]] = []
-    for name in names:
-        try:
-            cls = find("analysis", name)
-        except ConfigError:  # told with all other problems
-            tables.append({"name": name})
-            continue
-        if not cls.compares:
-            tables.append({"name": name})
-            continue
-        unlabelled = NOISE if every and cls.needs_labels else ()
-        fitting = [other for other in others if other not in unlabelled]
-        if fitting or not every:
-            tables.append({"name": name, "other": fitting, "resize": resize})
-    return tables

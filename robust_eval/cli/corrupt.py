@@ -34,12 +34,12 @@ def corrupt(
     """
     from robust_eval.cli._console import open_console, say
     from robust_eval.cli._execute import run_folder
-    from robust_eval.cli._options import apply_settings, settings, split_names
+    from robust_eval.config.method_tables import MethodTables
+    from robust_eval.config.settings import apply_settings, settings, split_names
     from robust_eval.corruptions._written import NOTES, write
     from robust_eval.data import open_source
     from robust_eval.data.corrupted import known_types
     from robust_eval.errors import ConfigError
-    from robust_eval.method_tables import MethodTables
 
     known = known_types()
     every = "all" in [name.strip() for name in corruptions.split(",")]

@@ -31,9 +31,9 @@ from robust_eval.cli._options import (
 if TYPE_CHECKING:
     from rich.status import Status
 
-    from robust_eval.cell import Cell
-    from robust_eval.record import Record
-    from robust_eval.workbench import Workbench
+    from robust_eval.evaluation.workbench import Workbench
+    from robust_eval.results.cell import Cell
+    from robust_eval.results.record import Record
 
 __all__ = ["doctor"]
 
@@ -67,15 +67,16 @@ def doctor(
     """
     import defenses as _defenses  # noqa: F401 - registers the methods
     from robust_eval.cli._console import open_console, say
-    from robust_eval.cli._options import apply_settings, pick_device, settings, split_names
-    from robust_eval.cli.evaluate import model_table
-    from robust_eval.config import parse
+    from robust_eval.cli._options import pick_device
+    from robust_eval.config.experiment import parse
+    from robust_eval.config.options import model_table
+    from robust_eval.config.plan import plan
+    from robust_eval.config.settings import apply_settings, settings, split_names
     from robust_eval.errors import ConfigError
-    from robust_eval.evaluate import evaluate
-    from robust_eval.examine import examine
-    from robust_eval.model_source import OwnModel
-    from robust_eval.plan import plan
-    from robust_eval.workbench import Loaded, Workbench
+    from robust_eval.evaluation.evaluate import evaluate
+    from robust_eval.evaluation.examine import examine
+    from robust_eval.evaluation.workbench import Loaded, Workbench
+    from robust_eval.models.source import OwnModel
 
     if not data:
         raise ConfigError("--data: expected a named set, a .npz file or an image folder, got none")
@@ -123,7 +124,7 @@ def doctor(
 def _radius(eps: str) -> tuple[str, str]:
     """Return norm and radius; raises ``ConfigError`` for those that nothing can be tried at."""
     from robust_eval.errors import ConfigError
-    from robust_eval.types import parse_number
+    from robust_eval.threat import parse_number
 
     norm, colon, radius = eps.rpartition(":")
     norm = norm.strip() if colon else "linf"
@@ -141,7 +142,7 @@ def _radius(eps: str) -> tuple[str, str]:
 
 def _cost(cells: Sequence[Cell], bench: Workbench) -> str:
     """Return what to expect, in words; that it is not known where the model cannot be asked."""
-    from robust_eval.cost import estimate
+    from robust_eval.run.cost import estimate
 
     images = len(cells[0].data.examples)
     try:
@@ -174,7 +175,7 @@ def _clean(record: Record) -> list[tuple[str, str]]:
 
 def _findings(record: Record) -> list[tuple[str, str]]:
     """Return for each check what is wrong and what to do, or its figure; those that failed first; then a verdict."""
-    from robust_eval.checks.figures import figure_text
+    from robust_eval.checks.meanings import figure_text
     from robust_eval.findings import MARKS, STYLES, VERDICTS
 
     found = sorted(record.checks, key=lambda check: -VERDICTS.index(check.verdict))

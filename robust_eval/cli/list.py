@@ -24,7 +24,7 @@ def list_methods(
 
     import defenses  # noqa: F401 - registers the methods
     import trainers  # noqa: F401
-    from robust_eval.config import named_experiments
+    from robust_eval.config.experiment import named_experiments
     from robust_eval.errors import UnknownNameError
     from robust_eval.registry import Kind, card, find, names
 
@@ -52,7 +52,7 @@ def list_methods(
 
 def _behind_prefixes() -> list[str]:
     """What else there is, made on demand: the attacks of the libraries that are installed, and of a surrogate."""
-    from robust_eval.attacks.peers import installed
+    from robust_eval.attacks.peers.resolve import installed
 
     lines = ["transfer:NAME (the points of the attack NAME on a surrogate of yours)"]
     return [

@@ -39,7 +39,7 @@ def run(
     import defenses  # noqa: F401 - registers the methods an experiment may name
     import trainers  # noqa: F401
     from robust_eval.cli._execute import execute
-    from robust_eval.config import read
+    from robust_eval.config.experiment import read
 
     if experiment is not None and (Path(experiment) / "experiment.toml").is_file():
         out = out or Path(experiment)

@@ -40,15 +40,16 @@ def train(
     import trainers
     from robust_eval.cli._console import open_console, say
     from robust_eval.cli._execute import make_folder, run_folder
-    from robust_eval.cli._options import apply_settings, pick_device, settings
+    from robust_eval.cli._options import pick_device
     from robust_eval.cli._progress import Display
-    from robust_eval.config import parse
-    from robust_eval.model_source import RecipeModel
+    from robust_eval.config.experiment import parse
+    from robust_eval.config.plan import models
+    from robust_eval.config.settings import apply_settings, settings
     from robust_eval.models.checkpoint import read_card
-    from robust_eval.plan import models
-    from robust_eval.recipe import Journal
-    from robust_eval.run import trained_model
-    from robust_eval.store import Store
+    from robust_eval.models.recipe import Journal
+    from robust_eval.models.source import RecipeModel
+    from robust_eval.results.store import Store
+    from robust_eval.run.training import trained_model
 
     methods: list[dict[str, Any]] = [{"name": regularizer}, {"name": arch}]
     fields = settings(set_)

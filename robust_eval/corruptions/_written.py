@@ -30,10 +30,10 @@ from robust_eval.corruptions._severity import Published, parameters
 from robust_eval.data import Examples
 from robust_eval.data._corrupted_notes import NOTES, hashes_of_first, levels, sha256_of
 from robust_eval.errors import ConfigError, DataError
+from robust_eval.files import atomic_path, write_text
 from robust_eval.methods import Corruption
 from robust_eval.registry import describe
 from robust_eval.rng import Rng
-from robust_eval.store import atomic_path, write_text
 
 __all__ = ["NOTES", "Written", "write"]
 

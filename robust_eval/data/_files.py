@@ -216,7 +216,7 @@ def _is_grey(path: Path, fix: str) -> bool:
 
 def _free() -> float:
     """Return the free memory in bytes, infinite where the system does not say."""
-    from robust_eval.memory import available
+    from robust_eval.machine import available
 
     free = available(torch.device("cpu"))
     return math.inf if free is None else float(free)

@@ -3,7 +3,7 @@
 Source: Recht et al. 2018, "Do CIFAR-10 Classifiers Generalize to CIFAR-10?", https://arxiv.org/abs/1806.00451, folder
 ``datasets`` of https://github.com/modestyachts/CIFAR-10.1. Version 6 has 2,000 images, 200 of each class, and is the
 authors' choice; version 4 has 2,021. Both files are verified by shape, type and count, and never unpickled. The gap to
-CIFAR-10 is :func:`robust_eval.metrics.accuracy_gap`.
+CIFAR-10 is :func:`robust_eval.metrics.accuracy.accuracy_gap`.
 
 Images come in a fixed shuffled order, so that the first n are of all classes whatever the files' order. There are no
 training images: those are CIFAR-10's.

@@ -3,7 +3,7 @@
 Source: Recht et al. 2019, "Do ImageNet Classifiers Generalize to ImageNet?", https://arxiv.org/abs/1902.10811,
 unpacked from https://huggingface.co/datasets/vaishaal/ImageNetV2. Three sets of 10,000 images, ten of each class: the
 one that matches how often annotators chose the validation images (``imagenet_v2``), those chosen by at least 70 % of
-them, and those chosen most. The gap to ImageNet is :func:`robust_eval.metrics.accuracy_gap`.
+them, and those chosen most. The gap to ImageNet is :func:`robust_eval.metrics.accuracy.accuracy_gap`.
 
 The class folders are called 0 to 999, the numbers that all published networks give ImageNet's classes. Sorted as words,
 as an image folder is read, ``10`` would come before ``2`` and nearly every label would be another class. Images are

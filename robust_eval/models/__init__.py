@@ -1,7 +1,1 @@
-"""Architectures, one file each, found by name; `checkpoint` reads a user's own weights."""
-
-import sys
-
-from robust_eval.registry import discover
-
-discover(sys.modules[__name__])
+"""Where networks come from: architectures, recipes, and a user's own weights."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
 import re
 import warnings
@@ -22,21 +21,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from robust_eval.errors import CheckpointError, near
+from robust_eval.classifier.normalized import Normalized
+from robust_eval.errors import CheckpointError
+from robust_eval.files import atomic_path, write_text
+from robust_eval.identity import existing, file_sha256
 from robust_eval.methods import Architecture
-from robust_eval.normalized import Normalized
-from robust_eval.store import atomic_path, write_text
 
-__all__ = [
-    "channels_of",
-    "classes_of",
-    "file_sha256",
-    "load_into",
-    "read_card",
-    "read_state",
-    "save",
-    "state_sha256",
-]
+__all__ = ["channels_of", "classes_of", "load_into", "read_card", "read_state", "save", "state_sha256"]
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 # Training scripts store the weights beside the optimizer under one of these; the first one present counts.
@@ -57,7 +48,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
     Raises ``CheckpointError``, one line, when the file is missing, needs code, or holds no plain weights.
     """
-    path = _existing(path)
+    path = existing(path)
     if path.suffix.lower() not in _SUFFIXES:
         raise CheckpointError(
             f"{path}: expected a file ending in {', '.join(_SUFFIXES)}, got {path.suffix!r}"
@@ -150,12 +141,6 @@ def read_card(path: str | Path) -> dict[str, Any] | None:
     return card
 
 
-def file_sha256(path: str | Path) -> str:
-    """Return the sha256 of a file's bytes, in hexadecimal."""
-    with _existing(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def state_sha256(network: nn.Module) -> str:
     """Return the sha256 of names, types, shapes and values of all weights, buffers and a normalisation."""
     digest = hashlib.sha256(json.dumps(_normalisation(network)).encode())
@@ -163,18 +148,6 @@ def state_sha256(network: nn.Module) -> str:
         digest.update(f"\n{name} {value.dtype} {list(value.shape)}\n".encode())
         digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(f"{path}: expected a file of weights, got a folder; name a file in it")
-    if not path.is_file():
-        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise CheckpointError(f"{path}: no such file{near(path.name, beside)}")
-    if not os.access(path, os.R_OK):
-        raise CheckpointError(f"{path}: expected a readable file; give yourself the right to read it")
-    return path
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

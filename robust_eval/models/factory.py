@@ -25,7 +25,7 @@ from torch import nn
 
 from robust_eval.errors import ConfigError, near
 
-__all__ = ["load_factory"]
+__all__ = ["is_factory", "load_factory"]
 
 _OURS = ("defenses", "reports", "trainers")
 
@@ -167,3 +167,8 @@ def _is_standard(name: str) -> bool:
 
 def _top(name: str) -> str:
     return name.partition(".")[0]
+
+
+def is_factory(architecture: object) -> bool:
+    """Whether an architecture is given as ``path/to/file.py:factory``, or as a file whose factory was forgotten."""
+    return isinstance(architecture, str) and (":" in architecture or architecture.endswith(".py"))

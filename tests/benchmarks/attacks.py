@@ -36,11 +36,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robust_eval import Classifier, Rng, attack
-from robust_eval.accelerate import pick_precision, twins
 from robust_eval.classifier import frozen
+from robust_eval.classifier.accelerate import pick_precision, twins
 from robust_eval.data import open_source
-from robust_eval.model_source import own_model
-from robust_eval.types import parse_number
+from robust_eval.models.source import own_model
+from robust_eval.threat import parse_number
 
 TRAINING = {
     "adversarial.steps": "3",

@@ -25,7 +25,7 @@ from torchvision.transforms import v2
 
 import trainers
 from robust_eval.data import Examples
-from robust_eval.recipe import Recipe
+from robust_eval.models.recipe import Recipe
 from robust_eval.registry import build, names
 from robust_eval.rng import Rng
 from trainers.batches import load

@@ -9,11 +9,11 @@ import torch
 
 import trainers
 from robust_eval import Classifier, Rng
+from robust_eval.classifier.normalized import Normalized
 from robust_eval.errors import ConfigError, DataError
 from robust_eval.findings import Measurement
 from robust_eval.methods import Analysis, Batch
-from robust_eval.models.small_cnn import SmallNetwork
-from robust_eval.normalized import Normalized
+from robust_eval.models.architectures.small_cnn import SmallNetwork
 from robust_eval.registry import build, describe, find, names
 
 assert trainers  # its import registers the regularizers that analyses look at

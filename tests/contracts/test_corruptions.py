@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from robust_eval import Rng, corruption
-from robust_eval.cell import content_key
 from robust_eval.corruptions._severity import Published
 from robust_eval.errors import ConfigError, DataError
+from robust_eval.identity import content_key
 from robust_eval.methods import Corruption
 from robust_eval.registry import build, describe, find, names
 

@@ -9,17 +9,17 @@ from torch import nn
 
 import defenses
 from robust_eval import Classifier, Rng, attack, corruption
-from robust_eval.cell import Cell, Data
-from robust_eval.config import parse
+from robust_eval.config.experiment import parse
+from robust_eval.config.plan import plan
 from robust_eval.data import Examples
 from robust_eval.errors import DataError
-from robust_eval.evaluate import evaluate, rescored, summarise
-from robust_eval.metrics import wilson
-from robust_eval.model_source import OwnModel
-from robust_eval.plan import plan
+from robust_eval.evaluation.evaluate import evaluate, rescored, summarise
+from robust_eval.evaluation.workbench import Loaded, Workbench
+from robust_eval.metrics.intervals import wilson
+from robust_eval.models.source import OwnModel
 from robust_eval.registry import build, find, names
-from robust_eval.store import Store
-from robust_eval.workbench import Loaded, Workbench
+from robust_eval.results.cell import Cell, Data
+from robust_eval.results.store import Store
 
 assert defenses  # its import registers them
 POOLLESS = [name for name in names("defense") if not find("defense", name).needs_pool]

@@ -9,8 +9,8 @@ from scipy import stats
 from robust_eval import Classifier, Rng, attack
 from robust_eval.attacks import square
 from robust_eval.attacks._hyperplane import step_onto_plane
-from robust_eval.attacks._projections import length
 from robust_eval.classifier import frozen
+from robust_eval.geometry import length
 
 N = 96
 THEIRS = {"linf": "Linf", "l2": "L2", "l1": "L1"}

@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 
 import reports
-from reports import _analyses
-from reports.load import load
-from robust_eval.cell import content_key
+from reports.sections import analyses as _analyses
 from robust_eval.findings import Measurement
-from robust_eval.record import Record
-from robust_eval.store import Store
+from robust_eval.identity import content_key
+from robust_eval.results.load import load
+from robust_eval.results.record import Record
+from robust_eval.results.store import Store
 
 CURVE = {"title": "Size & rank", "x": "rank", "y": "size", "mark": "line", "split": "stage"}
 SHARES = {"title": "Sizes", "x": "size", "y": "share of rows", "mark": "line", "split": "stage"}

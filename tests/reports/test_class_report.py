@@ -8,11 +8,11 @@ import pytest
 from sklearn import metrics
 
 import reports
-from reports._classes import class_grids, class_table
-from robust_eval.cell import content_key
+from reports.sections.classes import class_grids, class_table
 from robust_eval.findings import Measurement
-from robust_eval.record import Record
-from robust_eval.store import Store
+from robust_eval.identity import content_key
+from robust_eval.results.record import Record
+from robust_eval.results.store import Store
 
 N, CLASSES = 60, 3
 

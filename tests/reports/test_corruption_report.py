@@ -11,20 +11,20 @@ import pytest
 from typer.testing import CliRunner
 
 import reports
-from reports._corruptions import corruption_grids, in_words, severity_means
-from reports._deformations import deformations, seen
-from reports._sections import ONCE, sections
+from reports.sections.contents import ONCE, sections
+from reports.sections.corruptions import corruption_grids, in_words, severity_means
+from reports.sections.deformations import deformations, seen
 from reports.tables import comparison
-from robust_eval.cell import content_key
 from robust_eval.cli import app
-from robust_eval.corruption_error import ALEXNET, EXTRA_TYPES, TEST_TYPES
 from robust_eval.corruptions.deformation import DEFORMATIONS
 from robust_eval.errors import DataError
 from robust_eval.findings import Measurement
-from robust_eval.metrics import wilson
-from robust_eval.record import Record
+from robust_eval.identity import content_key
+from robust_eval.metrics.corruption_errors import ALEXNET, EXTRA_TYPES, TEST_TYPES
+from robust_eval.metrics.intervals import wilson
 from robust_eval.registry import describe
-from robust_eval.store import Store
+from robust_eval.results.record import Record
+from robust_eval.results.store import Store
 
 N = 20
 

@@ -14,14 +14,14 @@ import pytest
 from rich.console import Console
 
 import reports
-from reports.load import COLUMNS
 from reports.tables import Column
-from robust_eval.cell import content_key
 from robust_eval.errors import DataError
 from robust_eval.findings import Check, Measurement
-from robust_eval.metrics import wilson
-from robust_eval.record import Record
-from robust_eval.store import Store
+from robust_eval.identity import content_key
+from robust_eval.metrics.intervals import wilson
+from robust_eval.results.entry import COLUMNS
+from robust_eval.results.record import Record
+from robust_eval.results.store import Store
 
 N = 8
 LINF = 8 / 255
@@ -312,7 +312,10 @@ def test_one_attack_at_several_radii_keeps_its_name(tmp_path):
 
 def test_two_settings_of_a_defense_are_two_lines(tmp_path):
     run = save(tmp_path, *(clean(defense="mixing", defense_params={"samples": k}) for k in (5, 50)))
-    assert set(reports.load([run]).results["defense"]) == {"mixing (samples=5)", "mixing (samples=50)"}
+    assert set(reports.load([run]).results["defense"]) == {
+        "mixing (samples=5)",
+        "mixing (samples=50)",
+    }
 
 
 def test_data_sets_of_one_name_are_told_apart(tmp_path):

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 import reports
-from reports._sheet import png, sheets
-from robust_eval.cell import content_key
+from reports.sections.sheet import png, sheets
 from robust_eval.findings import Measurement
-from robust_eval.record import Record
-from robust_eval.store import Store
-from robust_eval.thumbnail import thumbnail
+from robust_eval.identity import content_key
+from robust_eval.results.record import Record
+from robust_eval.results.store import Store
+from robust_eval.results.thumbnail import thumbnail
 
 RED = thumbnail(torch.tensor([1.0, 0, 0]).view(3, 1, 1).expand(3, 32, 32))
 

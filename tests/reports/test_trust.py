@@ -13,15 +13,15 @@ import pytest
 from scipy.stats import binomtest, norm
 
 import reports
-from reports._calibration import calibration
-from reports._differences import difference
-from reports._trust import BASE_ONLY, NOT_EXAMINED, NOTHING_RUN, trust
-from robust_eval.cell import content_key
+from reports.sections.differences import difference
+from reports.sections.trust import BASE_ONLY, NOT_EXAMINED, NOTHING_RUN, trust
 from robust_eval.checks import enough_images
-from robust_eval.findings import Check, Measurement
-from robust_eval.metrics import wilson
-from robust_eval.record import Record
-from robust_eval.store import Store
+from robust_eval.findings import Check
+from robust_eval.identity import content_key
+from robust_eval.metrics.classification import Measurement, calibration_shown
+from robust_eval.metrics.intervals import wilson
+from robust_eval.results.record import Record
+from robust_eval.results.store import Store
 
 N = 40
 LINF = 8 / 255
@@ -519,10 +519,14 @@ def test_models_trained_several_times_are_not_compared_by_images(tmp_path):
 
 def test_calibration_is_zero_for_honest_confidence_and_the_excess_for_boasting():
     rows = pd.DataFrame({"label": 0, "prediction": [0, 0, 0, 1], "confidence": 0.75}, index=range(4))
-    assert [m.value for m in calibration(rows)] == pytest.approx([0, 0, 0])
-    assert [m.value for m in calibration(rows.assign(confidence=1.0))] == pytest.approx([0.25, 0.25, 0.25])
-    assert [m.value for m in calibration(rows.assign(confidence=0.5))] == pytest.approx([0.25, 0.25, -0.25])
-    assert calibration(rows.drop(columns="confidence")) == []
+    assert [m.value for m in calibration_shown(rows)] == pytest.approx([0, 0, 0])
+    assert [m.value for m in calibration_shown(rows.assign(confidence=1.0))] == pytest.approx(
+        [0.25, 0.25, 0.25]
+    )
+    assert [m.value for m in calibration_shown(rows.assign(confidence=0.5))] == pytest.approx(
+        [0.25, 0.25, -0.25]
+    )
+    assert calibration_shown(rows.drop(columns="confidence")) == []
 
 
 def test_calibration_has_a_table_and_stands_in_the_csv(tmp_path):

@@ -3,6 +3,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import torch
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -19,3 +20,14 @@ def server(tmp_path):
         yield found
         found.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def images():
+    """Return images well inside the box."""
+
+    def build(n, low=0.3, high=0.7):
+        generator = torch.Generator().manual_seed(n)
+        return low + (high - low) * torch.rand(n, 3, 4, 4, generator=generator, dtype=torch.float64)
+
+    return build

@@ -7,18 +7,18 @@ import torch
 from torch import nn
 
 from robust_eval import attack
-from robust_eval.budgets import settings
-from robust_eval.cell import Cell, Data
 from robust_eval.checks import violations
-from robust_eval.checks.across import across
+from robust_eval.config.budgets import settings
+from robust_eval.config.method_tables import MethodTables
 from robust_eval.data import Examples
 from robust_eval.errors import ConfigError
-from robust_eval.evaluate import evaluate
-from robust_eval.method_tables import MethodTables
-from robust_eval.model_source import OwnModel
+from robust_eval.evaluation.evaluate import evaluate
+from robust_eval.evaluation.workbench import Loaded, Workbench
+from robust_eval.models.source import OwnModel
 from robust_eval.registry import find, names
-from robust_eval.types import Spatial
-from robust_eval.workbench import Loaded, Workbench
+from robust_eval.results.cell import Cell, Data
+from robust_eval.results.comparisons import across
+from robust_eval.threat import Spatial
 
 SMALL = {"angles": 3, "shifts": 3}
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from robust_eval.data import Examples
 from robust_eval.methods import Architecture
-from robust_eval.recipe import Recipe
+from robust_eval.models.recipe import Recipe
 from robust_eval.rng import Rng
 
 

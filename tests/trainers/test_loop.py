@@ -10,7 +10,7 @@ from torch.nn import functional
 from robust_eval.data import Examples
 from robust_eval.errors import ConfigError, RobustEvalError
 from robust_eval.methods import Regularizer, Stage
-from robust_eval.recipe import Journal
+from robust_eval.models.recipe import Journal
 from robust_eval.rng import Rng
 from trainers import train
 from trainers.objective import Objective

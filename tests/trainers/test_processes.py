@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 from robust_eval.data import Examples
 from robust_eval.methods import Architecture
-from robust_eval.recipe import Journal, Recipe
+from robust_eval.models.recipe import Journal, Recipe
 from robust_eval.registry import build
 import trainers
 

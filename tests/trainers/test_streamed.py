@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from robust_eval import memory
+from robust_eval import machine
 from robust_eval.data import open_source
 from robust_eval.data._streamed import Streamed
 from robust_eval.errors import DataError
-from robust_eval.recipe import Journal
+from robust_eval.models.recipe import Journal
 from robust_eval.rng import Rng
 from trainers import loop, train
 from trainers.regularizers.erm import ERM
@@ -33,7 +33,7 @@ def root(tmp_path, digits):
 @pytest.fixture
 def both(root, monkeypatch):
     held = open_source(str(root)).train()
-    monkeypatch.setattr(memory, "available", lambda device: 100)
+    monkeypatch.setattr(machine, "available", lambda device: 100)
     streamed = open_source(str(root)).train()
     assert isinstance(streamed.images, Streamed) and isinstance(held.images, torch.Tensor)
     return held, streamed

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 import trainers.watch
 from robust_eval.data import Examples
-from robust_eval.recipe import Journal
+from robust_eval.models.recipe import Journal
 from robust_eval.rng import Rng
 from trainers import train
 from trainers.regularizers.erm import ERM

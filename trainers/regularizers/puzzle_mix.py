@@ -45,7 +45,8 @@ from robust_eval.errors import ConfigError
 from robust_eval.mixing import mix
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits, Pixels
+from robust_eval.threat import Pixels
+from robust_eval.types import Images, Labels, Logits
 from trainers._graph_cut import minimum
 from trainers._transport import sources
 from trainers.fitting import Fitting

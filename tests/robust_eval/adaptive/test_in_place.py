@@ -7,22 +7,22 @@ import pytest
 import torch
 from torch import nn
 
-from robust_eval.accelerate import twins
 from robust_eval.adaptive import draws_by_itself
 from robust_eval.adaptive.expectation import Expectation
 from robust_eval.adaptive.mending import Mended
-from robust_eval.cell import Cell, Data
+from robust_eval.checks.examination import Examination
 from robust_eval.classifier import Classifier
+from robust_eval.classifier.accelerate import twins
+from robust_eval.classifier.memory import bytes_per_image
 from robust_eval.data import Examples
-from robust_eval.evaluate import evaluate
-from robust_eval.examination import Examination
-from robust_eval.examine import examine
-from robust_eval.memory import bytes_per_image
-from robust_eval.model_source import OwnModel
+from robust_eval.evaluation.evaluate import evaluate
+from robust_eval.evaluation.examine import examine
+from robust_eval.evaluation.workbench import Loaded, Workbench
+from robust_eval.models.source import OwnModel
 from robust_eval.registry import build
+from robust_eval.results.cell import Cell, Data
 from robust_eval.rng import Rng
 from robust_eval.types import StochasticModule
-from robust_eval.workbench import Loaded, Workbench
 
 N = 24
 PASSES = ("forwards", "backwards")

@@ -5,7 +5,7 @@ import torch
 
 from robust_eval.analyses.accuracy_gap import AccuracyGap
 from robust_eval.errors import DataError
-from robust_eval.metrics import wilson
+from robust_eval.metrics.intervals import wilson
 
 GAP = AccuracyGap()
 

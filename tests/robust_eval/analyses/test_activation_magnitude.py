@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from robust_eval.analyses.activation_magnitude import ActivationMagnitude
+from robust_eval.classifier.normalized import Normalized
 from robust_eval.errors import DataError
 from robust_eval.methods import Batch
-from robust_eval.normalized import Normalized
 
 MAGNITUDE = ActivationMagnitude()
 

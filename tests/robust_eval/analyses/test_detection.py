@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from robust_eval import Rng
-from robust_eval.analyses.detection import Detection
-from robust_eval.detection import MEASURES, SCORES, measure
+from robust_eval.analyses.detection import SCORES, Detection
+from robust_eval.metrics.detection import MEASURES, measure
 from robust_eval.types import StochasticModule
 
 FAST = Detection(resamples=20)

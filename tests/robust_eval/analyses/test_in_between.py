@@ -8,7 +8,7 @@ from torch import nn
 from robust_eval import Rng
 from robust_eval.analyses.in_between import InBetween, _pairs
 from robust_eval.errors import ConfigError, DataError
-from robust_eval.metrics import wilson
+from robust_eval.metrics.intervals import wilson
 from robust_eval.registry import build
 
 FEW = InBetween(pairs=40, points=5)

@@ -12,7 +12,7 @@ from robust_eval import Rng
 from robust_eval.analyses.interpolation_angle import InterpolationAngle, _angle, _angles, _partners
 from robust_eval.errors import DataError
 from robust_eval.mixing import mix
-from robust_eval.models.small_cnn import SmallNetwork
+from robust_eval.models.architectures.small_cnn import SmallNetwork
 from robust_eval.registry import build
 
 FEW = InterpolationAngle(layer="stage1", batch=6, batches=2, block=3)

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from robust_eval.analyses.weight_norm import WeightNorm
+from robust_eval.classifier.normalized import Normalized
 from robust_eval.errors import DataError
-from robust_eval.normalized import Normalized
 
 NORM = WeightNorm()
 

@@ -65,17 +65,6 @@ def hidden():
 
 
 @pytest.fixture
-def images():
-    """Return images well inside the box."""
-
-    def build(n, low=0.3, high=0.7):
-        generator = torch.Generator().manual_seed(n)
-        return low + (high - low) * torch.rand(n, 3, 4, 4, generator=generator, dtype=torch.float64)
-
-    return build
-
-
-@pytest.fixture
 def predicted():
     return lambda network, x: Classifier(network)(x).argmax(1)
 

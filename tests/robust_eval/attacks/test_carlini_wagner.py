@@ -1,5 +1,5 @@
 from robust_eval import Classifier, Rng, attack
-from robust_eval.attacks._losses import margin
+from robust_eval.losses import margin
 
 
 def test_a_first_step_that_overshoots_does_not_end_the_search_for_c(linear, images, predicted, nearest):

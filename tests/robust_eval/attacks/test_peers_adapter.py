@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from robust_eval import Classifier, Rng, attack
-from robust_eval.attacks import peers
-from robust_eval.attacks.peers import counterparts, installed
+from robust_eval.attacks.peers import resolve as peers
+from robust_eval.attacks.peers.resolve import counterparts, installed
 from robust_eval.classifier import frozen
 from robust_eval.errors import ConfigError, RobustEvalError, UnknownNameError
 from robust_eval.registry import build, card, describe, find, names

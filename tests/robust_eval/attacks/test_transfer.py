@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from robust_eval import Classifier, Rng, attack
 from robust_eval.classifier import misclassified
 from robust_eval.errors import CheckpointError, ConfigError, DataError
-from robust_eval.models.checkpoint import file_sha256, save
+from robust_eval.identity import file_sha256
+from robust_eval.models.checkpoint import save
 from robust_eval.registry import build, card, describe, find, names
 
 SMALL = {"name": "small_cnn", "width": 2}

@@ -13,11 +13,12 @@ from torch import nn
 
 from robust_eval.checks import Subject
 from robust_eval.classifier import Classifier
-from robust_eval.models.small_cnn import SmallCnn
-from robust_eval.normalized import Normalized
+from robust_eval.classifier.normalized import Normalized
+from robust_eval.models.architectures.small_cnn import SmallCnn
 from robust_eval.registry import build
 from robust_eval.rng import Rng
-from robust_eval.types import StochasticModule, Threat
+from robust_eval.threat import Threat
+from robust_eval.types import StochasticModule
 
 EPS = 0.1
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robust_eval import checks
-from robust_eval.types import Threat
+from robust_eval.threat import Threat
 
 LOGITS = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
 

@@ -8,7 +8,7 @@ from torch.autograd import grad
 from robust_eval.checks import deterministic, logits
 from robust_eval.checks.inputs import batch_dependence, eval_mode, normalisation, optimises_at_inference
 from robust_eval.classifier import Classifier
-from robust_eval.normalized import Normalized
+from robust_eval.classifier.normalized import Normalized
 from robust_eval.rng import Rng
 
 

@@ -17,7 +17,7 @@ from robust_eval.checks.probes import (
 )
 from robust_eval.classifier import Classifier
 from robust_eval.rng import Rng
-from robust_eval.types import Threat
+from robust_eval.threat import Threat
 
 PROBES = [
     unbounded,

@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from robust_eval.checks import suite
-from robust_eval.checks.concerns import ANY_NORM
+from robust_eval.checks.about import ANY_NORM
 from robust_eval.checks.suite import FULL, QUICK, run_suite
 from robust_eval.errors import ConfigError
 

@@ -9,19 +9,19 @@ import torch
 from torch import nn
 
 from robust_eval.adaptive import GlobalDraws, draws_by_itself
-from robust_eval.budgets import budget
-from robust_eval.cell import Cell, Data
-from robust_eval.checks.across import across
-from robust_eval.checks.concerns import ANY_NORM
+from robust_eval.checks.about import ANY_NORM
+from robust_eval.checks.examination import Examination
+from robust_eval.config.budgets import budget
 from robust_eval.data import Examples
-from robust_eval.evaluate import evaluate
-from robust_eval.examination import Examination
-from robust_eval.examine import examine
-from robust_eval.metrics import score_within
-from robust_eval.model_source import OwnModel
+from robust_eval.evaluation.evaluate import evaluate
+from robust_eval.evaluation.examine import examine
+from robust_eval.evaluation.workbench import Loaded, Workbench
+from robust_eval.metrics.accuracy import score_within
+from robust_eval.models.source import OwnModel
 from robust_eval.registry import build
+from robust_eval.results.cell import Cell, Data
+from robust_eval.results.comparisons import across
 from robust_eval.types import StochasticModule
-from robust_eval.workbench import Loaded, Workbench
 
 FLAGS = {
     "large logits": "vanishing_gradient",

@@ -7,15 +7,15 @@ import pytest
 from PIL import Image
 
 import reports  # noqa: F401 - its modules are looked up by name
-from robust_eval.config import parse
+from robust_eval.config.experiment import parse
+from robust_eval.config.plan import plan
 from robust_eval.errors import ConfigError
-from robust_eval.plan import plan
 from robust_eval.registry import names
-from robust_eval.store import Store
+from robust_eval.results.store import Store
 
 STAGED = """
 import torch
-from robust_eval.models.small_cnn import SmallNetwork
+from robust_eval.models.architectures.small_cnn import SmallNetwork
 
 def staged():
     torch.manual_seed(0)
@@ -34,7 +34,7 @@ def here(work, monkeypatch):
     rng = np.random.default_rng(1)
     np.savez("shift.npz", images=rng.random((9, 1, 8, 8), dtype=np.float32), labels=np.arange(9) % 3)
     np.savez("large.npz", images=rng.random((9, 1, 12, 12), dtype=np.float32), labels=np.arange(9) % 3)
-    monkeypatch.setattr("reports._analyses.drawings", lambda _: {})
+    monkeypatch.setattr("reports.sections.analyses.drawings", lambda _: {})
     return ("analyze", "--arch", "staged.py:staged", "--data", "data.npz", "--out", "out")
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from robust_eval import registry
-from robust_eval.config import named_experiments
-from robust_eval.models.checkpoint import file_sha256
+from robust_eval.config.experiment import named_experiments
+from robust_eval.identity import file_sha256
 from robust_eval.registry import build
-from robust_eval.store import Store
+from robust_eval.results.store import Store
 
 OWN = ("evaluate", "--arch", "net.py:make", "--data", "data.npz", "--checks", "off")
 FAST = ("--set", "cw.steps=2", "--set", "cw.binary_search_steps=2", "--set", "pgd.steps=2")
@@ -348,6 +348,6 @@ def test_an_interrupted_command_says_that_it_can_go_on(cli, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("robust_eval.plan.plan", interrupt)
+    monkeypatch.setattr("robust_eval.config.plan.plan", interrupt)
     outcome = cli(*OWN, "--out", "out")
     assert outcome.code == 130 and outcome.err.startswith("stopped: ")

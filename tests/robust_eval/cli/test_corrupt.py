@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from reports.load import load
 from robust_eval import corruption
-from robust_eval.cell import Cell
-from robust_eval.config import parse
+from robust_eval.config.experiment import parse
+from robust_eval.config.plan import plan
 from robust_eval.corruptions import _written
 from robust_eval.data import open_source
-from robust_eval.evaluate import evaluate
+from robust_eval.evaluation.evaluate import evaluate
+from robust_eval.evaluation.workbench import Loaded, Workbench
 from robust_eval.methods import Corruption
-from robust_eval.plan import plan
-from robust_eval.store import Store
-from robust_eval.workbench import Loaded, Workbench
+from robust_eval.results.cell import Cell
+from robust_eval.results.load import load
+from robust_eval.results.store import Store
 
 CORRUPT = ("corrupt", "data.npz", "--out", "c")
 SEVERITIES = [1, 2, 3, 4, 5]

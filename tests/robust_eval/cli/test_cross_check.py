@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports import agreement
-from reports.agreement import agreements
-from reports.load import load
-from robust_eval.store import Store
+from reports.sections import agreement
+from reports.sections.agreement import agreements
+from robust_eval.results.load import load
+from robust_eval.results.store import Store
 
 pytest.importorskip("foolbox")
 pytest.importorskip("torchattacks")
@@ -153,7 +153,7 @@ def test_what_cannot_be_cross_checked_is_one_line(cli, arguments, words, own):
 
 
 def test_without_any_library_it_says_what_to_install(cli, monkeypatch, own):
-    monkeypatch.setattr("robust_eval.attacks.peers.installed", dict)
+    monkeypatch.setattr("robust_eval.config.options.installed", dict)
     outcome = cli(*own, "--attacks", "pgd", "--cross-check")
     assert outcome.code == 2 and "pip install 'robust-eval[peers]'" in outcome.err
     assert len(outcome.err.splitlines()) == 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from robust_eval import checks
-from robust_eval.checks.figures import FIGURES, figure_text
+from robust_eval.checks.meanings import FIGURES, figure_text
 from robust_eval.findings import Check
 
 FACTORIES = """

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from safetensors.torch import save_file
 
-from robust_eval.budgets import BUDGETS
+from robust_eval.config.budgets import BUDGETS
 from robust_eval.registry import build
-from robust_eval.store import Store
+from robust_eval.results.store import Store
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -125,7 +125,7 @@ def test_a_model_that_cannot_be_asked_fails_in_its_cells_and_not_before(cli):
 
 
 def test_a_run_is_estimated_in_the_precision_it_will_be_measured_in(done, monkeypatch, own):
-    from robust_eval import cost
+    from robust_eval.run import cost
 
     asked = []
 
@@ -188,7 +188,7 @@ def test_a_mistake_behind_a_prefix_is_one_line(refused, arguments, words, own):
 
 
 def test_a_library_that_is_not_there_is_one_line(refused, monkeypatch, own):
-    from robust_eval.attacks import peers
+    from robust_eval.attacks.peers import resolve as peers
 
     monkeypatch.setattr(peers, "installed", dict)
     peers._resolve.cache_clear()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from robust_eval.store import Store
+from robust_eval.results.store import Store
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 TRAIN = ("train", "--regularizer", "erm", "--arch", "small_cnn", "--data", "data.npz", "--epochs", "2")

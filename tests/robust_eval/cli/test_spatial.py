@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from robust_eval.store import Store
+from robust_eval.results.store import Store
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 GRID = ("--set", "rotation_translation.angles=5", "--set", "rotation_translation.shifts=3")
@@ -38,7 +38,7 @@ def test_a_radius_for_all_attacks_is_not_for_those_with_units_of_their_own(cli, 
         "--set", "fgsm_normalised.std=[0.25]", "--dry-run",
     )  # fmt: skip
     assert "fgsm linf 4/255" in out and "rotation_translation spatial ±30°" in out
-    assert f"fgsm_normalised linf {0.1 * 0.25 * 255:.3g}/255" in out
+    assert f"fgsm_normalised linf {0.1 * 0.25 * 255:g}/255" in out
     outcome = cli(*own, "--attacks", "rotation_translation", "--eps", "8/255")
     assert outcome.code == 2
     assert "no attack of this run takes a radius in linf; rotation_translation takes none" in outcome.err

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from robust_eval.classifier.normalized import Normalized
 from robust_eval.errors import ConfigError
-from robust_eval.normalized import Normalized
 from robust_eval.rng import Rng
 from trainers.regularizers.cutout import Cutout
 from trainers.regularizers.erm import ERM

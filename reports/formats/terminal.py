@@ -1,0 +1,129 @@
+"""The comparison in a terminal: values only, the intervals' width in the caption."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from reports.tables import CLEAN, MEAN, Column, Comparison, Number, comparison
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from robust_eval.findings import STYLES
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["render", "terminal"]
+
+_WIDTH = 8
+"""Attacks that fit beside the names in 110 columns; more are shown norm by norm."""
+_SHOWN = 16
+"""Attacks beyond which only the worst cases are shown."""
+_NARROW = 110
+"""Columns of a terminal below which only the worst cases are shown."""
+
+
+def render(table: Comparison, *, width: int) -> RenderableType:
+    """Return a rich renderable for so many columns; names are shown as they are, never read as markup."""
+    attacks = tuple(column for column in table.columns if column.family == "attack")
+    worst = tuple(column for column in attacks if column.perturbation == "worst_case")
+    crowded = len(attacks) > (_SHOWN if width >= _NARROW else 4)
+    short = crowded and 0 < len(worst) < len(attacks)
+    shown = worst if short else attacks
+    others = tuple(column for column in table.columns if column in (CLEAN, MEAN))
+    chosen = table.only((*others, *shown))
+    chunks = chosen.chunks(_fitting(chosen, others, width), repeat=others)
+    note = f" {len(attacks) - len(worst)} attacks are in table.md." if short else ""
+    return Group(*(_table(chunk) for chunk in chunks), Text(_caption(chosen) + note, style="dim"))
+
+
+def _fitting(table: Comparison, repeat: tuple[Column, ...], width: int) -> int:
+    """Return how many columns fit beside the names and the repeated ones: rich drops those that do not."""
+
+    def needed(column: Column) -> int:
+        numbers = [table.cells[place] for place in table.cells if place[1] == column]
+        return max(
+            [8, *(len(word) + 1 for word in _head(column).split("\n")), *(len(n.short) + 2 for n in numbers)]
+        )
+
+    names = sum(
+        min(28, max([len(name), *(len(table.head_texts(line)[i]) for line in table.lines)])) + 2
+        for i, name in enumerate(table.heads)
+    )
+    widest = max((needed(column) for column in table.columns if column not in repeat), default=8)
+    free = width - names - sum(map(needed, repeat)) - 2
+    return max(1, min(_WIDTH, free // widest))
+
+
+def _table(chunk: Comparison) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for i, name in enumerate(chunk.heads):
+        longest = max((len(chunk.head_texts(line)[i]) for line in chunk.lines), default=0)
+        table.add_column(
+            Text(name.replace("_", " ")), overflow="fold", min_width=min(longest, 28), max_width=28
+        )
+    columns = (*(c for c in chunk.columns if c != MEAN), *(c for c in chunk.columns if c == MEAN))
+    for column in columns:
+        table.add_column(Text(_head(column)), justify="right", no_wrap=True)
+    before: list[str] = []
+    for line in chunk.lines:
+        words = chunk.head_texts(line)
+        same = next(
+            (i for i, pair in enumerate(zip(words, before, strict=False)) if pair[0] != pair[1]), len(before)
+        )
+        if before and same == 0:
+            table.add_section()
+        names = [Text("" if i < same else word) for i, word in enumerate(words)]
+        table.add_row(*names, *(_cell(chunk.cells.get((line, column))) for column in columns))
+        before = words
+    return table
+
+
+def _head(column: Column) -> str:
+    if column == MEAN:
+        return "corrupted\nmean"
+    return "\n".join([column.name.replace(" ", "\n", 1), *column.strength.split()])
+
+
+def _cell(number: Number | None) -> Text:
+    # a mark takes the place of a blank, so that the digits stay in one column
+    return (
+        Text("– ")
+        if number is None
+        else Text(number.short + (number.mark or " "), style=STYLES[number.verdict])
+    )
+
+
+def _caption(table: Comparison) -> str:
+    numbers = [number for (_, column), number in table.cells.items() if column in table.columns]
+    sizes = sorted({number.n for number in numbers if number.n is not None})
+    widths = [max(n.high - n.value, n.value - n.low) for n in numbers if None not in (n.value, n.low, n.high)]  # type: ignore[operator]
+    parts = ["accuracy in %"]
+    if any(number.spread is not None for number in numbers):
+        parts.append("mean ± standard deviation over the seeds of training")
+    if sizes:
+        parts.append(f"n = {sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else ""))
+    if widths:
+        parts.append(f"95 % intervals of up to ±{100 * max(widths):.1f} points")
+    return ", ".join(parts) + ". ? a check warns or could not be made, ! a check fails, – not measured."
+
+
+def terminal(results: pd.DataFrame, *, width: int = 120) -> RenderableType:
+    """Return the comparison for a terminal of ``width`` columns: clean, attacks, worst case, mean of corruptions.
+
+    More than eight attacks are shown norm by norm; of more than sixteen, or on a narrow terminal, only the worst
+    cases are.
+    """
+    from reports.formats.terminal import render
+
+    return render(comparison(results), width=width)

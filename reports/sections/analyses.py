@@ -1,0 +1,283 @@
+"""Looks at models beyond accuracy: a table of each analysis' numbers, and a drawing of what it found.
+
+Both are made of the records alone: the numbers are their summaries, and a record says which columns of its rows are
+drawn (``plot``). Where ``y`` is a column, its mean at each ``x`` is drawn; where it is none, it is what the axis is
+called, and the share of rows in each step of ``x`` is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from reports.figures import colour
+from reports.grid import Grid
+from reports.tables import MISSING, Number
+from robust_eval.findings import Measurement
+from robust_eval.results.entry import Entry
+from robust_eval.results.names import differing, metric_text, with_params
+
+if TYPE_CHECKING:
+    import altair
+    from rich.console import RenderableType
+
+__all__ = ["Look", "drawings", "grids", "looks", "terminal"]
+
+_WIDTH = 6
+"""Columns of numbers that stay readable side by side."""
+_STEPS = 40
+"""Of a quantity whose shares are drawn; fewer where there are few rows."""
+_OTHER = "other images"
+_HEADS = ("model", "data", _OTHER, "seeds")
+_POINTS = 200
+"""Points of a line beyond which some are left out of a drawing."""
+
+
+class Look(NamedTuple):
+    """An analysis with one setting, of all models."""
+
+    name: str
+    """With the parameters that tell it from another setting."""
+    entries: tuple[Entry, ...]
+
+    @property
+    def title(self) -> str:
+        """The name as a heading."""
+        text = self.name.replace("_", " ")
+        return text[0].upper() + text[1:]
+
+    @property
+    def figure(self) -> str:
+        """The name of its drawing, as that of a file."""
+        return "analysis_" + "".join(c if c.isalnum() else "_" for c in self.name).strip("_")
+
+    @property
+    def plot(self) -> dict[str, Any] | None:
+        """How it is drawn."""
+        plot = self.entries[0].record.labels.get("plot")
+        return dict(plot) if plot else None
+
+    def lines(self) -> dict[tuple[str, ...], Entry]:
+        """Return the record of each line of its table by the words of :meth:`heads`."""
+        found: dict[tuple[str, ...], Entry] = {}
+        for entry in self.entries:
+            model, *others = (_words(entry)[i] or MISSING for i in self._told())
+            same = (model, *others) in found
+            found[(f"{model} [{entry.record.key[:6]}]" if same else model, *others)] = entry
+        return found
+
+    def heads(self) -> tuple[str, ...]:
+        """Return what the words of a line are: the model, and whatever differs between lines."""
+        return tuple(_HEADS[i] for i in self._told())
+
+    def names(self) -> dict[tuple[str, ...], str]:
+        """Return what a drawing calls each line: its words, but for those that all lines have."""
+        lines = list(self.lines())
+        varied = [i for i, words in enumerate(zip(*lines, strict=True)) if len(set(words)) > 1] or [0]
+        return {words: ", ".join(words[i] for i in varied) for words in lines}
+
+    def _told(self) -> list[int]:
+        fields = list(map(_words, self.entries))
+        compares = any(words[_HEADS.index(_OTHER)] for words in fields)
+        told = [
+            i
+            for i, head in enumerate(_HEADS)
+            if i == 0 or (head == _OTHER and compares) or (head == "data" and len({w[i] for w in fields}) > 1)
+        ]
+        # seeds only where nothing else tells two lines apart
+        alone = len({tuple(words[i] for i in told) for words in fields}) == len(fields)
+        return told if alone else [*told, _HEADS.index("seeds")]
+
+
+def looks(entries: Sequence[Entry]) -> list[Look]:
+    """Return the analyses by name; several settings of one are told apart by their parameters."""
+    by_name: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        by_name[str(entry.labels["perturbation"])].append(entry)
+    found: dict[str, list[Entry]] = defaultdict(list)
+    for name, same in sorted(by_name.items()):
+        shown = differing([entry.params for entry in same])
+        for entry in sorted(same, key=lambda e: (str(e.labels["model"]), e.record.labels.get("other") or "")):
+            found[with_params(name, entry.params, shown)].append(entry)
+    return [Look(name, tuple(same)) for name, same in found.items()]
+
+
+def grids(found: Sequence[Look]) -> Iterator[Grid]:
+    """Return the numbers of each analysis with their intervals, in several tables where there are many."""
+    for look in found:
+        plot = look.plot
+        pieces = _chunks(_metrics(look))
+        for i, metrics in enumerate(pieces):
+            rows = [
+                (*words, *(_text(_number(entry, metric)) for metric in metrics))
+                for words, entry in look.lines().items()
+            ]
+            several, last = len(pieces) > 1, i + 1 == len(pieces)
+            yield Grid(
+                f"{look.title} ({i + 1} of {len(pieces)})" if several else look.title,
+                _note(look),
+                (*look.heads(), *map(_spoken, metrics)),
+                tuple(rows),
+                len(look.heads()),
+                look.figure if plot and last else "",
+            )
+
+
+def terminal(found: Sequence[Look]) -> RenderableType:
+    """Return the numbers for a terminal: one line for each, one column for each model and other set."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    tables = []
+    for look in found:
+        lines = look.lines()
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        table.add_column(Text(look.name), overflow="fold")
+        for words in lines:
+            table.add_column(Text("\n".join(words)), justify="right")
+        for metric in _metrics(look):
+            numbers = (_number(entry, metric) for entry in lines.values())
+            table.add_row(Text(_spoken(metric)), *(Text(_text(n)) for n in numbers))
+        tables.append(table)
+    return Group(*tables)
+
+
+def drawings(found: Sequence[Look]) -> dict[str, tuple[str, altair.TopLevelMixin]]:
+    """Return title and chart of each analysis that is drawn, by the name of its file."""
+    drawn = {}
+    for look in found:
+        plot = look.plot
+        points = pd.DataFrame() if plot is None else _points(look, plot)
+        if plot is not None and not points.empty:
+            shares = plot["y"] not in look.entries[0].record.rows
+            drawn[look.figure] = (str(plot["title"]), _chart(points, plot, shares=shares))
+    return drawn
+
+
+def _spoken(metric: str) -> str:
+    known = {"tnr": "TNR", "tpr": "TPR", "auroc": "AUROC", "aupr": "AUPR"}
+    return " ".join(known.get(word, word) for word in metric_text(metric).split())
+
+
+def _words(entry: Entry) -> tuple[str, ...]:
+    labels = entry.labels
+    seeds = [str(labels[name]) for name in ("seed", "train_seed") if labels.get(name) is not None]
+    other = str(entry.record.labels.get("other") or "")
+    return str(labels["model"]), str(labels["data"]), other, " / ".join(seeds)
+
+
+def _chunks(metrics: list[str]) -> list[list[str]]:
+    pieces = max(1, math.ceil(len(metrics) / _WIDTH))
+    size = max(1, math.ceil(len(metrics) / pieces))
+    return [metrics[i : i + size] for i in range(0, len(metrics), size)] or [[]]
+
+
+def _metrics(look: Look) -> list[str]:
+    return list(dict.fromkeys(m.metric for entry in look.entries for m in entry.record.summary))
+
+
+def _number(entry: Entry, metric: str) -> Measurement | None:
+    return next((m for m in entry.record.summary if m.metric == metric), None)
+
+
+def _text(number: Measurement | None) -> str:
+    if number is None:
+        return MISSING
+    shown = Number(number.metric, number.value, number.ci_low, number.ci_high, number.n, "ok", "none")
+    # what rounding leaves of a zero
+    if number.value and abs(number.value) < 1e-12:
+        return "0"
+    return shown.full.replace("–-", " to -")  # a dash before a minus
+
+
+def _note(look: Look) -> str:
+    data = sorted({str(entry.labels["data"]) for entry in look.entries})
+    shares = any(metric.startswith("accuracy") for metric in _metrics(look))
+    percent = " Accuracies in percent." if shares else ""
+    return f"On {', '.join(data)}; 95 % intervals in brackets, where there is one.{percent}"
+
+
+def _points(look: Look, plot: Mapping[str, Any]) -> pd.DataFrame:
+    """Return what is drawn: line, x, y, split, and the words for the pointer."""
+    tables = []
+    names = look.names()
+    for words, entry in look.lines().items():
+        rows = entry.record.rows
+        if not {plot["x"], plot["split"] or plot["x"]} <= set(rows.columns):
+            continue
+        split = rows[plot["split"]].astype(str) if plot["split"] else pd.Series("", rows.index)
+        known = pd.DataFrame({"line": names[words], "split": split, "x": rows[plot["x"]]})
+        known["y"] = rows.get(plot["y"], np.nan)
+        tables.append(known)
+    whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    if whole.empty or plot["y"] not in look.entries[0].record.rows:
+        return _shares(whole)
+    means: pd.DataFrame = whole.groupby(["line", "split", "x"], sort=False)["y"].mean().reset_index()
+    return pd.concat([_thinned(line) for _, line in means.groupby(["line", "split"], sort=False)])
+
+
+def _shares(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the share of the rows of each line and split in equal steps of x, those that are finite."""
+    rows = rows[np.isfinite(rows["x"])] if len(rows) else rows
+    if rows.empty:
+        return rows
+    few = math.isqrt(int(rows.groupby(["line", "split"], sort=False).size().min()))
+    edges = np.histogram_bin_edges(rows["x"], min(max(few, 8), _STEPS))
+    tables = []
+    for (line, split), part in rows.groupby(["line", "split"], sort=False):
+        counts, _ = np.histogram(part["x"], edges)
+        middle = (edges[:-1] + edges[1:]) / 2
+        tables.append(pd.DataFrame({"line": line, "split": split, "x": middle, "y": counts / len(part)}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _thinned(line: pd.DataFrame) -> pd.DataFrame:
+    if len(line) <= _POINTS:
+        return line
+    return line.iloc[np.unique(np.linspace(0, len(line) - 1, _POINTS).round().astype(int))]
+
+
+def _chart(points: pd.DataFrame, plot: Mapping[str, Any], *, shares: bool) -> altair.TopLevelMixin:
+    import altair as alt
+
+    lines, splits = list(dict.fromkeys(points["line"])), list(dict.fromkeys(points["split"]))
+    words = points["x"].dtype == object or isinstance(points["x"].dtype, pd.StringDtype)
+    points = points.assign(
+        told=[
+            f"{line}; {f'{split}; ' if split else ''}{x if words else f'{x:.4g}'}: {y:.4g}"
+            for line, split, x, y in zip(
+                points["line"], points["split"], points["x"], points["y"], strict=True
+            )
+        ]
+    )
+    bars = plot["mark"] == "bar"
+    discrete = bars or words
+    x = alt.X(
+        "x:N" if discrete else "x:Q",
+        sort=list(dict.fromkeys(points["x"])) if words else "ascending",
+        title="λ" if plot["x"] == "lam" else str(plot["x"]).replace("_", " "),
+        scale=alt.Undefined if discrete else alt.Scale(zero=False, nice=False),
+        axis=alt.Axis(labelAngle=0) if discrete else alt.Axis(),
+    )
+    y = alt.Y("y:Q", title=str(plot["y"]).replace("_", " "), scale=alt.Scale(zero=True))
+    base = alt.Chart().encode(x=x, y=y, color=colour("line", lines), description="told:N")
+    drawn: Any = base.mark_line(strokeWidth=1.8)
+    if bars:
+        drawn = base.mark_bar().encode(xOffset=alt.XOffset("line:N", sort=lines))
+    elif not shares and points.groupby(["line", "split"]).size().max() <= 30:
+        drawn = alt.layer(drawn, base.mark_point(filled=True, size=30, opacity=1))
+    width = 560 if splits == [""] else 260
+    chart = alt.layer(drawn, data=points).properties(width=width, height=190)
+    if splits == [""]:
+        return chart
+    facet = alt.Facet("split:N", sort=splits, title=None)
+    faceted: altair.FacetChart = chart.facet(facet=facet, columns=min(3, len(splits)), spacing=16)
+    # lines may be of quantities in different units; shares and bars are compared with each other
+    return faceted if shares or bars else faceted.resolve_scale(x="independent", y="independent")

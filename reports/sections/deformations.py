@@ -1,0 +1,57 @@
+"""Deformations in tables: named by what one sees, beside one another in the order of their strength."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from reports.tables import CLEAN, Comparison
+from robust_eval.results.entry import Entry
+
+__all__ = ["deformations", "seen"]
+
+_SEEN: dict[str, tuple[str, Callable[[float], str]]] = {
+    "rotation": ("degrees", lambda value: f"rotation ±{value:g}°"),
+    "shear": ("degrees", lambda value: f"shear ±{value:g}°"),
+    "scale": ("content", lambda value: f"content at {100 * value:g} %"),
+}
+"""The deformations by what one sees; papers call scales by what the camera does."""
+
+
+def seen(name: str, params: Mapping[str, object]) -> str | None:
+    """Return a deformation by what one sees, such as ``rotation ±20°``; ``None`` for what is not a deformation."""
+    field, words = _SEEN.get(name, ("", str))
+    value = params.get(field)
+    if not isinstance(value, int | float):
+        return None
+    how = params.get("interpolation")
+    return words(float(value)) + ("" if how in (None, "nearest") else f" ({how})")
+
+
+def deformations(table: Comparison, entries: Sequence[Entry]) -> tuple[Comparison, Comparison]:
+    """Return a table without its deformations, and one of clean images and deformations, named by what one sees."""
+    names: dict[str, str] = {}
+    order: dict[str, tuple[str, float]] = {}
+    for entry in entries:
+        words = seen(_name(entry), entry.params) if entry.labels["family"] == "corruption" else None
+        if words is not None:
+            label = str(entry.labels["perturbation"])
+            names[label] = words
+            order[label] = (_name(entry), float(entry.params[_SEEN[_name(entry)][0]]))
+    alike = {words for words, count in Counter(names.values()).items() if count > 1}
+    names = {label: label if words in alike else words for label, words in names.items()}
+    own = [c for c in table.columns if c.family == "corruption" and c.perturbation in names]
+    own.sort(key=lambda column: (order[column.perturbation], column.perturbation))
+    renamed = {column: column._replace(perturbation=names[column.perturbation]) for column in own}
+    cells = {(line, renamed.get(column, column)): n for (line, column), n in table.cells.items()}
+    clean = [CLEAN] if own and CLEAN in table.columns else []
+    deformed = replace(table, cells=cells).only(tuple(renamed.values()))
+    return (
+        table.only(tuple(column for column in table.columns if column not in own)),
+        replace(deformed, columns=(*clean, *deformed.columns)),
+    )
+
+
+def _name(entry: Entry) -> str:
+    return str(entry.record.labels.get("perturbation"))

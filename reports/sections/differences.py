@@ -1,0 +1,135 @@
+"""Is one model better than another, or luck? The same images are compared, not two rates with their intervals.
+
+The interval is Bonett and Price's (2012, doi 10.3102/1076998611411915) adjusted Wald: with d the difference of an
+image's scores, two images are added, one with d = 1 and one with d = -1, and mean and variance are those of the n + 2.
+For scores of 0 and 1 that is their formula; a randomised model's scores are shares of draws. The p is McNemar's exact
+test of *broken* (score below 0.5), two-sided.
+
+Limits: it is about these weights and fresh images, not about training again, so models trained with several seeds are
+left out; nothing is corrected for the number of comparisons.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+from scipy.stats import binomtest
+
+from robust_eval.metrics.intervals import Z
+from robust_eval.results.entry import Entry
+from robust_eval.results.worst_case import Attacked, radii, survivors, within
+from robust_eval.threat import threat_text
+
+__all__ = ["Difference", "Differences", "difference", "differences"]
+
+
+class Difference(NamedTuple):
+    """How much higher a rate of one model is than another's, on the same images."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+    @property
+    def text(self) -> str:
+        """In points: ``+1.8 (-0.3 to +3.9), p = 0.09``."""
+        points = (f"{100 * value:+.1f}" for value in (self.value, self.low, self.high))
+        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.2g}"
+        return "{} ({} to {}), {}".format(*points, p)
+
+
+class Differences(NamedTuple):
+    """Undefended models beside the first one."""
+
+    data: str
+    reference: str
+    columns: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[Difference | None, ...]], ...]
+    """Each other model, with a difference for each column; ``None`` where it was not attacked alike."""
+
+
+class _Scores(NamedTuple):
+    made_by: tuple[str, ...]
+    """The attacks it is the worst of: only like is compared with like."""
+    scores: pd.Series[float]
+
+
+def differences(entries: Sequence[Entry]) -> tuple[Differences, ...]:
+    """Compare clean accuracy and the worst case at each norm and radius with the first model's, data by data."""
+    of_data: dict[tuple[str, object], dict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
+    for entry in entries:
+        if entry.labels["defense"] == "none" and entry.labels["family"] in ("clean", "attack"):
+            of_data[entry.labels["data"], entry.labels["seed"]][entry.labels["model"]].append(entry)
+    found = []
+    for (data, _), models in of_data.items():
+        once = {name: dict(_scores(own)) for name, own in models.items() if _trainings(own) == 1}
+        if len(once) > 1:
+            found.append(_beside_the_first(data, once))
+    return tuple(table for table in found if table.columns)
+
+
+def difference(scores: pd.Series[float], reference: pd.Series[float]) -> Difference | None:
+    """Return the paired difference of the mean scores of the images that both hold; ``None`` if there are none."""
+    one, other = scores.align(reference, join="inner")
+    n = len(one)
+    if not n:
+        return None
+    d = one - other
+    mean = float(d.sum()) / (n + 2)
+    half = Z * math.sqrt(((float((d**2).sum()) + 2) / (n + 2) - mean**2) / (n + 2))
+    gained, lost = int(((one >= 0.5) & (other < 0.5)).sum()), int(((one < 0.5) & (other >= 0.5)).sum())
+    p = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return Difference(float(d.mean()), max(-1.0, mean - half), min(1.0, mean + half), p, n)
+
+
+def _beside_the_first(data: str, models: dict[str, dict[str, _Scores]]) -> Differences:
+    (reference, first), *others = models.items()
+    lines = [
+        (
+            name,
+            {
+                column: difference(own[column].scores, made.scores)
+                for column, made in first.items()
+                if column in own and own[column].made_by == made.made_by
+            },
+        )
+        for name, own in others
+    ]
+    columns = tuple(column for column in first if any(column in cells for _, cells in lines))
+    return Differences(
+        data,
+        reference,
+        columns,
+        tuple((name, tuple(cells.get(column) for column in columns)) for name, cells in lines),
+    )
+
+
+def _scores(entries: Sequence[Entry]) -> Iterator[tuple[str, _Scores]]:
+    for entry in entries:
+        if entry.labels["family"] == "clean":
+            yield "clean", _Scores((), entry.record.rows.set_index("index")["score"].astype(float))
+    by_norm: dict[str, list[Attacked]] = defaultdict(list)
+    for entry in entries:
+        if entry.labels["family"] == "attack":
+            by_norm[entry.labels["norm"]].append(Attacked(entry.record, entry.labels, entry.checks))
+    for norm, attacks in sorted(by_norm.items()):
+        for eps in radii(attacks):
+            usable = within(attacks, eps)
+            made_by = tuple(sorted(attack.labels["perturbation"] for attack in usable))
+            name = (
+                f"worst case {threat_text(norm, eps)}"
+                if len(usable) > 1
+                else f"{made_by[0]} {threat_text(norm, eps)}"
+            )
+            yield name, _Scores(made_by, survivors(usable, eps))
+
+
+def _trainings(entries: Sequence[Entry]) -> int:
+    return len({json.dumps(entry.record.spec.get("model"), sort_keys=True, default=str) for entry in entries})

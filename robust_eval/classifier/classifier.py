@@ -1,0 +1,334 @@
+"""What an attack sees of a model: logits and input gradients for images in [0, 1], with everything else held still.
+
+The classifier owns the switches. While it is in use the network is in eval mode and its weights need no
+gradient (``frozen``); both are restored module by module afterwards. Batches are split to a size that fits
+memory, and each row's forward and backward passes are counted in a :class:`Ledger`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from robust_eval.classifier.accelerate import Precision, Twins, pick_precision, twins
+from robust_eval.classifier.freeze import frozen
+from robust_eval.classifier.ledger import Ledger
+from robust_eval.classifier.normalized import Normalized
+from robust_eval.errors import ConfigError, NoGradientError
+from robust_eval.rng import Rng
+from robust_eval.types import Images, Labels, Logits, Mask, StochasticModule
+
+__all__ = ["Classifier", "Gradient", "Loss", "misclassified"]
+
+log = logging.getLogger(__name__)
+
+Loss = Callable[[Logits, Any], Float[Tensor, " n"]]
+"""A loss per example; an attack ascends it."""
+
+
+class Gradient(NamedTuple):
+    """The logits at a batch and the gradient of each example's loss with respect to its pixels.
+
+    Entries that are not finite are zero here: one of them would spoil the point for good. The ledger counts them.
+    """
+
+    logits: Logits
+    gradient: Images
+
+
+class Classifier:
+    """A network seen as a function from images in [0, 1] to logits.
+
+    ``mean`` and ``std`` (one number per channel) are put inside the model, so that every perturbation is
+    measured in pixels. ``batch_size`` bounds memory and changes results by rounding at most. A *stochastic*
+    network draws anew at every call, from the ``rng`` given to that call.
+
+    Gradients come from a faster twin of the network (:mod:`.accelerate`) in ``precision``; ``accelerate=False`` asks
+    the network itself for everything, and ``compiled`` hands the twin to ``torch.compile``.
+
+    With ``stop_when_fooled=False`` an attack inside a ball takes every step and keeps its last point: what fools
+    another model, by transfer, lies well beyond the first point that fools this one.
+
+    Where another network ``decides``, the classifier's own gives gradients and the logits beside them alone: they
+    propose, as those in a lower precision do.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        batch_size: int = 128,
+        stop_when_fooled: bool = True,
+        precision: Precision = "auto",
+        accelerate: bool = True,
+        compiled: bool = False,
+        decides: nn.Module | None = None,
+    ) -> None:
+        if (mean is None) != (std is None):
+            raise ValueError(f"expected mean and std together, got mean={mean!r} and std={std!r}")
+        if mean is not None and isinstance(network, StochasticModule):
+            raise ConfigError(
+                "normalisation: expected it inside a stochastic network, which mixes pixels in [0, 1], got mean and "
+                "std around it; give Normalized(network, mean, std) to the defense"
+            )
+        self.network = network if mean is None or std is None else Normalized(network, mean, std)
+        self.decides = decides
+        self.batch_size = batch_size
+        self.ledger = Ledger()
+        self.precision = precision
+        self.accelerate = accelerate
+        self.compiled = compiled
+        self._stop_when_fooled = stop_when_fooled
+        self._depth = 0
+        self._twins: Twins | None = None
+        self._met = False
+        pick_precision(precision, torch.device("cpu"))  # an unknown name is told now
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether an example leaves an attack at the first point that fools the model."""
+        return self._stop_when_fooled and not self.stochastic
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the output depends on draws, so that success must be judged over several of them."""
+        return isinstance(self.network, StochasticModule) and self.network.stochastic
+
+    @property
+    def proposes(self) -> bool:
+        """Whether gradients, and the logits beside them, come in a lower precision than :meth:`logits`.
+
+        Known once the network has been asked something.
+        """
+        return self.decides is not None or (self._twins is not None and self._twins.fast is not None)
+
+    @property
+    def slow_because(self) -> str | None:
+        """Why the network is asked as it is and not through a faster twin."""
+        return None if self._twins is None else self._twins.reason
+
+    def calls(self, draws: int) -> int:
+        """Return how many calls make at least so many draws of a stochastic network; one of a deterministic network."""
+        return -(-draws // self._evaluations) if self.stochastic else 1
+
+    @property
+    def _evaluations(self) -> int:
+        return self.network.evaluations if isinstance(self.network, StochasticModule) else 1
+
+    @property
+    def _part_size(self) -> int:
+        copies = self.network.copies if isinstance(self.network, StochasticModule) else 1
+        return max(1, self.batch_size // copies)
+
+    @contextmanager
+    def frozen(self) -> Iterator[Classifier]:
+        """Hold the network in eval mode without weight gradients; nested use costs nothing.
+
+        Its weights must not change meanwhile.
+        """
+        if self._depth:
+            yield self
+            return
+        self._depth = 1
+        try:
+            # a GPU's convolutions round to 10 bits by default: fp32 decides here
+            with (
+                frozen(self.network),
+                frozen(self.decides) if self.decides is not None else nullcontext(),
+                torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+            ):
+                yield self
+        finally:
+            self._depth, self._met = 0, False
+
+    def __call__(self, x: Images) -> Logits:
+        """Return the logits of a deterministic network."""
+        return self.logits(x)
+
+    def logits(self, x: Images, *, rng: Rng | None = None) -> Logits:
+        """Return logits [n,k] without a graph, in the precision of ``x``: these decide.
+
+        A stochastic network needs ``rng``: its draws are made for this call.
+        """
+        return self._logits(x, rng, fast=False)
+
+    def proposal(self, x: Images, *, rng: Rng | None = None) -> Logits:
+        """Return logits [n,k] in the precision of the gradients: good for comparing points, not for deciding."""
+        return self._logits(x, rng, fast=True)
+
+    def input_gradient(
+        self, x: Images, y: Int[Tensor, "n ..."], loss: Loss, *, rng: Rng | None = None
+    ) -> Gradient:
+        """Return the logits and the gradient of ``loss(logits, y)`` [n] with respect to ``x`` [n,c,h,w].
+
+        Both in the precision of the classifier: logits that decide come from :meth:`logits`. ``y`` is whatever the
+        loss looks up per example: labels [n], or pairs [n,2] of label and target.
+        """
+        with self.frozen(), torch.enable_grad():
+            return Gradient(*self._in_parts(x, rng, partial(self._gradient_of, x, y, loss)))
+
+    def jacobian(
+        self,
+        x: Images,
+        classes: Int[Tensor, "n m"],
+        *,
+        minus: Labels | None = None,
+        rng: Rng | None = None,
+    ) -> tuple[Logits, Float[Tensor, "n m c h w"]]:
+        """Return the logits and the gradient of each example's logits of ``classes`` with respect to its pixels.
+
+        With ``minus`` the gradients of those logits less the one of this class [n]. One forward pass and a backward
+        pass for each of the m columns; those of few examples are made together, which takes longer for many.
+        """
+        with self.frozen(), torch.enable_grad():
+            logits, jacobian = self._in_parts(x, rng, partial(self._jacobian_of, x, classes, minus))
+        return logits, jacobian
+
+    def _logits(self, x: Images, rng: Rng | None, *, fast: bool) -> Logits:
+        with self.frozen(), torch.no_grad():
+            return self._in_parts(x, rng, partial(self._logits_of, x, fast))[0]
+
+    # of one part of a batch: methods, as functions made at each call would have their types looked up anew each time
+
+    def _logits_of(self, x: Images, fast: bool, part: slice, rows: Rng | None) -> tuple[Tensor]:
+        return (self._forward(x[part].detach(), rows, fast=fast),)
+
+    def _gradient_of(
+        self, x: Images, y: Int[Tensor, "n ..."], loss: Loss, part: slice, rows: Rng | None
+    ) -> tuple[Tensor, Tensor]:
+        leaf = x[part].detach().requires_grad_()
+        out = self._forward(leaf, rows, fast=True)
+        (gradient,) = torch.autograd.grad(loss(out, y[part]).sum(), leaf)
+        return out.detach(), self._counted(gradient, rows)
+
+    def _jacobian_of(
+        self, x: Images, classes: Int[Tensor, "n m"], minus: Labels | None, part: slice, rows: Rng | None
+    ) -> tuple[Tensor, Tensor]:
+        leaf = x[part].detach().requires_grad_()
+        out = self._forward(leaf, rows, fast=True)
+        picked = out.gather(1, classes[part])
+        if minus is not None:
+            picked = picked - out.gather(1, minus[part, None])
+        # draws that are made anew in the backward pass do not go together
+        together = self.proposes and not self.stochastic and len(picked) <= TOGETHER
+        gradients = [self._counted(gradient, rows) for gradient in _columns(picked, leaf, together=together)]
+        return out.detach(), torch.stack(gradients, 1)
+
+    def _in_parts(
+        self, x: Images, rng: Rng | None, ask: Callable[[slice, Rng | None], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        """Ask about a batch in parts that fit the memory; where one does not, the parts are halved from then on."""
+        rng = rng.for_batch(len(x)) if rng is not None else None
+        self._meet(x)
+        answers: list[tuple[Tensor, ...]] = []
+        start = 0
+        # an empty batch is one empty part: the network knows how many classes its logits have
+        while start < len(x) or not answers:
+            part = slice(start, start + self._part_size)
+            try:
+                answers.append(ask(part, rng.select(part) if rng is not None else None))
+            except RuntimeError as error:
+                if not _out_of_memory(error) or self.batch_size == 1:
+                    raise
+                self.batch_size = max(1, self.batch_size // 2)
+                log.warning("out of memory: from now on %d images at a time", self.batch_size)
+                continue
+            start = part.stop
+        return answers[0] if len(answers) == 1 else tuple(map(torch.cat, zip(*answers, strict=True)))
+
+    def _meet(self, x: Images) -> None:
+        """Make the twins of the network, once its first images are known; its weights may have changed since."""
+        if not self._met and len(x):
+            self._met = True
+            if self.accelerate:
+                precision = pick_precision(self.precision, x.device)
+                self._twins = twins(self.network, x, precision, compiled=self.compiled)
+            else:
+                self._twins = Twins(None, None, "acceleration is switched off")
+
+    def _forward(self, x: Images, rng: Rng | None, *, fast: bool) -> Logits:
+        other = None if fast else self.decides
+        network = self.network if other is None else other
+        if isinstance(network, StochasticModule) and network.stochastic:
+            if rng is None:
+                raise ValueError("this network is stochastic: expected rng=Rng(seed) for its draws, got none")
+            network.redraw(rng)
+            network.at_once = self.batch_size
+        made = self._twins if other is None else None
+        twin = None if made is None else (made.fast or made.exact) if fast else made.exact
+        # a copy, as a network may write into what it is given
+        if twin is None:
+            logits: Logits = _answer(network, x.clone())
+        else:
+            logits = twin(x.clone(memory_format=torch.channels_last))
+        if logits.dtype in (torch.float16, torch.bfloat16):
+            logits = logits.float()
+        if rng is not None and rng.index is not None:
+            self.ledger.add("forwards", rng.index, self._evaluations)
+        if x.requires_grad and not logits.requires_grad:
+            raise NoGradientError(CUT_OFF)
+        return logits
+
+    def _counted(self, gradient: Images, rng: Rng | None) -> Images:
+        largest = gradient.detach().abs().flatten(1).amax(1)  # NaN where an entry is
+        finite = largest.isfinite()
+        if rng is not None and rng.index is not None:
+            self.ledger.add("backwards", rng.index, self._evaluations)
+            self.ledger.add("zero_gradients", rng.index, largest == 0)
+            self.ledger.add("bad_gradients", rng.index, ~finite)
+        return gradient if finite.all() else gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+CUT_OFF = (
+    "expected a model that autograd can differentiate, got one whose output is cut off from its input; look for "
+    "detach(), no_grad, inference_mode or numpy in its forward, or use an attack that needs no gradient (square)"
+)
+
+
+def _answer(network: nn.Module, x: Images) -> Logits:
+    """Return the logits as a tensor that autograd can go on from; raise where numpy wants none of it."""
+    try:
+        logits: Logits = network(x)
+    except RuntimeError as error:
+        if x.requires_grad and "call numpy() on Tensor that requires grad" in str(error):
+            raise NoGradientError(CUT_OFF) from error
+        raise
+    return logits.clone() if logits.is_inference() and not torch.is_inference_mode_enabled() else logits
+
+
+TOGETHER = 4
+"""Up to this many examples, the gradients of several columns are cheaper in one batched backward pass.
+
+ResNet-18, 10 columns, bfloat16, 2 CPU cores: 37 against 30 examples a second with 4 of them, 49 against 54 with 20; in
+float32 it never was (10 against 20 with 4).
+"""
+
+
+def _columns(picked: Float[Tensor, "n m"], leaf: Images, *, together: bool) -> Iterator[Images]:
+    """Return the gradient of each column of ``picked``: one backward pass each, or one of them all ``together``."""
+    n, m = picked.shape
+    if together and n and m > 1:
+        every = torch.eye(m, device=picked.device, dtype=picked.dtype)[:, None].expand(m, n, m)
+        yield from torch.autograd.grad(picked, leaf, every, is_grads_batched=True)[0]
+        return
+    for i, column in enumerate(picked.sum(0)):
+        yield torch.autograd.grad(column, leaf, retain_graph=i + 1 < m)[0]
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """A GPU has an error of its own for it; the CPU's allocator has only its words."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def misclassified(logits: Logits, y: Labels) -> Mask:
+    """Return where the label is not predicted; an output with NaN or infinity on top predicts nothing."""
+    return (logits.argmax(1) != y) | ~logits.amax(1).isfinite()

@@ -1,0 +1,324 @@
+"""An experiment file becomes validated objects; :mod:`robust_eval.config.plan` makes cells of them.
+
+Tables: ``[data]``, ``[recipe]`` (defaults of every ``[[train]]``), ``[[train]]``, ``[[model]]`` (own weights),
+``[[attack]]``, ``[[corruption]]``, ``[[defense]]``, ``[[analysis]]``. A method's table holds its ``name`` and its
+fields; ``eps`` and ``severity`` may be lists. All problems of a file are reported at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from robust_eval.config.budgets import budget
+from robust_eval.config.method_tables import AnalysisPlan, AttackPlan, MethodTables, Table, attempt, located
+from robust_eval.corruptions._given import given_tables
+from robust_eval.data import Source, open_source
+from robust_eval.data.corrupted import CorruptedFiles, open_corrupted
+from robust_eval.errors import ConfigError, near
+from robust_eval.methods import Corruption, Defense
+from robust_eval.models.factory import is_factory
+from robust_eval.models.recipe import Recipe
+from robust_eval.registry import checked, explain, names
+
+__all__ = ["DataTable", "Experiment", "ModelTable", "named_experiments", "parse", "read"]
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class DataTable:
+    """The images to measure on."""
+
+    name: str
+    """A registered set, a ``.npz`` file or an image folder."""
+    n: Annotated[int, Field(ge=1)] | None = None
+    """How many test images; all if left out."""
+    pool: str | None = None
+    """Training images that defenses mix with; the train split of the set if left out."""
+    corrupted: str | None = None
+    """Folder of corrupted test images, such as CIFAR-10-C, that the ``[[corruption]]`` tables are read from; all that
+    is in it if there are no such tables. They are made if left out."""
+    size: Annotated[int, Field(ge=1)] | None = None
+    """Side in pixels to which a folder's images are resized and cropped."""
+    per_class: Annotated[int, Field(ge=1)] | None = None
+    """How many training images of each class are kept; all if left out."""
+    label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Part of the training labels that is replaced. Test labels never are."""
+    noisy_labels: Literal["any", "other"] = "any"
+    """What labels are replaced by: ``any`` class, the true one too, or an ``other`` one."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of which images are kept and which labels are replaced; one for all models, whatever seed they train with."""
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class ModelTable:
+    """A model of the user's own."""
+
+    checkpoint: str | None = None
+    """Weights: ``.safetensors``, ``.pt`` or ``.pth``; may be left out when a factory returns a trained model."""
+    architecture: str | Table | None = None
+    """A registered name, a table with ``name`` and fields, or ``path/to/file.py:factory``; may be left out when
+    the checkpoint has a card of :command:`robust-eval train` beside it."""
+    name: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """The experiment file before its methods are looked up."""
+
+    name: str = "experiment"
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    draws: Annotated[int, Field(ge=1, strict=True)] = 10
+    """Fresh draws over which a randomised model is scored."""
+    gradient_draws: Annotated[int, Field(ge=1, strict=True)] | None = None
+    """Draws that gradients through a randomised model are averaged over; as many as they need if left out."""
+    checks: Literal["quick", "full", "off"] = "quick"
+    """How thoroughly each model that is attacked is examined for reasons not to trust its numbers."""
+    budget: str | None = None
+    """A named set of attacks, before those of the ``[[attack]]`` tables."""
+    imports: tuple[str, ...] = ()
+    """Modules of the user's that register further methods."""
+    folder: str | None = None
+    """Where relative paths and ``imports`` start; the experiment file's own folder if left out."""
+    data: DataTable
+    recipe: Table = field(default_factory=dict)
+    train: tuple[Table, ...] = ()
+    model: tuple[ModelTable, ...] = ()
+    attack: tuple[str | Table, ...] = ()
+    corruption: tuple[str | Table, ...] = ()
+    defense: tuple[str | Table, ...] = ()
+    analysis: tuple[str | Table, ...] = ()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A validated experiment: what is measured, and nothing about where it runs."""
+
+    frame: Frame
+    recipes: tuple[tuple[str, Recipe], ...]
+    """Name and recipe of each model to train."""
+    attacks: tuple[AttackPlan, ...]
+    corruptions: tuple[Corruption, ...]
+    defenses: tuple[Defense, ...]
+    analyses: tuple[AnalysisPlan, ...]
+    folder: Path
+    """Where relative paths and imports start."""
+
+    def source(self) -> Source:
+        """Open the data to measure on."""
+        return _source(self.frame, self.folder)
+
+    def pool_source(self) -> Source:
+        """Open the pool that the file names."""
+        return _pool_source(self.frame, self.folder)
+
+    def corrupted(self) -> CorruptedFiles | None:
+        """Open the corrupted images that the file names, if it does."""
+        return _corrupted(self.frame, self.folder)
+
+    def other_source(self, name: str) -> Source:
+        """Open a second set of images, which an analysis compares with."""
+        return open_source(_at(self.folder, name))
+
+    def absolute(self, path: str) -> str:
+        """Return a path of the file, which starts at the experiment's folder, as one from anywhere."""
+        return _absolute(self.folder, path)
+
+    def tables(self) -> Table:
+        """Return the effective experiment as tables that :func:`parse` reads back."""
+        tables = {k: v for k, v in _without_none(asdict(self.frame)).items() if v not in ((), [], {})}
+        tables.pop("folder", None)
+        for table in tables.get("model", ()):
+            if "checkpoint" in table:
+                table["checkpoint"] = _absolute(self.folder, table["checkpoint"])
+            if is_factory(table.get("architecture")):
+                table["architecture"] = _absolute(self.folder, table["architecture"])
+        for table in (tables.get("recipe", {}), *tables.get("train", ()), *tables.get("attack", ())):
+            if isinstance(table, dict):
+                table |= located(table, self.folder)
+        for table in tables.get("analysis", ()):
+            if isinstance(table, dict) and "other" in table:
+                others = [table["other"]] if isinstance(table["other"], str) else table["other"]
+                table["other"] = [_at(self.folder, other) for other in others]
+        for key in ("name", "pool"):
+            if key in tables["data"]:
+                tables["data"][key] = _at(self.folder, tables["data"][key])
+        if "corrupted" in tables["data"]:
+            tables["data"]["corrupted"] = _absolute(self.folder, tables["data"]["corrupted"])
+        # modules are found by name, so the place to look for them is kept; first, above the tables
+        return {"folder": str(self.folder.resolve()), **tables} if self.frame.imports else tables
+
+
+def named_experiments() -> list[str]:
+    """Return the names of the experiments shipped with the package."""
+    folder = resources.files("robust_eval") / "experiments"
+    return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
+
+
+def read(name: str, *, data: str | None = None, checks: str | None = None) -> Experiment:
+    """Read an experiment: a shipped one by name, or a file; raises ``ConfigError`` with all of its problems.
+
+    ``data`` is the name or path of a set to take instead of the one that the file names; a path is relative to the
+    current directory. ``checks`` takes the place of the file's.
+    """
+    if name in named_experiments():
+        text = (resources.files("robust_eval") / "experiments" / f"{name}.toml").read_text(encoding="utf-8")
+        folder = Path.cwd()
+    else:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            raise ConfigError(
+                f"experiment {name}: expected a file or a run folder, got a folder without experiment.toml"
+            )
+        if not path.is_file():
+            known = named_experiments()
+            raise ConfigError(
+                f"experiment {name!r}: no such file or name{near(name, known)}; shipped: {', '.join(known)}"
+            )
+        try:
+            text, folder = path.read_text(encoding="utf-8"), path.resolve().parent
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"experiment {name}: cannot be read ({error})") from None
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"experiment {name}: not valid TOML: {error}") from None
+    if data is not None:
+        given = data if data in names("data") else str(Path(data).expanduser().absolute())
+        table = tables.get("data")
+        tables["data"] = {**(table if isinstance(table, dict) else {}), "name": given}
+    if checks is not None:
+        tables["checks"] = checks
+    return parse(tables, where=name, folder=folder)
+
+
+def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
+    """Return the experiment that tables describe; raises ``ConfigError`` with all of their problems."""
+    problems: list[str] = []
+    frame = _frame(dict(tables), where, problems)
+    if frame.folder is not None:
+        folder = Path(_absolute(folder, frame.folder))
+    for module in frame.imports:
+        attempt(lambda module=module: _import(module, folder), problems, where)
+    parser = MethodTables(where, problems, folder)
+    named = [] if frame.budget is None else attempt(lambda: budget(str(frame.budget)), problems, where) or []
+    tried = [*named, *frame.attack]
+    attacks = [plan for i, table in enumerate(tried) for plan in parser.attacks(table, i - len(named))]
+    asked: Sequence[str | Table] = frame.corruption
+    if (files := attempt(lambda: _corrupted(frame, folder), problems, where)) is not None:
+        asked = attempt(lambda: given_tables(files, frame.corruption), problems, where) or ()
+    corruptions = [c for i, t in enumerate(asked) for c in parser.methods("corruption", t, i)]
+    defenses = [d for i, t in enumerate(frame.defense) for d in parser.methods("defense", t, i)]
+    analyses = [plan for i, table in enumerate(frame.analysis) for plan in parser.analyses(table, i)]
+    source = attempt(lambda: _source(frame, folder), problems, where)
+    if frame.data.pool is not None:
+        attempt(lambda: _pool_source(frame, folder), problems, where)
+    recipes = [parser.recipe(frame.recipe, table, i, source) for i, table in enumerate(frame.train)]
+    # the trainings of one table differ in their seed alone and are one line of a report
+    called = [found[0][0] for found in recipes if found] + [table.name for table in frame.model if table.name]
+    for i, table in enumerate(frame.model):
+        parser.model(table.architecture, i)
+    if not tables.get("train") and not tables.get("model"):
+        problems.append(f"{where}: expected at least one [[train]] or [[model]] table, got none")
+    for name in sorted({name for name in called if called.count(name) > 1}):
+        problems.append(f"{where}: two models are named {name!r}; give one of them another name")
+    if problems:
+        raise ConfigError(problems)
+    return Experiment(
+        frame,
+        tuple(chain.from_iterable(recipes)),
+        tuple(attacks),
+        tuple(corruptions),
+        tuple(defenses),
+        tuple(analyses),
+        folder,
+    )
+
+
+def _frame(tables: Table, where: str, problems: list[str]) -> Frame:
+    """Return the frame; what is wrong with it is noted and left out, so that the methods are looked at too."""
+    adapter: pydantic.TypeAdapter[Frame] = pydantic.TypeAdapter(Frame)
+    try:
+        return adapter.validate_python(tables)
+    except pydantic.ValidationError as error:
+        problems += explain(error, Frame, where=where)
+        wrong = {problem["loc"][0] for problem in error.errors()}
+    rest = {key: value for key, value in tables.items() if key not in wrong}
+    if "data" in wrong:
+        data = tables.get("data")
+        name = data.get("name") if isinstance(data, Mapping) else None
+        # nothing is measured after a problem: any set will do to look at the other tables with
+        rest["data"] = {"name": name if isinstance(name, str) else "digits"}
+    return adapter.validate_python(rest)
+
+
+def _at(folder: Path, name: str) -> str:
+    """Return the path of data relative to the experiment's folder; a registered name, or one that nothing has,
+    stays as it is.
+    """
+    path = _absolute(folder, name)
+    return path if name not in names("data") and (Path(path).exists() or "/" in name) else name
+
+
+def _source(frame: Frame, folder: Path) -> Source:
+    """Open the data, with what the file changes about its training images."""
+    data = frame.data
+    return open_source(
+        _at(folder, data.name),
+        size=data.size,
+        per_class=data.per_class,
+        label_noise=data.label_noise,
+        noisy_labels=data.noisy_labels,
+        seed=data.seed,
+    )
+
+
+def _pool_source(frame: Frame, folder: Path) -> Source:
+    """Open the pool; images of a folder are resized like those measured."""
+    assert frame.data.pool is not None
+    name = _at(folder, frame.data.pool)
+    return open_source(name, size=frame.data.size if Path(name).is_dir() else None)
+
+
+def _corrupted(frame: Frame, folder: Path) -> CorruptedFiles | None:
+    given = frame.data.corrupted
+    return None if given is None else open_corrupted(Path(_absolute(folder, given)))
+
+
+def _absolute(folder: Path, name: str) -> str:
+    return str((folder / Path(name).expanduser()).absolute())
+
+
+def _import(module: str, folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        reason = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
+        raise ConfigError(
+            f"imports: {module!r} cannot be imported from {folder} or Python's path ({reason})"
+        ) from None
+
+
+def _without_none(value: Any) -> Any:
+    """Drop ``None``, which TOML does not know, and turn tuples into lists."""
+    if isinstance(value, Mapping):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_without_none(item) for item in value]
+    return value

@@ -1,0 +1,264 @@
+"""The tables of an experiment file that describe methods become methods, and what is wrong with them is collected."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pydantic
+
+from robust_eval.data import Source
+from robust_eval.errors import ConfigError, DataError
+from robust_eval.methods import Analysis, Attack
+from robust_eval.models.factory import is_factory
+from robust_eval.models.recipe import Recipe
+from robust_eval.registry import Kind, build, describe, explain, find
+from robust_eval.threat import ANY_IMAGE, DEFAULT_RADIUS, Access, parse_number
+
+__all__ = ["AnalysisPlan", "AttackPlan", "MethodTables", "Table", "attempt", "located"]
+
+Table = dict[str, Any]
+
+
+class AttackPlan(NamedTuple):
+    """An attack with what is not part of the method."""
+
+    attack: Attack
+    access: tuple[Access, ...]
+    """How it is aimed at defended models; not at all if empty."""
+    score_at: tuple[float, ...]
+    """Radii at which a minimal-norm attack is scored."""
+
+
+class AnalysisPlan(NamedTuple):
+    """An analysis with what is not part of the method."""
+
+    analysis: Analysis
+    others: tuple[str, ...]
+    """Second sets of images, one cell each; none for an analysis that does not compare."""
+    resize: bool = False
+    """Whether images of another size are resized to that of those measured."""
+
+
+class MethodTables:
+    """Builds methods from tables and collects what is wrong with them."""
+
+    def __init__(self, where: str, problems: list[str], folder: Path | None = None) -> None:
+        self.where = where
+        self.problems = problems
+        self.folder = folder or Path()
+        """Where relative paths in a table start."""
+
+    def methods(self, kind: Kind, table: str | Table, i: int) -> list[Any]:
+        """Return the methods of a table: one, or one for each value of a list."""
+        name, fields = _named(table)
+        if not isinstance(name, str):
+            self.problems.append(f"{self.where}: [[{kind}]] {i + 1}: {_no_name(name)}")
+            return []
+        cls = attempt(lambda: find(kind, name), self.problems, self.where)
+        if cls is None:
+            return []
+        sweeps = getattr(cls, "sweeps", ("eps", "severity"))
+        swept = {key: fields.pop(key) for key in sweeps if isinstance(fields.get(key), list)}
+        for key in (key for key, values in swept.items() if not values):
+            self.problems.append(f"{self.where}: {kind} {name!r}: {key}: expected at least one value, got []")
+        made = []
+        for values in itertools.product(*swept.values()):
+            params = fields | dict(zip(swept, values, strict=True))
+            method = attempt(lambda params=params: build(kind, name, params), self.problems, self.where)
+            if method is not None:
+                made.append(method)
+        return made
+
+    def attacks(self, table: str | Table, i: int) -> list[AttackPlan]:
+        """Return the attacks of a table with their access and the radii to score at."""
+        name, fields = _named(table)
+        if not isinstance(name, str):
+            return self.methods("attack", table, i)
+        words = self._access(name, fields.pop("access", ["transfer", "adaptive"]))
+        cls = attempt(lambda: find("attack", name), self.problems, self.where)
+        score_at: tuple[float, ...] = ()
+        if cls is None:
+            return []
+        fields |= located(fields, self.folder)
+        if cls.minimal_norm:
+            unbounded = getattr(cls, "unbounded", False)
+            default = DEFAULT_RADIUS.get(str(fields.get("norm", cls.norms[0])), 0.0)
+            given = fields.pop("eps", ANY_IMAGE if unbounded else default)
+            radii = given if isinstance(given, list) else [given]
+            if not radii:
+                self.problems.append(
+                    f"{self.where}: attack {name!r}: eps: expected at least one value, got []"
+                )
+            found = [
+                attempt(lambda value=value: _radius(value), self.problems, f"{self.where}: attack {name!r}")
+                for value in radii
+            ]
+            found += [ANY_IMAGE] if unbounded else []
+            score_at = tuple(sorted({radius for radius in found if radius is not None}))
+        elif "norm" in fields and "eps" not in fields:
+            # the field's own default is a radius of its default norm
+            fields["eps"] = DEFAULT_RADIUS.get(str(fields["norm"]), 0.0)
+        made = self.methods("attack", {"name": name, **fields}, i)
+        for attack in made:
+            attempt(lambda attack=attack: attack.threat, self.problems, f"{self.where}: attack {name!r}")
+        return [AttackPlan(attack, words, score_at) for attack in made]
+
+    def analyses(self, table: str | Table, i: int) -> list[AnalysisPlan]:
+        """Return the analyses of a table with the sets of images they compare with."""
+        name, fields = _named(table)
+        if not isinstance(name, str):
+            return self.methods("analysis", table, i)
+        given, resize = fields.pop("other", []), fields.pop("resize", False)
+        others = [given] if isinstance(given, str) else given
+        if not isinstance(others, list) or not all(isinstance(other, str) for other in others):
+            self.problems.append(
+                f"{self.where}: analysis {name!r}: other: expected the name or path of a set, or a list, got {given!r}"
+            )
+            others = []
+        if not isinstance(resize, bool):
+            self.problems.append(
+                f"{self.where}: analysis {name!r}: resize: expected true or false, got {resize!r}"
+            )
+        made = self.methods("analysis", {"name": name, **fields}, i)
+        for analysis in made:
+            if analysis.compares and not others:
+                self.problems.append(
+                    f"{self.where}: analysis {name!r}: expected another set of images to compare with, got none; "
+                    "name one with other = (a set, a file, a folder)"
+                )
+            if others and not analysis.compares:
+                self.problems.append(
+                    f"{self.where}: analysis {name!r}: compares with no other set; leave other out"
+                )
+        return [AnalysisPlan(analysis, tuple(others), bool(resize)) for analysis in made]
+
+    def _access(self, name: str, access: Any) -> tuple[Access, ...]:
+        """Return how an attack is aimed at defended models; ``none`` leaves them alone."""
+        words = access if isinstance(access, list) else [access]
+        if words == ["none"]:
+            return ()
+        if not words or any(word not in ("transfer", "adaptive") for word in words):
+            self.problems.append(
+                f"{self.where}: attack {name!r}: access: expected 'transfer' or 'adaptive' or both, or 'none' to leave "
+                f"defended models out, got {access!r}"
+            )
+            return ()
+        return tuple(words)
+
+    def recipe(
+        self, defaults: Table, table: Table, i: int, source: Source | None
+    ) -> list[tuple[str, Recipe]]:
+        """Return the name and recipe of a ``[[train]]`` table, one for each of its ``seeds``."""
+        fields: Table = {"crop": source.crop, "flip": source.flip} if source is not None else {}
+        fields |= defaults | table
+        fields |= located(fields, self.folder)
+        name = fields.pop("name", None)
+        where = f"{self.where}: [[train]] {i + 1}"
+        seeds = self._seeds(fields, table, where)
+        methods: Table = {}
+        for kind in ("architecture", "regularizer"):
+            given = fields.pop(kind, None)
+            methods[kind] = self.method(kind, given, where)
+        if name is not None and not isinstance(name, str):
+            self.problems.append(f"{where}: name: expected a string, got {name!r}")
+        try:
+            recipes = [Recipe(**methods, **fields, **seed) for seed in seeds]
+        except pydantic.ValidationError as error:
+            lines = explain(error, Recipe, where=where)
+            # a method that could not be built has been explained above
+            absent = tuple(f"{where}: {kind}:" for kind, method in methods.items() if method is None)
+            self.problems += [line for line in lines if not line.startswith(absent)]
+            return []
+        return [(name or describe(recipe.regularizer).name, recipe) for recipe in recipes]
+
+    def _seeds(self, fields: Table, table: Table, where: str) -> list[Table]:
+        """Take ``seed`` and ``seeds`` out of the fields of a recipe; return the field ``seed`` of each training."""
+        # what a table says goes before the defaults, whichever of the two words it uses
+        given = table if {"seed", "seeds"} & set(table) else fields
+        seed, seeds = given.get("seed"), given.get("seeds")
+        for word in ("seed", "seeds"):
+            fields.pop(word, None)
+        if seeds is None:
+            return [{}] if seed is None else [{"seed": seed}]
+        if seed is not None:
+            self.problems.append(f"{where}: expected seed or seeds, got both")
+        if not isinstance(seeds, list) or not seeds or len(set(map(str, seeds))) < len(seeds):
+            self.problems.append(f"{where}: seeds: expected a list of different whole numbers, got {seeds!r}")
+            return []
+        return [{"seed": seed} for seed in seeds]
+
+    def model(self, architecture: str | Table | None, i: int) -> None:
+        """Note what is wrong with the architecture of a ``[[model]]`` table; its files are looked at later."""
+        where = f"{self.where}: [[model]] {i + 1}"
+        if isinstance(architecture, str) and architecture.endswith(".py"):
+            self.problems.append(
+                f"{where}: architecture: expected file.py:factory, got {architecture!r}; add the name of the function "
+                f"that returns the network, as in '{architecture}:build'"
+            )
+        elif architecture is not None and not is_factory(architecture):
+            self.method("architecture", architecture, where)
+
+    def method(self, kind: Kind, table: Any, where: str) -> Any:
+        """Return the one method that a table describes, ``None`` after noting what is wrong with it."""
+        if table is None:
+            self.problems.append(f"{where}: field {kind!r} is missing")
+            return None
+        if not isinstance(table, str | Mapping):
+            self.problems.append(f"{where}: {kind}: expected a name or a table, got {table!r}")
+            return None
+        name, params = _named(table)
+        if not isinstance(name, str):
+            self.problems.append(f"{where}: {kind}: {_no_name(name)}")
+            return None
+        return attempt(lambda: build(kind, name, params), self.problems, where)
+
+
+def _named(table: str | Mapping[str, Any]) -> tuple[Any, Table]:
+    """Split a method's table into its name and its fields."""
+    if isinstance(table, str):
+        return table, {}
+    fields = dict(table)
+    return fields.pop("name", None), fields
+
+
+def located(fields: Mapping[str, Any], folder: Path) -> Table:
+    """Return the fields that are paths, from anywhere: a recipe's first weights, a surrogate's, and its factory."""
+    paths: Table = {}
+    for name in ("start", "surrogate"):
+        if isinstance(path := fields.get(name), str):
+            paths[name] = _absolute(folder, path)
+    if "surrogate" in fields or "architecture" in fields:
+        architecture = fields.get("architecture")
+        if is_factory(architecture):
+            paths["architecture"] = _absolute(folder, str(architecture))
+    return paths
+
+
+def _absolute(folder: Path, path: str) -> str:
+    return str((folder / Path(path).expanduser()).absolute())
+
+
+def _no_name(name: object) -> str:
+    return "field 'name' is missing" if name is None else f"name: expected a string, got {name!r}"
+
+
+def _radius(value: Any) -> float:
+    number = parse_number(value)
+    if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number < math.inf:
+        raise ConfigError(f"eps: expected a finite number >= 0 such as 0.5 or '8/255', got {value!r}")
+    return float(number)
+
+
+def attempt(make: Any, problems: list[str], where: str | None = None) -> Any:
+    """Return what ``make`` makes, or ``None`` after noting its problems."""
+    try:
+        return make()
+    except ConfigError as error:
+        problems += [line if where is None else f"{where}: {line}" for line in error.problems]
+    except (DataError, ValueError) as error:
+        problems.append(str(error) if where is None else f"{where}: {error}")
+    return None

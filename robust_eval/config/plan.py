@@ -1,0 +1,263 @@
+"""A validated experiment becomes a list of cells.
+
+This is where images are read and the user's own models are loaded and tried; nothing is trained or written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from robust_eval.checks.examination import Examination
+from robust_eval.config.experiment import Experiment, ModelTable
+from robust_eval.config.method_tables import AnalysisPlan
+from robust_eval.corruptions._given import given
+from robust_eval.data import NOISE, Examples, noise, require_same_shape, resized, without_labels
+from robust_eval.errors import ConfigError, DataError
+from robust_eval.identity import content_key
+from robust_eval.methods import Analysis, Attack, Defense
+from robust_eval.models.factory import is_factory
+from robust_eval.models.source import OwnModel, RecipeModel, own_model
+from robust_eval.registry import describe
+from robust_eval.results.cell import Cell, Data, ModelSource
+from robust_eval.rng import Rng, seeded
+from robust_eval.threat import DEFAULT_RADIUS, Access
+
+__all__ = ["models", "plan"]
+
+
+def plan(experiment: Experiment) -> list[Cell]:
+    """Return the cells of an experiment, model by model.
+
+    Loads the images, the pool and the user's own models; raises ``RobustEvalError`` for any that cannot be used.
+    """
+    source = experiment.source()
+    examples = source.test(experiment.frame.data.n)
+    if (files := experiment.corrupted()) is not None:
+        experiment = replace(experiment, corruptions=given(files, experiment.corruptions, examples))
+    mixes = any(defense.needs_pool for defense in experiment.defenses)
+    looks = any(plan.analysis.needs_training for plan in experiment.analyses)
+    named = experiment.frame.data.pool is not None
+    train = source.train() if experiment.recipes or ((mixes or looks) and not named) else None
+    # an analysis looks at training images where there are some
+    pooled = mixes or (looks and (named or train is not None))
+    shaped: list[Attack | Defense] = [*(attack.attack for attack in experiment.attacks), *experiment.defenses]
+    if misfits := [text for method in shaped if (text := method.misfit(examples.shape))]:
+        raise ConfigError(dict.fromkeys(misfits))
+    data = Data(source.name, examples, _pool(experiment, train, examples) if pooled else None)
+    analyses = [
+        (plan.analysis, other)
+        for plan in experiment.analyses
+        for other in _others(experiment, plan, examples)
+    ]
+    cells: dict[str, Cell] = {}
+    known: dict[str, str] = {}
+    for model in _models(experiment, train, examples):
+        same_as = known.setdefault(content_key(model.identity), model.name)
+        if same_as != model.name:
+            raise ConfigError(
+                f"model {model.name!r} is the same as {same_as!r}: same weights or same recipe; drop one"
+            )
+        if misfits := _misfits(model, analyses):
+            raise ConfigError(misfits)
+        for cell in _cells(experiment, model, data, analyses):
+            same = cells.get(cell.key)
+            # one cell, however often it is asked for: it is scored at all of the radii
+            score_at = tuple(sorted({*cell.score_at, *(same.score_at if same else ())}))
+            cells[cell.key] = replace(same or cell, score_at=score_at)
+    return list(cells.values())
+
+
+def models(experiment: Experiment) -> list[ModelSource]:
+    """Return the models to train, then the user's own, loaded and tried on an image."""
+    source = experiment.source()
+    examples = source.test(experiment.frame.data.n) if experiment.frame.model else None
+    return _models(experiment, source.train() if experiment.recipes else None, examples)
+
+
+def _models(experiment: Experiment, train: Examples | None, examples: Examples | None) -> list[ModelSource]:
+    found: list[ModelSource] = []
+    if experiment.recipes:
+        if train is None:
+            raise DataError(
+                f"data {experiment.frame.data.name}: has no training images, and [[train]] needs them; "
+                "put train_images and train_labels into the file, or a folder train beside test"
+            )
+        if examples is not None and int(examples.labels.max()) >= train.classes:
+            raise DataError(
+                f"data {experiment.frame.data.name}: expected test labels in 0..{train.classes - 1}, the classes "
+                f"of its training images, got {int(examples.labels.max())}; number both splits alike"
+            )
+        for name, recipe in experiment.recipes:
+            for option, numbers in (("mean", recipe.mean), ("std", recipe.std)):
+                if numbers is not None and len(numbers) != train.shape[0]:
+                    raise ConfigError(
+                        f"model {name}: {option}: expected {train.shape[0]} numbers, one per channel, "
+                        f"got {list(numbers)}"
+                    )
+            found.append(RecipeModel(name, recipe, train))
+    for table in experiment.frame.model:
+        assert examples is not None
+        found.append(_own_model(experiment, table, examples))
+    return found
+
+
+def _cells(
+    experiment: Experiment, model: ModelSource, data: Data, analyses: list[tuple[Analysis, Data | None]]
+) -> list[Cell]:
+    cells = []
+    for defense in (None, *experiment.defenses):
+        shared: dict[str, Any] = {"model": model, "data": data, "defense": defense}
+        shared |= {"seed": experiment.frame.seed, "draws": experiment.frame.draws}
+        shared |= {"gradient_draws": experiment.frame.gradient_draws}
+        cells.append(Cell(**shared))
+        if experiment.attacks and experiment.frame.checks != "off":
+            seen: Access = "none" if defense is None else "adaptive"
+            cells += [Cell(**shared, perturbation=look, access=seen) for look in _examinations(experiment)]
+        for attack, access, score_at in experiment.attacks:
+            for how in ("none",) if defense is None else access:
+                cells.append(Cell(**shared, perturbation=attack, access=how, score_at=score_at))
+        cells += [Cell(**shared, perturbation=corruption) for corruption in experiment.corruptions]
+    seed = experiment.frame.seed
+    return [*cells, *(Cell(model, data, analysis, seed=seed, other=other) for analysis, other in analyses)]
+
+
+def _others(experiment: Experiment, plan: AnalysisPlan, examples: Examples) -> list[Data | None]:
+    """Return the sets that an analysis compares with, as many images of each as are measured or as there are."""
+    if not plan.analysis.compares:
+        return [None]
+    found: list[tuple[str, Data]] = []
+    analysis = describe(plan.analysis).name
+    for name in plan.others:
+        if name in NOISE:
+            if plan.analysis.needs_labels:
+                raise ConfigError(
+                    f"{analysis}: expected another test set of the same classes, got {name} noise, which has no "
+                    "labels; name a set that has, or compare with noise by detection"
+                )
+            rng = Rng(experiment.frame.seed).child("other", name)
+            found.append((name, Data(name, noise(name, len(examples), examples.shape, rng=rng))))
+            continue
+        source = experiment.other_source(name)
+        others = None if plan.analysis.needs_labels else without_labels(source)
+        others = others or source.test(None)
+        others = others.first(min(len(others), len(examples)))
+        if plan.resize and others.shape[1:] != examples.shape[1:]:
+            others = resized(others, examples.shape[1:])
+        require_same_shape(f"{analysis}: {name}", examples.shape, others.shape)
+        found.append((name, Data(source.name, others)))
+    uses = Counter(data.name for _, data in found)
+    return [
+        data if uses[data.name] == 1 else replace(data, name=f"{_parent(experiment, name)}/{data.name}")
+        for name, data in found
+    ]
+
+
+def _parent(experiment: Experiment, name: str) -> str:
+    """Return the folder that a set lies in."""
+    return Path(experiment.absolute(name)).resolve().parent.name
+
+
+def _misfits(model: ModelSource, analyses: Sequence[tuple[Analysis, Data | None]]) -> list[str]:
+    """Return why analyses cannot look at a model, with the sets they compare with."""
+    if not analyses:
+        return []
+    network, classes = _structure(model)
+    found = [text for analysis, _ in analyses if (text := analysis.misfit(network))]
+    for analysis, other in analyses:
+        if classes is None or other is None or not analysis.needs_labels:
+            continue
+        if (highest := int(other.examples.labels.max())) >= classes:
+            found.append(
+                f"{describe(analysis).name}: {other.name}: expected labels in 0..{classes - 1}, the outputs of the "
+                f"model, got label {highest}; name a test set of the same classes"
+            )
+    return list(dict.fromkeys(found))
+
+
+def _structure(model: ModelSource) -> tuple[nn.Module, int | None]:
+    """Return a network of the model's structure, and how many outputs it has."""
+    if isinstance(model, OwnModel):
+        return model.network, model.classes
+    assert isinstance(model, RecipeModel)
+    with seeded(Rng(0)):
+        return model.untrained(), model.examples.classes
+
+
+def _examinations(experiment: Experiment) -> list[Examination]:
+    """Return one examination for each norm that is attacked in, at the radius nearest to the usual one.
+
+    Those after the first leave out what the first answers for all norms. Where no attack has a norm that can be
+    examined, the usual radius in linf stands for all.
+    """
+    level = experiment.frame.checks
+    assert level != "off"
+    radii: dict[Literal["linf", "l2"], list[float]] = {}
+    for attack, _, score_at in experiment.attacks:
+        norm = attack.threat.norm
+        # what may change an image at will has a radius in name only
+        if (norm == "linf" or norm == "l2") and not getattr(attack, "unbounded", False):
+            radii.setdefault(norm, []).extend(eps for eps in (attack.threat.eps, *score_at) if eps)
+    found = [
+        Examination(level=level, norm=norm, eps=_nearest(given, DEFAULT_RADIUS[norm]), norm_only=i > 0)
+        for i, (norm, given) in enumerate((norm, given) for norm, given in radii.items() if given)
+    ]
+    return found or [Examination(level=level)]
+
+
+def _nearest(radii: Sequence[float], usual: float) -> float:
+    """Return the radius whose ratio to the usual one is nearest to 1; the first of several."""
+    return min(radii, key=lambda eps: abs(math.log(eps / usual)))
+
+
+def _pool(experiment: Experiment, train: Examples | None, examples: Examples) -> Examples:
+    frame = experiment.frame
+    if frame.data.pool is not None:
+        given = experiment.pool_source()
+        pool = given.train() or given.test(None)
+    else:
+        if train is None:
+            names = [describe(defense).name for defense in experiment.defenses if defense.needs_pool]
+            mixing = ", ".join(dict.fromkeys(names))
+            raise DataError(
+                f"data {frame.data.name}: {mixing} mixes with training images, and there are none; name some with "
+                "--pool (pool = in [data]), or put train_images and train_labels into the file"
+            )
+        pool = train
+    if pool.shape != examples.shape:
+        raise DataError(
+            f"pool {pool.source}: expected images of {_shape(examples)} like those measured, got {_shape(pool)}"
+        )
+    kept = pool.without(examples)
+    if kept is None:
+        raise DataError(
+            f"pool {pool.source}: all of its {len(pool)} images are among those measured; "
+            "name training images with --pool (pool = in [data])"
+        )
+    return kept
+
+
+def _own_model(experiment: Experiment, table: ModelTable, examples: Examples) -> OwnModel:
+    architecture = table.architecture
+    if isinstance(architecture, str) and is_factory(architecture):
+        architecture = experiment.absolute(architecture)
+    checkpoint = table.checkpoint
+    return own_model(
+        checkpoint=None if checkpoint is None else Path(experiment.absolute(checkpoint)),
+        architecture=architecture,
+        name=table.name,
+        mean=table.mean,
+        std=table.std,
+        examples=examples,
+    )
+
+
+def _shape(examples: Examples) -> str:
+    channels, height, width = examples.shape
+    return f"{channels}x{height}x{width}"

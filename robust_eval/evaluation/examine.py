@@ -1,0 +1,91 @@
+"""Measure how far a model's numbers can be trusted: small experiments on a few of the images it gets right.
+
+An examination is a cell like any other, so that it is run once, kept and shared out with the rest. Its record holds
+verdicts and no accuracy; a report puts them beside the numbers of the same model and defense. Its rows are the images
+that were looked at, with ``broken_at``: the length, in the examination's norm, of the shortest perturbation by which
+one of its own attacks broke the image, NaN where none did. An attack must not leave clearly more images standing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from robust_eval import checks
+from robust_eval.checks.examination import Examination
+from robust_eval.checks.inputs import normalisation
+from robust_eval.checks.probes import Probe
+from robust_eval.checks.suite import run_suite
+from robust_eval.classifier import Ledger
+from robust_eval.errors import RobustEvalError
+from robust_eval.evaluation.provenance import provenance
+from robust_eval.evaluation.workbench import Workbench
+from robust_eval.findings import Check
+from robust_eval.results.cell import Cell
+from robust_eval.results.record import Record
+from robust_eval.rng import Rng, seeded
+from robust_eval.threat import Threat
+
+__all__ = ["examine"]
+
+
+def examine(cell: Cell, bench: Workbench, *, begin: Callable[[str], None] = lambda name: None) -> Record:
+    """Return the record of an examination: checks on the base, and on what an adaptive attack sees of the cell.
+
+    ``begin`` is called with the name of each check before it is made.
+    """
+    started = time.perf_counter()
+    examination = cell.perturbation
+    assert isinstance(examination, Examination)
+    labels = cell.data.examples.labels
+    rng = Rng(cell.seed).for_batch(len(labels)).child("examination")
+    whole, some = not examination.norm_only, slice(examination.images)
+    undefended = whole and cell.defense is None
+    verdicts: list[Check] = [*bench.model_checks(cell)] if whole else []
+    if undefended:
+        with seeded(rng):
+            try:
+                verdicts.append(
+                    normalisation(bench.base(cell), *bench.images(cell.data, some), rng.select(some))
+                )
+            except RobustEvalError:
+                raise
+            except Exception as error:  # a model that refuses pixels outside [0, 1]
+                verdicts.append(Check.not_made("normalisation", error))
+    correct = (bench.clean(cell).prediction.cpu() == labels).nonzero()[:, 0]
+    right, classes = correct[some], cell.data.examples.classes
+    if undefended:
+        verdicts.append(checks.above_chance(len(correct), len(labels), classes))
+    verdicts.append(checks.enough_images(len(right)))
+    ledger, broken_at = Ledger(), np.zeros(0)
+    if len(right):
+        model, seen, adapted = bench.model(cell), bench.target(cell), bench.adapted(cell)
+        model.ledger = seen.ledger = ledger
+        if whole:
+            verdicts += [checks.vanishing_gradient(adapted), checks.gradient_draws(adapted)]
+        threat = Threat(examination.norm, examination.eps)
+        with seeded(rng):
+            probe = Probe(model, seen, *bench.images(cell.data, right), threat, rng.select(right))
+            verdicts += run_suite(probe, examination.level, norm_only=not whole, begin=begin)
+        broken_at = probe.broken_at.numpy()
+    rows = pd.DataFrame(
+        {
+            "index": right.numpy(),
+            "label": labels[right].numpy(),
+            "clean_prediction": labels[right].numpy(),
+            "broken_at": np.where(np.isfinite(broken_at), broken_at, np.nan),
+            **{name: ledger.padded(name, len(labels))[right].numpy() for name in ("forwards", "backwards")},
+        }
+    )
+    return Record(
+        key=cell.key,
+        spec=cell.spec,
+        labels=cell.labels,
+        summary=(),
+        checks=tuple(verdicts),
+        provenance=provenance(cell, bench, rows, time.perf_counter() - started),
+        rows=rows,
+    )

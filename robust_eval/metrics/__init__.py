@@ -1,0 +1,1 @@
+"""Numbers from rows: accuracies, intervals, tests, errors by class and by corruption."""

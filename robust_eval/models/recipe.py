@@ -1,0 +1,143 @@
+"""How a model is trained, as data: everything that decides its weights, and nothing about where it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+from pydantic import Field
+from torch import nn
+
+from robust_eval.data import Examples
+from robust_eval.identity import file_sha256
+from robust_eval.methods import Architecture, Regularizer
+from robust_eval.registry import checked, describe
+
+__all__ = ["NO_JOURNAL", "Journal", "Recipe", "Train", "Trained"]
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One recipe for every regularizer, so that a table of differences means something.
+
+    The budget is counted in network evaluations: ``epochs`` times the number of training images. A method
+    that spends several evaluations on an image (an attack in the loss) takes fewer steps, one that mixes
+    several images into one takes more.
+    """
+
+    architecture: Architecture
+    regularizer: Regularizer
+    epochs: Positive = 30.0
+    """Budget in passes over the training data, counted in network evaluations."""
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    optimizer: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"] = "sgd"
+    """``adamw`` decays weights apart from the gradient; the others add the decay to it."""
+    momentum: Fraction = 0.9
+    """Of ``sgd`` and ``rmsprop``."""
+    nesterov: bool = True
+    """Whether ``sgd`` takes Nesterov's momentum or the heavy ball."""
+    lr: Positive = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    schedule: Literal["cosine", "constant", "step", "multi_step", "one_cycle", "halve_on_plateau"] = "cosine"
+    """Per stage. ``step`` multiplies by ``decay`` after each ``step_every`` of the stage, ``multi_step`` at each of the
+    ``milestones``, ``halve_on_plateau`` halves after ``patience`` steps without a new lowest running loss. All but
+    ``one_cycle`` (Smith and Topin 2018, arXiv 1708.07120) rise linearly over the first ``warm_up`` of the stage."""
+    warm_up: Fraction = 0.05
+    step_every: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """Part of a stage between two steps down."""
+    milestones: tuple[Fraction, ...] = (0.5, 0.75)
+    """Parts of a stage after which the rate steps down."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.1
+    patience: Annotated[int, Field(ge=1)] = 300
+    ema: Fraction = 0.0
+    """Decay per step of a running average of the weights and statistics, which is then what is validated and
+    returned; 0 averages nothing."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """``bf16`` computes forward and backward passes in mixed precision."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Which weights of the last stage come back: the last ones, or those of the highest validation accuracy. Test
+    images are never looked at in training."""
+    freeze: tuple[Literal["stem", "stage1", "stage2", "stage3", "stage4", "head"], ...] = ()
+    """Layers whose weights and statistics stay as they are."""
+    start: Path | None = None
+    """Weights of the same architecture to start from; ``None`` draws them. In an experiment file, relative to it."""
+    validation: Fraction = 0.1
+    """Part of the training data held out, stratified and never augmented, to watch progress."""
+    crop: Annotated[int, Field(ge=0)] | Literal["resized"] = 0
+    """Zero padding in pixels before a random crop to the original size; 0 = no crop. ``resized`` crops boxes of 8 % to
+    100 % of the image and resizes them (Szegedy et al. 2015, arXiv 1409.4842), as is usual for ImageNet."""
+    flip: bool = False
+    """Whether images are mirrored at random."""
+    mean: tuple[float, ...] | None = None
+    std: tuple[Positive, ...] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError(f"expected mean and std together, got mean={self.mean!r} and std={self.std!r}")
+        if self.checkpoint == "best" and not self.validation:
+            raise ValueError("expected validation > 0 with checkpoint='best', which is chosen by it, got 0")
+        if self.start is not None and not self.start.is_file():
+            raise ValueError(f"start: expected a weights file, got {str(self.start)!r}, which does not exist")
+
+    def spec(self) -> dict[str, Any]:
+        """Return the recipe as plain data, methods as name, parameters and version."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields["architecture"] = describe(self.architecture)._asdict()
+        fields["regularizer"] = describe(self.regularizer)._asdict()
+        # what the file holds decides the weights, not what it is called
+        fields["start"] = None if self.start is None else file_sha256(self.start)
+        return fields
+
+
+class Journal(NamedTuple):
+    """What training writes down on its way. Nothing of it changes the weights."""
+
+    folder: Path | None = None
+    """Where ``log.csv``, TensorBoard's events and, until it is done, the state to resume from are kept."""
+    robust_every: int = 0
+    """After how many passes the accuracy under PGD is measured on held-out images; 0 = never."""
+    tensorboard: bool = False
+
+    def attacks_after(self, passes: int) -> bool:
+        """Whether the accuracy under PGD is measured after so many passes."""
+        return self.robust_every > 0 and passes % self.robust_every == 0
+
+
+NO_JOURNAL = Journal()
+"""Writes nothing down."""
+
+
+class Trained(NamedTuple):
+    """What training gives back."""
+
+    network: nn.Module
+    """Maps images in [0, 1] to logits: the normalisation, if any, is inside."""
+    history: list[dict[str, Any]]
+    """One row per pass over the training data: stage, evaluations, loss, train_accuracy, validation_accuracy,
+    robust_accuracy, weight_norm (L2 of all weights), lr; with noise on the labels also untouched_accuracy and
+    corrupted_accuracy, on the training images whose labels are the true ones and on the others."""
+    evaluations: int
+    """Images that went through the network for training, attacks inside the loss included."""
+
+
+@runtime_checkable
+class Train(Protocol):
+    """A trainer, handed to :func:`robust_eval.run.run.run` by whoever sees both sides."""
+
+    def __call__(
+        self,
+        recipe: Recipe,
+        examples: Examples,
+        *,
+        device: str,
+        report: Callable[[float, str], None],
+        journal: Journal = ...,
+    ) -> Trained:
+        """Train by ``recipe``; ``report(fraction_done, text)`` is called now and then."""

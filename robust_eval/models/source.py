@@ -1,0 +1,176 @@
+"""The two places a model comes from: a recipe that this experiment trains, or the user's own weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from robust_eval.adaptive.randomness import GlobalDraws, draws_by_itself
+from robust_eval.classifier import frozen
+from robust_eval.data import Examples
+from robust_eval.errors import CheckpointError, ConfigError, DataError
+from robust_eval.identity import content_key, file_sha256
+from robust_eval.models.checkpoint import (
+    state_sha256,
+)
+from robust_eval.models.loading import load_network, recipe_on_card
+from robust_eval.models.recipe import Recipe
+from robust_eval.registry import describe
+from robust_eval.rng import Rng
+from robust_eval.types import StochasticModule
+
+PROBES = 16
+"""Images on which a model is watched for randomness of its own."""
+
+__all__ = ["OwnModel", "RecipeModel", "own_model"]
+
+
+@dataclass(frozen=True)
+class RecipeModel:
+    """A model known by how it is trained, so that its cells have keys before it exists."""
+
+    name: str
+    recipe: Recipe
+    examples: Examples = field(repr=False)
+    """The images it is trained on."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The recipe and the training data's fingerprint."""
+        return {"recipe": self.recipe.spec(), "data": self.examples.fingerprint}
+
+    @property
+    def key(self) -> str:
+        """The name of its weights on disk."""
+        return content_key(self.identity)
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """Architecture, regularizer and training seed."""
+        return {
+            "arch": describe(self.recipe.architecture).name,
+            "regularizer": describe(self.recipe.regularizer).name,
+            "train_seed": self.recipe.seed,
+        }
+
+    @property
+    def stochastic(self) -> bool:
+        """No registered architecture is."""
+        return False
+
+    def untrained(self) -> nn.Module:
+        """Return its network for images in [0, 1] [n,c,h,w], before training and without normalisation."""
+        channels, _, _ = self.examples.shape
+        return self.recipe.architecture.build(channels=channels, classes=self.examples.classes)
+
+
+@dataclass(frozen=True, eq=False)
+class OwnModel:
+    """A model of the user's, known by the hash of its file."""
+
+    name: str
+    network: nn.Module = field(repr=False)
+    arch: str
+    identity: dict[str, Any]
+    weights_sha256: str
+    regularizer: str = "unknown"
+    train_seed: int | None = None
+    classes: int | None = None
+    """How many outputs it has, where that was tried."""
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """Architecture, regularizer and training seed, the latter two as far as its card tells."""
+        return {"arch": self.arch, "regularizer": self.regularizer, "train_seed": self.train_seed}
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the network's output depends on draws, declared or not."""
+        return isinstance(self.network, StochasticModule) and self.network.stochastic
+
+
+def own_model(
+    *,
+    checkpoint: Path | None,
+    architecture: str | dict[str, Any] | None,
+    name: str | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    examples: Examples,
+) -> OwnModel:
+    """Load a model of the user's and try it on an image; raises ``RobustEvalError`` when anything does not fit."""
+    recipe = recipe_on_card(checkpoint, "architecture", "regularizer", "seed")
+    if architecture is None and not recipe:
+        raise ConfigError(
+            "model: expected an architecture (--arch NAME or --arch file.py:factory), got none; "
+            "only a checkpoint with a card beside it can do without"
+        )
+    made = load_network(checkpoint, architecture, mean, std, recipe=recipe, examples=examples)
+    network, arch = made.network, made.arch
+    classes = _try_on(network, examples, arch)  # first, since lazy layers have no weights before
+    weights = file_sha256(checkpoint) if checkpoint is not None else state_sha256(network)
+    if not isinstance(network, StochasticModule) and _draws(network, examples):
+        network = GlobalDraws(network)
+    return OwnModel(
+        name=name or (recipe["regularizer"]["name"] if recipe else checkpoint.stem if checkpoint else arch),
+        network=network,
+        arch=arch,
+        identity=made.identity(weights),
+        weights_sha256=weights,
+        regularizer=recipe["regularizer"]["name"] if recipe else "unknown",
+        train_seed=recipe["seed"] if recipe else None,
+        classes=classes,
+    )
+
+
+def _draws(network: nn.Module, examples: Examples) -> bool:
+    """Whether the network draws random numbers of its own; what it cannot answer is told by the cells it fails in."""
+    with frozen(network):
+        try:
+            return draws_by_itself(network, examples[slice(PROBES)].pixels())
+        except Exception:
+            return draws_by_itself(network, examples[slice(2)].pixels())
+
+
+def _try_on(network: nn.Module, examples: Examples, arch: str) -> int:
+    """Return how many outputs the network has; raise unless it maps two of the images to logits that the labels fit."""
+    shape = "x".join(map(str, examples.shape))
+    tensors = [t for t in (*network.parameters(), *network.buffers()) if not torch.nn.parameter.is_lazy(t)]
+    if any(tensor.is_inference() for tensor in tensors):
+        raise CheckpointError(
+            f"model {arch}: expected weights that autograd can use, got some made under torch.inference_mode; "
+            "make or load them outside of it"
+        )
+    try:
+        with frozen(network), torch.no_grad():
+            few = examples[slice(2)].pixels()
+            if isinstance(network, StochasticModule):
+                network.redraw(Rng(0).for_batch(len(few)))
+            output = network(few.clone())  # which may write into what it is given
+    except ConfigError:
+        raise
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"model {arch}: cannot take images of {shape} ({reason}); give images it was made for, "
+            "or the checkpoint for these"
+        ) from None
+    if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != len(examples[slice(2)]):
+        got = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise CheckpointError(f"model {arch}: expected logits [n,classes] for images [n,{shape}], got {got}")
+    if not output.is_floating_point():
+        raise CheckpointError(
+            f"model {arch}: expected logits of a floating-point type, got {output.dtype}; return them before the argmax"
+        )
+    highest = int(examples.labels.max())
+    if highest >= output.shape[1]:
+        raise DataError(
+            f"{examples.source}: expected labels in 0..{output.shape[1] - 1}, the outputs of {arch}, "
+            f"got label {highest}; give the model's own data, or the checkpoint for these classes"
+        )
+    return int(output.shape[1])

@@ -1,0 +1,198 @@
+"""Reads run folders into one long table: one row for each number that was measured."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from robust_eval.errors import DataError
+from robust_eval.metrics.classification import calibration_shown
+from robust_eval.results.doubts import _checked, _worst_of_each
+from robust_eval.results.entry import ANALYSIS, COLUMNS, EXAMINATION, Entry
+from robust_eval.results.names import verdict_text
+from robust_eval.results.naming import _tell_apart
+from robust_eval.results.record import Record
+from robust_eval.results.store import Store
+from robust_eval.results.worst_case import worst_cases
+
+__all__ = ["Loaded", "load"]
+
+
+_TYPES = {
+    **dict.fromkeys(("eps", "value", "ci_low", "ci_high", "seconds"), "float64"),
+    **dict.fromkeys(("severity", "n", "seed", "train_seed"), "Int64"),
+}
+_ORDERS: dict[str, tuple[str, ...]] = {
+    "defense": ("none",),
+    "access": ("none", "transfer", "adaptive", "any"),
+    "family": ("clean", "attack", "corruption"),
+    "norm": ("linf", "l2", "l1", "spatial"),
+    "metric": ("accuracy", "accuracy_majority", "accuracy_worst_of_k", "median_distance"),
+}
+_SORTED_BY = (
+    "model", "defense", "access", "family", "computed", "perturbation", "norm", "eps", "severity", "seed",
+    "train_seed", "data", "metric", "key",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What one or several run folders hold."""
+
+    results: pd.DataFrame
+    """Long format, with the columns of :data:`COLUMNS`."""
+    entries: tuple[Entry, ...]
+    """The records behind it, in the order of their first rows."""
+    examinations: tuple[Entry, ...] = ()
+    """Records that measure nothing: what was found on models by looking at them as attacks do."""
+    analyses: tuple[Entry, ...] = ()
+    """Records whose rows are tables of their own."""
+    failed: tuple[dict[str, Any], ...] = ()
+    """Labels of examinations that stopped with an error and were not run again, named as in the tables."""
+
+
+def load(folders: Sequence[Path]) -> Loaded:
+    """Read every record of the folders; the same key in two of them counts once.
+
+    Raises ``DataError`` for a folder that holds no records.
+    """
+    by_family: dict[str, list[Entry]] = defaultdict(list)
+    for entry in _read(folders):
+        family = str(entry.labels["family"])
+        by_family[family if family in (EXAMINATION, ANALYSIS) else "measured"].append(entry)
+    examinations = by_family[EXAMINATION]
+    entries = _checked(_tell_apart(by_family["measured"]), examinations)
+    table = [row for entry in entries for row in _rows(entry)]
+    table += worst_cases(
+        [(entry.record, entry.labels, entry.checks) for entry in entries],
+        [entry.record for entry in examinations],
+    )
+    results = _typed(sorted(table, key=_position))
+    place = {key: i for i, key in reversed(list(enumerate(results["key"])))}
+    return Loaded(
+        results,
+        tuple(sorted(entries, key=lambda e: (place.get(e.record.key, -1), e.record.key))),
+        tuple(_named_like(examinations, entries)),
+        tuple(_named_like(by_family[ANALYSIS], entries, parts=("model", "data"))),
+        tuple(_failed(folders, entries)),
+    )
+
+
+def _named_like(
+    examinations: list[Entry],
+    entries: list[Entry],
+    parts: Sequence[str] = ("model", "data", "defense", "pool"),
+) -> list[Entry]:
+    """Give records that measure nothing the names that their models, defenses and data have in the tables."""
+    named = []
+    for examination in sorted(examinations, key=lambda entry: entry.record.key):
+        checks = _worst_of_each(examination.record.checks)
+        same = [
+            entry
+            for entry in entries
+            if all(entry.record.spec.get(part) == examination.record.spec.get(part) for part in parts)
+        ]
+        names = {name: same[0].labels[name] for name in ("model", "defense", "data")} if same else {}
+        named.append(replace(examination, labels={**examination.labels, **names}, checks=checks))
+    return named
+
+
+def _failed(folders: Sequence[Path], entries: list[Entry]) -> list[dict[str, Any]]:
+    """Return the labels of examinations that failed, with the last line of the error as ``error``."""
+    failed = [item for folder in folders for item in Store(Path(folder)).failures()]
+    named = []
+    for item in failed:
+        labels = item["labels"]
+        if labels.get("family") != EXAMINATION:
+            continue
+        parts = ("model_key", "model", "defense", "defense_params", "data")
+        same = [e for e in entries if all(e.record.labels.get(part) == labels.get(part) for part in parts)]
+        names = {name: (same[0].labels if same else labels)[name] for name in ("model", "defense", "data")}
+        lines = str(item.get("error", "")).strip().splitlines()
+        named.append({**labels, **names, "error": lines[-1] if lines else ""})
+    return named
+
+
+def _read(folders: Sequence[Path]) -> list[Entry]:
+    if not folders:
+        raise DataError("expected at least one run folder with records/, got none; name the folder of a run")
+    found: dict[str, Entry] = {}
+    for folder in map(Path, folders):
+        records = list(Store(folder).records())
+        if not records:
+            raise DataError(
+                f"expected a run folder with records/, got {folder}; "
+                + (
+                    "run an experiment first"
+                    if folder.is_dir()
+                    else "there is no such folder, check its name"
+                )
+            )
+        for record in records:
+            earlier = found.get(record.key)
+            # radii can be added to a record after it was measured: the copy that knows more of them counts
+            if earlier is None or len(record.summary) > len(earlier.record.summary):
+                found[record.key] = Entry(record, _word(folder.resolve().name), _labels(record))
+    return list(found.values())
+
+
+def _labels(record: Record) -> dict[str, Any]:
+    labels = record.labels
+    return {
+        **{name: _word(labels.get(name)) for name in ("model", "arch", "regularizer", "data")},
+        **{name: _word(labels.get(name), "none") for name in ("defense", "access", "perturbation", "norm")},
+        "family": _word(labels.get("family")),
+        "params": json.dumps(labels.get("params") or {}, sort_keys=True),
+        "defense_params": json.dumps(labels.get("defense_params") or {}, sort_keys=True),
+        **{name: labels.get(name) for name in ("eps", "severity", "seed", "train_seed")},
+    }
+
+
+def _word(value: Any, absent: str = "unknown") -> str:
+    return absent if value is None or not str(value).strip() else str(value)
+
+
+def _rows(entry: Entry) -> list[dict[str, Any]]:
+    record, labels = entry.record, entry.labels
+    computed = calibration_shown(record.rows) if labels["family"] == "clean" and record.summary else []
+    return [
+        {
+            **labels,
+            # a certificate of clean images is stated in l2
+            "norm": "l2" if labels["family"] == "clean" and measurement.eps is not None else labels["norm"],
+            "eps": labels["eps"] if measurement.eps is None else measurement.eps,
+            "metric": measurement.metric,
+            **{name: getattr(measurement, name) for name in ("value", "ci_low", "ci_high", "n")},
+            "seconds": record.provenance.get("seconds"),
+            "checks": verdict_text(entry.checks),
+            "key": record.key,
+            "run": entry.run,
+        }
+        for measurement in (*record.summary, *computed)
+    ]
+
+
+def _typed(table: list[dict[str, Any]]) -> pd.DataFrame:
+    frame = pd.DataFrame(table, columns=list(COLUMNS))
+    return frame.astype({name: _TYPES.get(name, "str") for name in COLUMNS})
+
+
+def _position(row: dict[str, Any]) -> tuple[tuple[float, str], ...]:
+    """Order rows by ``_SORTED_BY``: known words in their own order, then the others by the alphabet."""
+    fields = {**row, "computed": row["key"] == "none"}
+    return tuple(_place(name, fields[name]) for name in _SORTED_BY)
+
+
+def _place(column: str, value: Any) -> tuple[float, str]:
+    if value is None:
+        return (-1.0, "")
+    if not isinstance(value, str):
+        return (float(value), "")
+    order = _ORDERS.get(column, ())
+    return (float(order.index(value) if value in order else len(order)), value)

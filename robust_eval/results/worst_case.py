@@ -1,0 +1,132 @@
+"""The worst case over attacks, from per-example rows: an image survives if it survives every attack.
+
+For one norm and one radius, ``worst(i) = min over attacks of score_attack(i)``; the accuracy is its mean,
+with Wilson's interval. It is never above any single attack's number, and nothing is run again for it. A
+stochastic model's score is the share of draws in which an image is classified correctly.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from robust_eval.findings import Check
+from robust_eval.metrics.accuracy import score_within
+from robust_eval.metrics.intervals import wilson
+from robust_eval.results.comparisons import behind_examinations
+from robust_eval.results.concerns import examines
+from robust_eval.results.names import verdict_text
+from robust_eval.results.record import Record
+
+__all__ = ["Attacked", "radii", "survivors", "within", "worst_cases"]
+
+_GROUP = ("model", "defense", "data", "seed", "train_seed", "norm")
+"""What is never mixed in one worst case; access is treated apart."""
+
+
+class Attacked(NamedTuple):
+    """A record of an attack, with its names and its checks."""
+
+    record: Record
+    labels: dict[str, Any]
+    checks: tuple[Check, ...]
+
+
+def worst_cases(
+    records: list[tuple[Record, dict[str, Any], tuple[Check, ...]]], examinations: Sequence[Record] = ()
+) -> list[dict[str, Any]]:
+    """Return rows of the long table: one for each model, defense, access, norm and radius with two attacks.
+
+    A defended model that was attacked both ways also gets access ``any``: the minimum over both. A worst case carries
+    the doubts of its attacks, but for two that are about one attack's number alone: ``beats_examination`` is asked of
+    the worst case itself, and ``minimal_transfer`` does not stand where there are attacks through the defense.
+    """
+    groups: dict[tuple[Any, ...], list[Attacked]] = defaultdict(list)
+    for attack in map(Attacked._make, records):
+        if attack.labels["family"] == "attack":
+            groups[tuple(attack.labels[name] for name in _GROUP)].append(attack)
+    table = []
+    for attacks in groups.values():
+        seen = sorted({attack.labels["access"] for attack in attacks})
+        for access in [*seen, "any"] if {"transfer", "adaptive"} <= set(seen) else seen:
+            usable = [attack for attack in attacks if access in (attack.labels["access"], "any")]
+            for eps in radii(usable):
+                at_radius = within(usable, eps)
+                if len(at_radius) > 1:
+                    table.append(_row(at_radius, eps, access, examinations))
+    return table
+
+
+def radii(attacks: list[Attacked]) -> list[float]:
+    """Return the radii somebody asked for; two that agree in six digits are one."""
+    asked = [attack.labels["eps"] for attack in attacks]
+    asked += [measurement.eps for attack in attacks for measurement in attack.record.summary]
+    return list({f"{eps:.6g}": eps for eps in sorted(eps for eps in asked if eps is not None)}.values())
+
+
+def within(attacks: list[Attacked], eps: float) -> list[Attacked]:
+    """Return the attacks of this radius and those that look for the smallest perturbation."""
+    near = (None, f"{eps:.6g}")
+    return [
+        a
+        for a in attacks
+        if (a.labels["eps"] if a.labels["eps"] is None else f"{a.labels['eps']:.6g}") in near
+    ]
+
+
+def _row(attacks: list[Attacked], eps: float, access: str, examinations: Sequence[Record]) -> dict[str, Any]:
+    scores = survivors(attacks, eps)
+    n = len(scores)
+    low, high = wilson(float(scores.sum()), n) if n else (None, None)
+    name = "{perturbation} ({access})" if access == "any" else "{perturbation}"
+    over = sorted(name.format(**attack.labels) for attack in attacks)
+    return {
+        **attacks[0].labels,
+        "access": access,
+        "perturbation": "worst_case",
+        "params": json.dumps({"over": over}),
+        "eps": eps,
+        "metric": "accuracy",
+        "value": float(scores.mean()) if n else None,
+        "ci_low": low,
+        "ci_high": high,
+        "n": n,
+        "seconds": None,
+        "checks": verdict_text(_checks(attacks, scores, eps, examinations)),
+        "key": "none",
+        "run": "none",
+    }
+
+
+def _checks(
+    attacks: list[Attacked], scores: pd.Series[float], eps: float, examinations: Sequence[Record]
+) -> list[Check]:
+    through = any(attack.labels["access"] == "adaptive" for attack in attacks)
+    own = {"beats_examination", *(("minimal_transfer",) if through else ())}
+    checks = [check for attack in attacks for check in attack.checks if check.name not in own]
+    aimed = [a.record for a in attacks if any(check.name == "beats_examination" for check in a.checks)]
+    if aimed:
+        looks = [examination for examination in examinations if examines(examination, aimed[0])]
+        together = behind_examinations(scores < 0.5, looks, aimed[0].labels["norm"], eps)
+        checks += [together] if together is not None else []
+    return checks
+
+
+def survivors(attacks: list[Attacked], eps: float) -> pd.Series[float]:
+    """Return the least score of each example over attacks that hold it, by its index."""
+    first, *others = (_scores(attack, eps) for attack in attacks)
+    if all(first.index.equals(other.index) for other in others):
+        together = np.stack([score.to_numpy(dtype=float) for score in (first, *others)], axis=1)
+        return pd.Series(together.min(axis=1), index=first.index)
+    return pd.concat([first, *others], axis=1, join="inner").min(axis=1)
+
+
+def _scores(attack: Attacked, eps: float) -> pd.Series[float]:
+    rows = attack.record.rows.set_index("index")
+    scores = rows["score"] if attack.labels["eps"] is not None else score_within(rows, eps)
+    return scores.astype(float)

@@ -1,0 +1,1 @@
+"""Many cells: what has no record yet is measured, and what that costs."""

@@ -1,0 +1,87 @@
+"""The trained weights of a recipe: found, or made and kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from robust_eval.classifier.normalized import Normalized
+from robust_eval.data import Examples
+from robust_eval.evaluation.workbench import Loaded
+from robust_eval.identity import file_sha256
+from robust_eval.metrics.memorisation import memorisation
+from robust_eval.models.checkpoint import load_into, read_card, read_state, save
+from robust_eval.models.recipe import NO_JOURNAL, Journal, Recipe, Train, Trained
+from robust_eval.models.source import OwnModel, RecipeModel
+from robust_eval.results.cell import ModelSource
+from robust_eval.results.store import Store
+
+__all__ = ["trained_model"]
+
+
+def trained_model(
+    source: RecipeModel,
+    store: Store,
+    *,
+    train: Train,
+    device: str,
+    report: Callable[[float, str], None],
+    journal: Journal = NO_JOURNAL,
+) -> Path:
+    """Return the weights file of a recipe, training it first if there is none.
+
+    A training that was killed goes on from its last pass. Its log stays in the run's ``training`` folder.
+    """
+    path = store.checkpoint(source.key)
+    if not _is_saved(path):
+        journal = journal._replace(folder=store.training(source.key))
+        trained = train(source.recipe, source.examples, device=device, report=report, journal=journal)
+        if not _is_saved(path):  # another process may have been faster, and its weights are in use already
+            save(trained.network, path, _card(source, trained))
+        (store.training(source.key) / "state.pt").unlink(missing_ok=True)
+    return path
+
+
+def _is_saved(path: Path) -> bool:
+    return path.exists() and path.with_suffix(".json").exists()
+
+
+def _load(
+    source: ModelSource, store: Store, train: Train, device: str, report: Callable[[float, str], None]
+) -> Loaded:
+    if isinstance(source, OwnModel):
+        return Loaded(source.network, source.weights_sha256)
+    assert isinstance(source, RecipeModel)
+    path = trained_model(source, store, train=train, device=device, report=report)
+    network = source.untrained()
+    card = read_card(path) or {}  # raises when the weights are not those the card was written for
+    load_into(network, read_state(path), source=str(path))
+    if source.recipe.mean is not None and source.recipe.std is not None:
+        network = Normalized(network, source.recipe.mean, source.recipe.std)
+    training: dict[str, object] = {
+        name: card[name] for name in ("wrong_labels", "memorisation") if name in card
+    }
+    return Loaded(network, file_sha256(path), training or None)
+
+
+def _card(source: RecipeModel, trained: Trained) -> dict[str, object]:
+    recipe: Recipe = source.recipe
+    return {
+        "key": source.key,
+        "recipe": recipe.spec(),
+        "data": {"source": source.examples.source, "fingerprint": source.examples.fingerprint},
+        "channels": source.examples.shape[0],
+        "classes": source.examples.classes,
+        "evaluations": trained.evaluations,
+        **_noise(source.examples, trained),
+        "history": json.loads(json.dumps(trained.history)),
+    }
+
+
+def _noise(examples: Examples, trained: Trained) -> dict[str, object]:
+    """Return which part of the training labels is wrong and how much of each was learnt; nothing without noise."""
+    if examples.corrupted is None:
+        return {}
+    wrong = float(examples.corrupted.double().mean())
+    return {"wrong_labels": wrong, "memorisation": memorisation(trained.history)}

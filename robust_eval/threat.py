@@ -1,0 +1,126 @@
+"""What an adversary may do: norms and radii, how they are read and how they are written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar, Literal
+
+from jaxtyping import Float
+from pydantic import BeforeValidator, Field
+from torch import Tensor
+
+from robust_eval.errors import ConfigError
+from robust_eval.types import Images
+
+__all__ = [
+    "Access",
+    "Bound",
+    "Norm",
+    "Pixels",
+    "Spatial",
+    "Threat",
+    "length_text",
+    "parse_number",
+    "short_text",
+    "threat_text",
+]
+
+Norm = Literal["linf", "l2", "l1"]
+
+
+Bound = Literal["linf", "l2", "l1", "spatial"]
+"""What limits an adversary: a norm, or how far an image may be turned and shifted, which no norm measures."""
+
+
+def parse_number(value: Any) -> Any:
+    """Turn ``"8/255"`` or ``"0.5"`` into a float; anything else passes unchanged for the type check to judge."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(Fraction(value.replace(" ", "")))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise ValueError(f"expected a number or a fraction such as '8/255', got {value!r}") from None
+
+
+Pixels = Annotated[float, BeforeValidator(parse_number), Field(ge=0, allow_inf_nan=False)]
+"""A length in units of the [0, 1] pixel range; ``"8/255"`` is accepted."""
+
+
+@dataclass(frozen=True)
+class Threat:
+    """What the adversary may do: stay within ``eps`` of the image in ``norm``; ``eps=None`` means the smallest
+    perturbation that fools the model is looked for.
+    """
+
+    norm: Norm
+    eps: float | None
+
+    def __post_init__(self) -> None:
+        if self.norm == "linf" and self.eps is not None and self.eps > 1:
+            raise ConfigError(
+                f"eps: expected a linf radius in [0, 1], as pixels are, got {self.eps:g}; "
+                f"did you mean '{self.eps:g}/255'?"
+            )
+
+    def distance(self, x: Images, x_other: Images) -> Float[Tensor, " n"]:
+        """Per-example distance between two batches in this threat's norm, measured in float64."""
+        delta = (x_other.double() - x.double()).flatten(1)
+        if self.norm == "linf":
+            return delta.abs().amax(1) if delta.shape[1] else delta.sum(1)
+        length: Tensor = delta.norm(p=2 if self.norm == "l2" else 1, dim=1)
+        return length
+
+
+@dataclass(frozen=True)
+class Spatial:
+    """What an adversary may do who turns and shifts an image: no norm bounds that, and no radius compares with it."""
+
+    norm: ClassVar[Literal["spatial"]] = "spatial"
+
+    degrees: float
+    """Largest angle in either direction."""
+    translation: float
+    """Largest shift in each direction, as a fraction of the side."""
+
+    @property
+    def eps(self) -> float:
+        """The largest angle in degrees: what stands in the place of a radius."""
+        return self.degrees
+
+    def distance(self, x: Images, x_other: Images) -> Float[Tensor, " n"]:
+        """Per-example linf distance between two batches: for information, nothing is bounded by it."""
+        return Threat("linf", None).distance(x, x_other)
+
+
+def length_text(eps: float, norm: str) -> str:
+    """Return a radius as it is spoken of: linf in 255ths, an angle in degrees, others plain. Six digits if three would
+    lie.
+    """
+    if norm == "spatial":
+        return f"±{short_text(eps)}°"
+    return f"{short_text(eps * 255)}/255" if norm == "linf" else short_text(eps)
+
+
+def threat_text(norm: str, eps: float | None) -> str:
+    """Return ``linf 8/255``, or ``l2 minimal`` for an attack that looks for the smallest perturbation."""
+    return f"{norm} minimal" if eps is None else f"{norm} {length_text(eps, norm)}"
+
+
+def short_text(value: float) -> str:
+    """Return a number in three digits, in six where three would lie."""
+    text = f"{value:.3g}"
+    return text if math.isclose(float(text), value, rel_tol=1e-6) else f"{value:.6g}"
+
+
+Access = Literal["none", "transfer", "adaptive"]
+"""What the attacker of a defended model sees: ``transfer`` is the undefended base, ``adaptive`` the whole."""
+
+
+DEFAULT_RADIUS = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0}
+"""Radii of the common benchmarks at 32 pixels, in units of the [0, 1] pixel range."""
+
+
+ANY_IMAGE = 1.0
+"""The linf radius that allows every image in [0, 1]: where an attack without a radius is scored."""

@@ -1,0 +1,395 @@
+"""An experiment file becomes cells, the same ones from wherever it is read."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tomli_w
+import torch
+
+import defenses  # noqa: F401 - registers the methods
+import trainers  # noqa: F401
+from robust_eval import registry
+from robust_eval.config.experiment import named_experiments, parse, read
+from robust_eval.config.plan import plan
+from robust_eval.errors import ConfigError, DataError
+from robust_eval.registry import build
+
+EXPERIMENT = """
+name = "trial"
+seed = 3
+draws = 4
+
+[data]
+name = "sets/data.npz"
+n = 10
+
+[recipe]
+architecture = { name = "small_cnn", width = 4 }
+epochs = 1
+mean = [0.5]
+std = [0.25]
+
+[[train]]
+regularizer = "erm"
+
+[[train]]
+name = "mixed"
+regularizer = { name = "mixup", alpha = 1 }
+seed = 2
+
+[[model]]
+name = "own"
+checkpoint = "weights/w.pt"
+architecture = { name = "small_cnn", width = 4 }
+
+[[model]]
+architecture = "net.py:make"
+
+[[attack]]
+name = "pgd"
+eps = ["8/255", 0.1]
+steps = 2
+
+[[attack]]
+name = "cw"
+eps = [1.0, 0.5]
+access = "transfer"
+
+[[corruption]]
+name = "fog"
+severity = [1, 3]
+
+[[defense]]
+name = "sum_augmentation"
+k = 2
+"""
+FACTORY = """
+import torch
+from torch import nn
+
+def make():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+"""
+
+
+def arrays(path, n=30, side=8, **names):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (n, 1, side, side), dtype=np.uint8), np.arange(n) % 3
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(
+        path,
+        test_images=images[:12],
+        test_labels=labels[:12],
+        train_images=images[12:],
+        train_labels=labels[12:],
+    )
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A folder with an experiment and what it names."""
+    home = tmp_path / "home"
+    arrays(home / "sets/data.npz")
+    (home / "weights").mkdir()
+    torch.manual_seed(0)
+    network = build("architecture", "small_cnn", {"width": 4}).build(channels=1, classes=3)
+    torch.save(network.state_dict(), home / "weights/w.pt")
+    (home / "net.py").write_text(FACTORY)
+    (home / "trial.toml").write_text(EXPERIMENT)
+    return home
+
+
+def keys(experiment):
+    return [cell.key for cell in plan(experiment)]
+
+
+def small(**tables):
+    """The cells of an experiment on digits with one model to train."""
+    recipe = {"architecture": {"name": "small_cnn", "width": 4}, "epochs": 1}
+    given = {"data": {"name": "digits", "n": 5}, "recipe": recipe, "train": [{"regularizer": "erm"}]} | tables
+    return plan(parse(given, where="test", folder=Path.cwd()))
+
+
+def test_the_cells_are_models_by_defenses_by_perturbations(home):
+    cells = plan(read(str(home / "trial.toml")))
+    # clean, checks in two norms, PGD at two radii, CW and fog at two severities; PGD twice when defended
+    assert len(cells) == 4 * (8 + 10) == len({cell.key for cell in cells})
+    assert {cell.model.name for cell in cells} == {"erm", "mixed", "own", "make"}
+    assert [str(cell) for cell in cells[:8]] == [
+        "erm · clean",
+        "erm · quick checks",
+        "erm · quick checks in l2",
+        "erm · pgd linf 8/255",
+        "erm · pgd linf 25.5/255",
+        "erm · cw",
+        "erm · fog severity 1",
+        "erm · fog severity 3",
+    ]
+    assert {cell.score_at for cell in cells if cell.labels["perturbation"] == "cw"} == {(0.5, 1.0)}
+    assert {(cell.seed, cell.draws, len(cell.data.examples)) for cell in cells} == {(3, 4, 10)}
+
+
+def test_an_experiment_planned_twice_gives_the_same_keys(home, tmp_path, monkeypatch):
+    first = keys(read(str(home / "trial.toml")))
+    monkeypatch.chdir(home / "weights")
+    assert keys(read("../trial.toml")) == first
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(home, tmp_path / "elsewhere")
+    assert keys(read("elsewhere/trial.toml")) == first
+
+
+def test_the_effective_experiment_gives_the_same_keys_from_anywhere(home, tmp_path, monkeypatch):
+    experiment = read(str(home / "trial.toml"))
+    kept = tmp_path / "runs" / "experiment.toml"
+    kept.parent.mkdir()
+    kept.write_text(tomli_w.dumps(experiment.tables()))
+    monkeypatch.chdir(tmp_path)
+    again = read("runs/experiment.toml")
+    assert keys(again) == keys(experiment)
+    assert again.tables() == experiment.tables()
+
+
+@pytest.mark.parametrize("table", ["[recipe]", "[[train]]"])
+def test_the_weights_to_start_from_are_beside_the_experiment(home, tmp_path, monkeypatch, table):
+    text = EXPERIMENT.replace(table, f'{table}\nstart = "weights/w.pt"', 1)
+    (home / "trial.toml").write_text(text)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    given = read(str(home / "trial.toml"))
+    assert given.recipes[0][1].start == home / "weights/w.pt"
+    # the effective experiment, from a third place
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/experiment.toml").write_text(tomli_w.dumps(given.tables()))
+    again = read(str(tmp_path / "run/experiment.toml"))
+    assert [recipe.start for _, recipe in again.recipes] == [recipe.start for _, recipe in given.recipes]
+    assert keys(again) == keys(given)
+
+
+def test_weights_to_start_from_that_are_missing_are_named_in_full(home):
+    (home / "trial.toml").write_text(EXPERIMENT.replace("[recipe]", '[recipe]\nstart = "gone.pt"'))
+    with pytest.raises(ConfigError) as caught:
+        read(str(home / "trial.toml"))
+    assert any(
+        f"start: expected a weights file, got '{home}/gone.pt'" in line for line in caught.value.problems
+    )
+
+
+@pytest.mark.parametrize(("crop", "expected"), [(-1, ">= 0"), ("random", "a whole number")])
+def test_crops_are_a_padding_or_of_random_size(crop, expected):
+    recipe = {"architecture": "small_cnn", "crop": "resized"}
+    assert small(recipe=recipe)[0].model.recipe.crop == "resized"
+    with pytest.raises(ConfigError, match=f"crop: expected {expected} or 'resized', got {crop!r}"):
+        small(recipe=recipe | {"crop": crop})
+
+
+def test_modules_of_the_user_are_found_again_by_the_effective_experiment(home, tmp_path, monkeypatch):
+    registry.names("corruption")
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    module = """
+from dataclasses import dataclass
+from robust_eval import Corruption
+from robust_eval.registry import register
+
+@register("corruption", "fade_of_mine")
+@dataclass(frozen=True, kw_only=True)
+class Fade(Corruption):
+    severity: int = 3
+    group = "digital"
+
+    def apply(self, x, *, rng):
+        return x * (1 - self.severity / 10)
+"""
+    (home / "fade_of_mine.py").write_text(module)
+    tables = {
+        "imports": ["fade_of_mine"],
+        "data": {"name": "sets/data.npz"},
+        "model": [{"architecture": "net.py:make"}],
+        "corruption": ["fade_of_mine"],
+    }
+    experiment = parse(tables, where="test", folder=home)
+    first = keys(experiment)
+    # as a new process would: the module is not there yet, nor is the folder it is in
+    monkeypatch.delitem(sys.modules, "fade_of_mine")
+    monkeypatch.delitem(registry._METHODS, ("corruption", "fade_of_mine"))
+    sys.path.remove(str(home))
+    assert keys(parse(experiment.tables(), where="test", folder=tmp_path)) == first
+
+
+def test_numbers_written_in_another_way_plan_the_same_cells():
+    def with_(eps, lr, steps):
+        return small(
+            attack=[{"name": "pgd", "eps": eps, "steps": steps}],
+            train=[{"regularizer": {"name": "mixup", "alpha": lr}, "lr": lr}],
+        )
+
+    first = [cell.key for cell in with_("8/255", 1, 3)]
+    assert [cell.key for cell in with_(8 / 255, 1.0, 3.0)] == first
+    assert [cell.key for cell in with_([8 / 255, "8/255"], 1.0, 3)] == first
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"epochs": 2}, {"lr": 0.2}, {"seed": 1}, {"regularizer": "mixup"}, {"batch_size": 64}, {"flip": True},
+     {"mean": [0.1], "std": [1]}, {"architecture": {"name": "small_cnn", "width": 8}}],
+    ids=lambda changed: next(iter(changed)),
+)  # fmt: skip
+def test_what_decides_the_weights_is_in_the_key(changed):
+    (first,), (second,) = small(), small(train=[{"regularizer": "erm", **changed}])
+    assert first.key != second.key
+    assert small(train=[{"regularizer": "erm", "name": "renamed"}])[0].key == first.key
+
+
+def test_a_table_with_seeds_is_one_model_trained_several_times():
+    cells = small(train=[{"regularizer": "erm", "seeds": [0, 1, 2]}])
+    assert [cell.labels["train_seed"] for cell in cells] == [0, 1, 2]
+    assert {cell.labels["model"] for cell in cells} == {"erm"}
+    (alone,) = small(train=[{"regularizer": "erm", "seed": 1}])
+    assert alone.key == cells[1].key
+    of_all = small(
+        recipe={"architecture": "small_cnn", "seeds": [3, 4]},
+        train=[{"regularizer": "erm"}, {"regularizer": "mixup", "seed": 0}],
+    )
+    assert [cell.labels["train_seed"] for cell in of_all] == [3, 4, 0]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"seeds": [1, 1]}, r"seeds: expected a list of different whole numbers, got \[1, 1\]"),
+        ({"seeds": []}, "seeds: expected a list"),
+        ({"seeds": 3}, "seeds: expected a list"),
+        ({"seeds": [1], "seed": 2}, "expected seed or seeds, got both"),
+        ({"seeds": [-1]}, "seed"),
+    ],
+)
+def test_seeds_that_cannot_be_are_told(table, message):
+    with pytest.raises(ConfigError, match=message):
+        small(train=[{"regularizer": "erm", **table}])
+
+
+def test_a_cell_asked_for_twice_is_planned_once_with_all_radii():
+    cells = small(
+        attack=[{"name": "cw", "eps": 1}, {"name": "cw", "eps": "1/2"}, {"name": "deepfool", "eps": [1, 1.0]}]
+    )
+    assert [cell.score_at for cell in cells] == [(), (), (0.5, 1.0), (1.0,)]
+
+
+@pytest.mark.parametrize(
+    ("attacks", "wanted"),
+    [
+        ([{"name": "pgd", "eps": "4/255"}], [("linf", 4 / 255, False)]),
+        (
+            [{"name": "pgd", "eps": ["1/255", "4/255", "32/255"]}, {"name": "fgsm"}],
+            [("linf", 8 / 255, False)],
+        ),
+        ([{"name": "pgd", "eps": ["2/255", "32/255"]}], [("linf", 2 / 255, False)]),
+        ([{"name": "cw", "eps": [0.1, 0.4]}], [("l2", 0.4, False)]),
+        (["pgd", "cw", {"name": "fmn", "norm": "l1"}], [("linf", 8 / 255, False), ("l2", 0.5, True)]),
+        (["cw", "pgd"], [("l2", 0.5, False), ("linf", 8 / 255, True)]),
+        ([{"name": "square", "norm": "l1"}], [("linf", 8 / 255, False)]),
+        ([{"name": "pgd", "eps": 0}], [("linf", 8 / 255, False)]),
+    ],
+)
+def test_a_model_is_examined_once_in_each_norm_near_the_usual_radius(attacks, wanted):
+    cells = small(attack=attacks, checks="full")
+    found = [cell.perturbation for cell in cells if cell.family == "examination"]
+    assert [(look.norm, pytest.approx(look.eps), look.norm_only) for look in found] == wanted
+    assert {look.level for look in found} == {"full"}
+
+
+def test_nobody_examines_what_is_not_attacked_or_when_told_not_to():
+    for tables in ({}, {"attack": ["pgd"], "checks": "off"}):
+        assert "examination" not in {cell.family for cell in small(**tables)}
+
+
+def test_draws_of_a_gradient_are_part_of_a_key_only_where_they_are_given():
+    tables = {"attack": ["pgd"], "defense": ["sum_augmentation"]}
+    plain, given = small(**tables), small(**tables, gradient_draws=3)
+    changed = [one for one, other in zip(plain, given, strict=True) if one.key != other.key]
+    # by transfer, gradients are those of the base, which draws nothing
+    assert [str(cell) for cell in changed] == [
+        "erm · sum_augmentation (adaptive) · quick checks",
+        "erm · sum_augmentation (adaptive) · pgd linf 8/255",
+    ]
+
+
+def test_a_folder_called_like_a_registered_set_does_not_hide_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    assert small()[0].labels["data"] == "digits"
+    with pytest.raises(DataError, match="sub-folder"):
+        small(data={"name": "./digits"})
+
+
+def test_the_pool_is_the_train_split_or_what_is_named(home):
+    arrays(home / "sets/other.npz", n=40)
+    arrays(home / "sets/wide.npz", side=9)
+    tables = {
+        "data": {"name": "sets/data.npz"},
+        "model": [{"architecture": "net.py:make"}],
+        "defense": ["sum_augmentation"],
+    }
+
+    def pool(**data):
+        return plan(parse(tables | {"data": tables["data"] | data}, where="test", folder=home))[-1].data.pool
+
+    assert len(pool()) == 18
+    named = pool(pool="sets/other.npz")
+    assert len(named) == 28 and named.fingerprint != pool().fingerprint
+    with pytest.raises(DataError, match="images of 1x8x8 like those measured, got 1x9x9"):
+        pool(pool="sets/wide.npz")
+    with pytest.raises(ConfigError, match=r"unknown data 'digts' \(did you mean 'digits'\?\)"):
+        pool(pool="digts")
+
+
+def test_a_pool_that_is_what_is_measured_is_refused(home):
+    images = np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), dtype=np.uint8)
+    np.savez(home / "same.npz", x=images, y=np.arange(6) % 3)
+    tables = {
+        "data": {"name": "same.npz", "pool": "same.npz"},
+        "model": [{"architecture": "net.py:make"}],
+        "defense": ["sum_augmentation"],
+    }
+    with pytest.raises(DataError, match="all of its 6 images are among those measured"):
+        plan(parse(tables, where="test", folder=home))
+
+
+def test_the_cards_normalisation_holds_also_when_the_architecture_is_named(home):
+    from robust_eval.models.checkpoint import save
+
+    network = build("architecture", "small_cnn", {"width": 4}).build(channels=1, classes=3)
+    parts = {"architecture": {"name": "small_cnn", "params": {"width": 4}}, "regularizer": {"name": "mixup"}}
+    save(network, home / "ours", {"recipe": {**parts, "seed": 7, "mean": [0.5], "std": [0.25]}})
+
+    def model(**table):
+        tables = {"data": {"name": "sets/data.npz"}, "model": [{"checkpoint": "ours.safetensors", **table}]}
+        return plan(parse(tables, where="test", folder=home))[0].model
+
+    by_card, by_name = model(), model(architecture={"name": "small_cnn", "width": 4})
+    assert by_card.identity == by_name.identity
+    assert by_card.identity["mean"] == [0.5]
+    assert by_card.labels == {"arch": "small_cnn", "regularizer": "mixup", "train_seed": 7}
+    assert model(mean=[0.1], std=[1]).identity["mean"] == [0.1]
+
+
+def test_training_needs_training_images_and_one_mean_per_channel(home):
+    np.savez(home / "bare.npz", x=np.zeros((3, 1, 8, 8), np.uint8), y=np.arange(3))
+    with pytest.raises(DataError, match="has no training images"):
+        small(data={"name": str(home / "bare.npz")})
+    with pytest.raises(ConfigError, match="model erm: mean: expected 1 numbers, one per channel"):
+        small(train=[{"regularizer": "erm", "mean": [1, 2], "std": [1, 2]}])
+    with pytest.raises(ConfigError, match="mean and std together"):
+        small(train=[{"regularizer": "erm", "mean": [1]}])
+
+
+def test_shipped_experiments_are_valid_and_read_back(tmp_path):
+    assert "quickstart" in named_experiments()
+    for name in named_experiments():
+        experiment = read(name)
+        again = parse(experiment.tables(), where="test", folder=tmp_path)
+        assert again.tables() == experiment.tables() and again.attacks == experiment.attacks

@@ -1,0 +1,184 @@
+"""The run folder: a file is whole or absent, and the presence of a record's JSON means that its cell is done."""
+
+import json
+import os
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+
+from robust_eval.errors import DataError
+from robust_eval.files import atomic_path, write_text
+from robust_eval.findings import Check, Measurement
+from robust_eval.results import store as store_module
+from robust_eval.results.record import Record
+from robust_eval.results.store import Store
+
+
+def record(key="ab" * 32, value=0.5):
+    rows = pd.DataFrame(
+        {
+            "index": np.arange(3),
+            "score": [0.0, 1.0, 0.3],
+            "attacked": [True, False, True],
+            "confidence": [0.1, np.nan, 1],
+        }
+    )
+    return Record(
+        key=key,
+        spec={"seed": 0},
+        labels={"model": "net", "eps": 8 / 255, "params": {"steps": 3}},
+        summary=(
+            Measurement("accuracy", value, 0.1, 0.9, 3, 8 / 255),
+            Measurement("median_distance", None, None, None, 0),
+        ),
+        checks=(Check("finite", "ok", 0.0, "look"),),
+        provenance={"seconds": 1.5},
+        rows=rows,
+    )  # fmt: skip
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path):
+    store, given = Store(tmp_path), record()
+    assert not store.has(given.key)
+    store.write(given)
+    assert store.has(given.key)
+    found = store.read(given.key)
+    assert found.to_json() == given.to_json()
+    assert_frame_equal(found.rows, given.rows)
+
+
+def test_the_rows_are_there_before_the_json_that_declares_the_cell_done(tmp_path, monkeypatch):
+    store, given = Store(tmp_path), record()
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store_module, "write_text", fail)
+    with pytest.raises(KeyboardInterrupt):
+        store.write(given)
+    assert [path.suffix for path in (tmp_path / "records/ab").iterdir()] == [".parquet"]
+    assert not store.has(given.key) and not list(store.records())
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    path = tmp_path / "deep" / "file"
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert not list(path.parent.iterdir())
+    write_text(path, "whole")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "whole"
+
+
+def test_a_torn_temporary_file_is_ignored(tmp_path):
+    store = Store(tmp_path)
+    store.write(record())
+    folder = tmp_path / "records" / "ab"
+    (folder / f".{'ab' * 12}.x1.tmp").write_text('{"schema"')
+    (folder / f".{'ab' * 12}.x2.json.tmp").write_text("")
+    assert [found.key for found in store.records()] == [record().key]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_text("{"),
+        lambda path: path.write_text("[]"),
+        lambda path: path.write_text("{}"),
+        lambda path: path.write_bytes(b"\xff\xfe"),
+        lambda path: path.write_text(path.read_text().replace('"summary"', '"sumary"')),
+        lambda path: path.write_text(path.read_text().replace('"metric"', '"metrics"')),
+        lambda path: path.with_suffix(".parquet").unlink(),
+        lambda path: path.with_suffix(".parquet").write_bytes(b""),
+        lambda path: path.with_suffix(".parquet").write_bytes(b"PAR1" + bytes(40) + b"PAR1"),
+    ],
+)
+def test_a_damaged_record_is_one_clear_error(tmp_path, spoil):
+    store = Store(tmp_path)
+    store.write(record())
+    (path,) = tmp_path.rglob("*.json")
+    spoil(path)
+    for read in (lambda: store.read(record().key), lambda: list(store.records())):
+        with pytest.raises(DataError) as caught:
+            read()
+        message = str(caught.value)
+        assert str(path) in message and "delete it and run again" in message and "\n" not in message
+
+
+def test_a_record_of_another_schema_says_so_whatever_else_it_holds(tmp_path):
+    store = Store(tmp_path)
+    store.write(record())
+    (path,) = tmp_path.rglob("*.json")
+    path.write_text(json.dumps({"schema": 99}))
+    path.with_suffix(".parquet").unlink()
+    with pytest.raises(DataError, match="expected schema 1, got 99; use the version that wrote it"):
+        store.read(record().key)
+
+
+def test_json_holds_no_nan(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        Store(tmp_path).write(record(value=float("nan")))
+    assert not Store(tmp_path).has(record().key)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_files_are_as_readable_as_any_other(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        Store(tmp_path).write(record())
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
+    assert modes == {0o666 & ~umask}
+
+
+def test_two_writers_of_one_record_do_no_harm(tmp_path):
+    store = Store(tmp_path)
+    store.write(record())
+    failures = []
+
+    def write():
+        for _ in range(15):
+            store.write(record())
+
+    def read():
+        for _ in range(30):
+            try:
+                assert store.read(record().key).to_json() == record().to_json()
+            except Exception as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=target) for target in (write, write, read)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(list(tmp_path.rglob("*.*"))) == 2
+
+
+def test_records_are_read_in_the_order_of_their_keys(tmp_path):
+    keys = ["ff" * 32, "00" * 32, "a0" * 32, "0a" * 32]
+    for key in keys:
+        Store(tmp_path).write(record(key))
+    assert [found.key for found in Store(tmp_path).records()] == sorted(keys)
+
+
+def test_a_failure_is_noted_until_the_record_is_there(tmp_path):
+    store = Store(tmp_path)
+    store.fail(record().key, {"model": "net"}, "Traceback: ...")
+    (note,) = (tmp_path / "failed").iterdir()
+    assert json.loads(note.read_text()) == {
+        "key": record().key,
+        "labels": {"model": "net"},
+        "error": "Traceback: ...",
+    }
+    assert not store.has(record().key) and not list(store.records())
+    store.write(record())
+    assert not note.exists()
