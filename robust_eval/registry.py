@@ -99,11 +99,19 @@ def register(kind: Kind, name: str, *, version: int = 1) -> Callable[[type[T]], 
             raise ValueError(
                 f"{kind} {name!r} of {cls.__module__} is already registered by {earlier.__module__}"
             )
+        # another process builds it anew: a class made on demand, behind a prefix, has no module to be found in
+        method.__reduce__ = _reduced  # type: ignore[method-assign, assignment]
         _METHODS[kind, name] = method
         _ENTRIES[method] = (kind, name, version)
         return method
 
     return decorate
+
+
+def _reduced(method: Any) -> tuple[Any, ...]:
+    kind, name, _ = _ENTRIES[type(method)]
+    fields = {f.name: getattr(method, f.name) for f in dataclasses.fields(method) if f.init}
+    return build, (kind, name, fields)
 
 
 def resolver(kind: Kind, prefix: str) -> Callable[[Callable[[str], Resolved]], Callable[[str], Resolved]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,14 @@ class OwnModel:
     train_seed: int | None = None
     classes: int | None = None
     """How many outputs it has, where that was tried."""
+    made_of: dict[str, Any] | None = field(default=None, repr=False)
+    """What :func:`own_model` made it of: another process does so again, as its code may be in a file that is no module.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.made_of is not None:
+            return _made_again, (self.made_of,)
+        return _as_it_is, ({f.name: getattr(self, f.name) for f in fields(self)},)
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -125,7 +133,23 @@ def own_model(
         regularizer=recipe["regularizer"]["name"] if recipe else "unknown",
         train_seed=recipe["seed"] if recipe else None,
         classes=classes,
+        made_of={
+            "checkpoint": checkpoint,
+            "architecture": architecture,
+            "name": name,
+            "mean": mean,
+            "std": std,
+            "examples": examples,
+        },
     )
+
+
+def _made_again(parts: dict[str, Any]) -> OwnModel:
+    return own_model(**parts)
+
+
+def _as_it_is(parts: dict[str, Any]) -> OwnModel:
+    return OwnModel(**parts)
 
 
 def _draws(network: nn.Module, examples: Examples) -> bool:

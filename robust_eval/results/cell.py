@@ -6,7 +6,7 @@ so resuming, caching and sharing work among machines are one thing: run the cell
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -148,6 +148,10 @@ class Cell:
             **_drawn(self.perturbation),
         }
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # without what is computed: another process finds the key out for itself
+        return _cell, ({f.name: getattr(self, f.name) for f in fields(self)},)
+
     def __str__(self) -> str:
         labels = self.labels
         parts = [labels["model"]]
@@ -170,6 +174,10 @@ class Cell:
         elif labels["eps"] is not None:
             what += f" {threat_text(labels['norm'], labels['eps'])}"
         return " · ".join([*parts, what])
+
+
+def _cell(parts: dict[str, Any]) -> Cell:
+    return Cell(**parts)
 
 
 def _shown(method: object) -> Description:

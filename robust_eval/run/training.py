@@ -17,7 +17,7 @@ from robust_eval.models.source import OwnModel, RecipeModel
 from robust_eval.results.cell import ModelSource
 from robust_eval.results.store import Store
 
-__all__ = ["trained_model"]
+__all__ = ["load", "trained_model"]
 
 
 def trained_model(
@@ -47,9 +47,10 @@ def _is_saved(path: Path) -> bool:
     return path.exists() and path.with_suffix(".json").exists()
 
 
-def _load(
+def load(
     source: ModelSource, store: Store, train: Train, device: str, report: Callable[[float, str], None]
 ) -> Loaded:
+    """Return a model ready to be evaluated: the user's own, or one of a recipe, which is trained if it is not yet."""
     if isinstance(source, OwnModel):
         return Loaded(source.network, source.weights_sha256)
     assert isinstance(source, RecipeModel)

@@ -1,0 +1,215 @@
+"""A worker measures cells and writes their records: in this process, or in another one that it is sent to.
+
+A :class:`Job` is all that a worker needs, as plain data: cells, the run's folder, who trains, the modules that register
+the methods, and where to compute. ``packed`` makes bytes of it; what unpacks them imports the modules first, so that
+methods of a user's own are known, and checks that the cells still have the keys they were planned with.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pickle
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from robust_eval.classifier.accelerate import Precision
+from robust_eval.errors import DataError, RobustEvalError
+from robust_eval.evaluation.analyse import analyse
+from robust_eval.evaluation.evaluate import evaluate, rescored
+from robust_eval.evaluation.examine import examine
+from robust_eval.evaluation.workbench import Loaded, Workbench
+from robust_eval.findings import reason
+from robust_eval.identity import content_key
+from robust_eval.models.recipe import Train
+from robust_eval.results.cell import Cell, ModelSource
+from robust_eval.results.record import Record
+from robust_eval.results.store import Store
+from robust_eval.run.training import load
+
+__all__ = ["SILENT", "Failure", "Job", "Options", "Outcome", "Progress", "refresh", "unpacked", "work"]
+
+_MEASURE = {"examination": examine, "analysis": analyse}
+"""Families of cells that are not a perturbation of images."""
+
+
+class Options(NamedTuple):
+    """Where and how it is computed: nothing of it is part of a key."""
+
+    device: str = "cpu"
+    batch_size: int | None = None
+    """Images at a time; ``None`` takes as many as the memory allows."""
+    precision: Precision = "auto"
+    compiled: bool = False
+
+
+class Job(NamedTuple):
+    """What a worker is to measure, and all that it needs for it."""
+
+    cells: tuple[Cell, ...]
+    folder: Path
+    """The run's folder."""
+    train: Train
+    """Who trains the models of recipes; for another process a function of a module."""
+    modules: tuple[str, ...] = ()
+    """Imported before the cells are unpacked: they register the methods."""
+    options: Options = Options()
+
+    def packed(self) -> bytes:
+        """Return the job as bytes for another process; raises ``DataError`` for what cannot be sent there."""
+        keys = tuple(cell.key for cell in self.cells)
+        try:
+            return pickle.dumps((self.modules, pickle.dumps((keys, self))))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise DataError(
+                f"cells: expected what another process can be sent, got {reason(error)}; "
+                "define networks and data in modules or files, or measure in this process"
+            ) from None
+
+
+def unpacked(data: bytes) -> Job:
+    """Return the job that was packed.
+
+    Bytes of a process of one's own alone: unpickling runs what it is told. Raises ``DataError`` where a model or a
+    method is not what it was when the cells were planned.
+    """
+    modules, rest = pickle.loads(data)
+    for module in modules:
+        importlib.import_module(module)
+    keys, job = pickle.loads(rest)
+    assert isinstance(job, Job)
+    for key, cell in zip(keys, job.cells, strict=True):
+        if cell.key != key:
+            raise DataError(
+                f"{cell}: expected the key {key}, got {cell.key}; "
+                "the model's file or a method has changed since the run was planned: start it again"
+            )
+    return job
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that could not be measured."""
+
+    cell: Cell
+    error: str
+    """The last line of the traceback; the whole of it is in the run folder's ``failed/``."""
+
+
+@dataclass
+class Outcome:
+    """What a run did."""
+
+    found: int = 0
+    """Cells that had a record already."""
+    done: list[Record] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+
+
+@runtime_checkable
+class Progress(Protocol):
+    """Who is told how a run goes."""
+
+    def start(self, total: int, found: int) -> None:
+        """Tell how many cells there are and how many have a record."""
+
+    def training(self, name: str, fraction: float, text: str) -> None:
+        """Tell how far the training of a model is."""
+
+    def begin(self, cell: Cell) -> None:
+        """Tell which cell is measured now."""
+
+    def finish(self, cell: Cell, record: Record) -> None:
+        """Tell that a cell is done."""
+
+    def fail(self, failure: Failure) -> None:
+        """Tell that a cell failed; the run goes on."""
+
+
+class _Silent:
+    """Tells nobody."""
+
+    def start(self, total: int, found: int) -> None:
+        """Say nothing."""
+
+    def training(self, name: str, fraction: float, text: str) -> None:
+        """Say nothing."""
+
+    def begin(self, cell: Cell) -> None:
+        """Say nothing."""
+
+    def finish(self, cell: Cell, record: Record) -> None:
+        """Say nothing."""
+
+    def fail(self, failure: Failure) -> None:
+        """Say nothing."""
+
+
+SILENT: Progress = _Silent()
+
+
+def work(job: Job, progress: Progress = SILENT) -> Outcome:
+    """Measure the cells of a job and write their records; a failing cell is noted and does not stop the others."""
+    store, outcome = Store(job.folder), Outcome()
+    load = _Loader(store, job.train, job.options.device, progress)
+    bench = Workbench(load, **job.options._asdict())
+    for cell in job.cells:
+        if store.has(cell.key):  # by another process on the same folder, in the meantime
+            outcome.found += 1
+            progress.finish(cell, refresh(store, cell))
+            continue
+        progress.begin(cell)
+        try:
+            record = _MEASURE.get(cell.family, evaluate)(cell, bench)
+        except KeyboardInterrupt:
+            raise
+        except (
+            BaseException
+        ) as error:  # a model may raise anything, SystemExit too: it is this cell's failure
+            store.fail(cell.key, cell.labels, traceback.format_exc())
+            failure = Failure(cell, str(error).partition("\n")[0] if _is_ours(error) else reason(error))
+            outcome.failed.append(failure)
+            progress.fail(failure)
+            continue
+        store.write(record)
+        outcome.done.append(record)
+        progress.finish(cell, record)
+    return outcome
+
+
+def refresh(store: Store, cell: Cell) -> Record:
+    """Return a finished record with the names and radii asked for now; both cost nothing."""
+    record = store.read(cell.key)
+    radii = {m.eps for m in record.summary}
+    if record.labels != json.loads(json.dumps(cell.labels)) or not set(cell.score_at) <= radii:
+        record = rescored(record, cell)
+        store.write(record)
+    return record
+
+
+class _Loader:
+    """Loads models for a workbench, training first those that are not; a model that failed fails again at once."""
+
+    def __init__(self, store: Store, train: Train, device: str, progress: Progress) -> None:
+        self._store, self._train, self._device, self._progress = store, train, device, progress
+        self._broken: dict[str, BaseException] = {}
+
+    def __call__(self, source: ModelSource) -> Loaded:
+        def report(fraction: float, text: str) -> None:
+            self._progress.training(source.name, fraction, text)
+
+        key = content_key(source.identity)
+        if key in self._broken:
+            raise self._broken[key]
+        try:
+            return load(source, self._store, self._train, self._device, report)
+        except BaseException as error:
+            self._broken[key] = error
+            raise
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether the message alone says all."""
+    return isinstance(error, RobustEvalError)
