@@ -15,7 +15,7 @@ from robust_eval.results.concerns import concerns, examines
 from robust_eval.results.entry import Entry
 from robust_eval.results.record import Record
 
-__all__ = ["most_thorough"]
+__all__ = ["checked", "most_thorough", "worst_of_each"]
 
 _LEVELS = ("quick", "full")
 
@@ -54,16 +54,17 @@ def most_thorough(examinations: Iterable[Entry], record: Record | None = None) -
     return min(examinations, key=place, default=None)
 
 
-def _checked(entries: list[Entry], examinations: list[Entry]) -> list[Entry]:
-    """Put beside each record what was found on its model, and by comparing it with others."""
-    beside = across((entry.record for entry in entries), (entry.record for entry in examinations))
+def checked(entries: list[Entry], examinations: list[Entry], *, compare: bool = True) -> list[Entry]:
+    """Put beside each record what was found on its model, and by comparing it with others, which takes their rows."""
+    records, looked = [entry.record for entry in entries], [entry.record for entry in examinations]
+    beside = across(records, looked) if compare else {}
     looks: dict[str, list[Entry]] = defaultdict(list)
     for entry in examinations:
         looks[_subject(entry.record)].append(entry)
     return [
         replace(
             entry,
-            checks=_worst_of_each(
+            checks=worst_of_each(
                 (
                     *_own(entry.record),
                     *beside.get(entry.record.key, ()),
@@ -112,7 +113,7 @@ def _examined(record: Record, examinations: list[Entry]) -> list[Check]:
     return found
 
 
-def _worst_of_each(checks: Iterable[Check]) -> tuple[Check, ...]:
+def worst_of_each(checks: Iterable[Check]) -> tuple[Check, ...]:
     """Return one check of each name, the one with the worst verdict, the first of several."""
     kept: dict[str, Check] = {}
     for check in checks:

@@ -13,10 +13,10 @@ import pandas as pd
 
 from robust_eval.errors import DataError
 from robust_eval.metrics.classification import calibration_shown
-from robust_eval.results.doubts import _checked, _worst_of_each
+from robust_eval.results.doubts import checked, worst_of_each
 from robust_eval.results.entry import ANALYSIS, COLUMNS, EXAMINATION, Entry
 from robust_eval.results.names import verdict_text
-from robust_eval.results.naming import _tell_apart
+from robust_eval.results.naming import tell_apart
 from robust_eval.results.record import Record
 from robust_eval.results.store import Store
 from robust_eval.results.worst_case import worst_cases
@@ -57,22 +57,26 @@ class Loaded:
     """Labels of examinations that stopped with an error and were not run again, named as in the tables."""
 
 
-def load(folders: Sequence[Path]) -> Loaded:
+def load(folders: Sequence[Path], *, rows: bool = True) -> Loaded:
     """Read every record of the folders; the same key in two of them counts once.
+
+    Without ``rows`` summaries alone are read, which is many times faster: the table then has no worst case over attacks
+    and no calibration, and checks that compare records are not among those beside its numbers.
 
     Raises ``DataError`` for a folder that holds no records.
     """
     by_family: dict[str, list[Entry]] = defaultdict(list)
-    for entry in _read(folders):
+    for entry in _read(folders, rows=rows):
         family = str(entry.labels["family"])
         by_family[family if family in (EXAMINATION, ANALYSIS) else "measured"].append(entry)
     examinations = by_family[EXAMINATION]
-    entries = _checked(_tell_apart(by_family["measured"]), examinations)
+    entries = checked(tell_apart(by_family["measured"]), examinations, compare=rows)
     table = [row for entry in entries for row in _rows(entry)]
-    table += worst_cases(
-        [(entry.record, entry.labels, entry.checks) for entry in entries],
-        [entry.record for entry in examinations],
-    )
+    if rows:
+        table += worst_cases(
+            [(entry.record, entry.labels, entry.checks) for entry in entries],
+            [entry.record for entry in examinations],
+        )
     results = _typed(sorted(table, key=_position))
     place = {key: i for i, key in reversed(list(enumerate(results["key"])))}
     return Loaded(
@@ -92,7 +96,7 @@ def _named_like(
     """Give records that measure nothing the names that their models, defenses and data have in the tables."""
     named = []
     for examination in sorted(examinations, key=lambda entry: entry.record.key):
-        checks = _worst_of_each(examination.record.checks)
+        checks = worst_of_each(examination.record.checks)
         same = [
             entry
             for entry in entries
@@ -119,12 +123,12 @@ def _failed(folders: Sequence[Path], entries: list[Entry]) -> list[dict[str, Any
     return named
 
 
-def _read(folders: Sequence[Path]) -> list[Entry]:
+def _read(folders: Sequence[Path], *, rows: bool) -> list[Entry]:
     if not folders:
         raise DataError("expected at least one run folder with records/, got none; name the folder of a run")
     found: dict[str, Entry] = {}
     for folder in map(Path, folders):
-        records = list(Store(folder).records())
+        records = list(Store(folder).records(rows=rows))
         if not records:
             raise DataError(
                 f"expected a run folder with records/, got {folder}; "

@@ -12,13 +12,15 @@ from robust_eval.results.entry import Entry
 from robust_eval.results.names import differing, with_params
 
 
-def _tell_apart(entries: list[Entry]) -> list[Entry]:
+def tell_apart(entries: list[Entry]) -> list[Entry]:
     """Rename models, data sets, defenses and perturbations that share a name and are not the same."""
     for rename in (_models, _data, _defenses, _perturbations, _the_rest):
         names = rename(entries)
         entries = [replace(e, labels={**e.labels, **names.get(e.record.key, {})}) for e in entries]
     return entries
 
+
+__all__ = ["tell_apart"]
 
 _Names = dict[str, dict[str, str]]
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pyarrow import parquet
 
 from robust_eval.errors import DataError
@@ -48,10 +49,10 @@ class Store:
         """Note that a cell failed, and why; it is never counted as done."""
         write_text(self._failed(key), json.dumps({"key": key, "labels": labels, "error": error}, indent=1))
 
-    def records(self) -> Iterator[Record]:
-        """Read every record of the folder, ordered by key."""
+    def records(self, *, rows: bool = True) -> Iterator[Record]:
+        """Read every record of the folder, ordered by key; without ``rows`` their tables of examples are left empty."""
         for path in sorted(self.folder.glob("records/??/*.json")):
-            yield self._load(path)
+            yield self._load(path, rows=rows)
 
     def failures(self) -> Iterator[dict[str, Any]]:
         """Read what is known of the cells that failed, ordered by key: ``key``, ``labels`` and ``error``."""
@@ -78,7 +79,7 @@ class Store:
         return self.folder / "failed" / f"{key}.json"
 
     @staticmethod
-    def _load(path: Path) -> Record:
+    def _load(path: Path, *, rows: bool = True) -> Record:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             schema = data["schema"]
@@ -88,8 +89,9 @@ class Store:
                     "use the version that wrote it, or a new folder"
                 )
             # a third of the time of pandas' reader, which sets up a data set for each file
-            rows = parquet.ParquetFile(path.with_suffix(".parquet")).read(use_threads=False).to_pandas()
-            return Record.from_json(data, rows)
+            file = path.with_suffix(".parquet")
+            table = parquet.ParquetFile(file).read(use_threads=False).to_pandas() if rows else pd.DataFrame()
+            return Record.from_json(data, table)
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(f"record {path}: cannot be read ({reason}); delete it and run again") from None
