@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from robust_eval import moved
+
 if TYPE_CHECKING:
     from robust_eval.classifier import Classifier as Classifier
     from robust_eval.errors import RobustEvalError as RobustEvalError
@@ -51,6 +53,9 @@ __all__ = [
     "corruption",
     "register",
 ]
+
+
+moved.install()
 
 
 def attack(name: str, **params: object) -> Attack:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
+from robust_eval.moved import found_elsewhere
 from robust_eval.rng import Rng
 
 __all__ = ["AttackResult", "Images", "Labels", "Logits", "Mask", "Severity", "StochasticModule"]
@@ -49,3 +50,7 @@ class StochasticModule(nn.Module):
     def redraw(self, rng: Rng) -> None:
         """Fix the draws of the next forward passes; ``rng`` carries one row for each image of the batch."""
         raise NotImplementedError
+
+
+def __getattr__(name: str) -> Any:
+    return found_elsewhere(__name__, name)
