@@ -6,18 +6,28 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "THEIRS",
     "CheckpointError",
     "ConfigError",
+    "DamagedRecordError",
     "DataError",
     "NoGradientError",
     "RobustEvalError",
+    "StorageError",
     "UnknownNameError",
     "near",
 ]
 
 
+THEIRS = (Exception, SystemExit)
+"""What the code of a user may raise, a script that calls ``sys.exit`` among it; Ctrl-C is none of it."""
+
+
 class RobustEvalError(Exception):
-    """Base of every error meant for the user: printed without a traceback, exit code 2."""
+    """Base of every error meant for the user: printed without a traceback."""
+
+    exit_code = 2
+    """Of the command that it ends: 2 for wrong input."""
 
 
 class ConfigError(RobustEvalError):
@@ -38,6 +48,16 @@ class UnknownNameError(ConfigError):
 
 class DataError(RobustEvalError):
     """Images or labels that cannot be evaluated: missing, empty, out of range, not finite."""
+
+
+class DamagedRecordError(DataError):
+    """A record that is not what was written: it must not be believed, and can be measured again."""
+
+
+class StorageError(RobustEvalError):
+    """A file that could not be written: the disk is full, or may not be written to. What was finished is kept."""
+
+    exit_code = 1
 
 
 class NoGradientError(RobustEvalError):

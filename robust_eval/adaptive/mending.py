@@ -25,7 +25,7 @@ from robust_eval.adaptive.links import Link, inverted, link_of, saturated
 from robust_eval.adaptive.randomness import all_seeded, rewound
 from robust_eval.adaptive.straight_through import StraightThrough
 from robust_eval.classifier import Classifier, Ledger
-from robust_eval.errors import RobustEvalError
+from robust_eval.errors import THEIRS, RobustEvalError
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Logits, StochasticModule
 
@@ -155,7 +155,7 @@ def mend(network: nn.Module, x: Images, y: Labels, *, rng: Rng, batch_size: int 
             better = blind < best.blind or (blind <= TOLERATED and best.network is network)
             if better and _agrees(mended, x, y, rng, batch_size):
                 best = Mending(mended, mended.remedies, blind_before, blind)
-        except Exception as error:  # the remedy does not fit this network, whose own code may raise anything
+        except THEIRS as error:  # the remedy does not fit this network, whose own code may raise anything
             log.debug("a remedy failed", exc_info=error)
         if best.blind <= TOLERATED and best.network is not network:
             break

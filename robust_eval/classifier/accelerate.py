@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from robust_eval.errors import ConfigError
+from robust_eval.errors import THEIRS, ConfigError
 from robust_eval.types import Images, Logits, StochasticModule
 
 __all__ = ["Precision", "Twins", "pick_precision", "twins"]
@@ -152,7 +152,7 @@ def _traced(network: nn.Module) -> fx.GraphModule | str:
         before = _plain_values(twin)
         with _annotations_unchecked():
             traced = fx.symbolic_trace(twin)
-    except Exception as error:
+    except THEIRS as error:
         return f"it cannot be traced ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
     if _plain_values(twin) != before:
         return "its forward keeps values between calls"
@@ -308,7 +308,7 @@ def _matches(
             out = twin(leaf.clone(memory_format=torch.channels_last))
             (gradient,) = torch.autograd.grad((out * logits).sum(), leaf)
         alone = twin(x[:1].clone(memory_format=torch.channels_last))
-    except Exception as error:
+    except THEIRS as error:
         log.debug("a twin failed", exc_info=error)
         return False
     if out.shape != logits.shape or not out.isfinite().all():

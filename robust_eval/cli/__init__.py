@@ -1,15 +1,17 @@
 """The command line: one thin file per command, and the one place that sees all packages.
 
-``main`` turns an error meant for the user into lines on stderr and exit code 2; anything else keeps its traceback.
+``main`` turns an error meant for the user into lines on stderr and exit code 2 (1 where a file could not be written);
+anything else keeps its traceback.
 """
 
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -43,6 +45,8 @@ app.command(name="list")(list_methods)
 
 # The shell's word for Ctrl-C, which typer may have turned into an exit code already.
 _INTERRUPTED = 130
+# and for SIGTERM.
+_TERMINATED = 143
 # Newer versions of typer carry their own click: these are the classes that this one raises.
 _NoArguments = "NoArgsIsHelpError"
 _ClickException: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
@@ -51,13 +55,15 @@ _ClickException: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__n
 def main() -> None:
     """Run the command line and leave with its exit code."""
     from robust_eval.errors import RobustEvalError
+    from robust_eval.files import is_storage_error
 
+    signal.signal(signal.SIGTERM, _terminate)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
         _refuse_shadows()
         code = app(standalone_mode=False)
     except RobustEvalError as error:
-        code = _refused(str(error))
+        code = _refused(str(error), error.exit_code)
     except typer.Exit as error:
         code = error.exit_code
     except _ClickException as error:
@@ -65,19 +71,44 @@ def main() -> None:
             print(error.format_message())
             code = 0
         else:
-            code = _refused(" ".join(error.format_message().split()))
+            code = _refused(" ".join(error.format_message().split()), 2)
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
+    except (
+        SystemExit
+    ) as error:  # of a user's module or model: an end by accident must not look like a good one
+        code = _refused(
+            f"a module or a model ended the program: SystemExit({error.code!r}) was raised in it", 1
+        )
+    except OSError as error:
+        if not is_storage_error(error):
+            raise
+        code = _refused(
+            f"{error.filename or 'the disk'}: {error.strerror or error}; what is finished is kept", 1
+        )
     if code == _INTERRUPTED:
+        code = _TERMINATED if _Terminated.asked else code
         print("stopped: what is finished is kept, and the same command goes on from there", file=sys.stderr)
     sys.exit(code)
 
 
-def _refused(message: str) -> int:
-    """Print each line of an error to stderr and return the exit code of a user's mistake."""
+class _Terminated(KeyboardInterrupt):
+    """The process was asked to end, as batch systems do: it goes the way of Ctrl-C, so that nothing is half-written."""
+
+    asked = False
+    """typer turns the interrupt into an exit code of its own."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    _Terminated.asked = True
+    raise _Terminated
+
+
+def _refused(message: str, code: int) -> int:
+    """Print each line of an error to stderr and return the exit code."""
     for line in message.splitlines():
         print(f"error: {line}", file=sys.stderr)
-    return 2
+    return code
 
 
 def _refuse_shadows() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from robust_eval.cli._console import open_console, say
-from robust_eval.errors import ConfigError
+from robust_eval.errors import THEIRS, ConfigError
+from robust_eval.files import sweep
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,11 +34,14 @@ def run_folder(out: Path) -> Path:
 
 
 def make_folder(out: Path) -> None:
-    """Make the folder; raises ``ConfigError`` where the file system refuses."""
+    """Make the folder, or rid it of what killed processes left; raises ``ConfigError`` where the system refuses."""
+    from robust_eval.results.store import Store
+
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {out}: cannot be made ({error.strerror}); give another folder") from None
+    sweep(out, *Store.FOLDERS)
 
 
 LONG = 30
@@ -146,7 +150,7 @@ def _say_cost(
         expected = estimate(
             missing, Workbench(untrained, device=device, batch_size=batch_size, precision=precision)
         )
-    except Exception as error:
+    except THEIRS as error:
         reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
         say(console, f"cost not estimated: {reason}")
         return

@@ -61,6 +61,10 @@ class Display:
         self.console.print(f"{'1 cell' if total == 1 else f'{total} cells'}{known}", highlight=False)
         self._bar.update(self._cells, total=total - found, completed=0)
 
+    def tell(self, line: str) -> None:
+        """Tell what a reader should know of, such as a damaged record."""
+        say(self.console, line, style="yellow")
+
     def training(self, name: str, fraction: float, text: str) -> None:
         """Tell how far the training of a model is."""
         self._bar.update(

@@ -142,12 +142,13 @@ def _radius(eps: str) -> tuple[str, str]:
 
 def _cost(cells: Sequence[Cell], bench: Workbench) -> str:
     """Return what to expect, in words; that it is not known where the model cannot be asked."""
+    from robust_eval.errors import THEIRS
     from robust_eval.run.cost import estimate
 
     images = len(cells[0].data.examples)
     try:
         seconds = estimate(cells, bench).seconds
-    except Exception as error:  # told in full by what comes next
+    except THEIRS as error:  # told in full by what comes next
         return f"{images} images; time not estimated ({type(error).__name__})"
     told = f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{max(1, math.ceil(seconds))} s"
     return f"{images} images; about {told} at most"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from io import BytesIO
 from itertools import chain, pairwise
@@ -30,7 +30,7 @@ from robust_eval.corruptions._severity import Published, parameters
 from robust_eval.data import Examples
 from robust_eval.data._corrupted_notes import NOTES, hashes_of_first, levels, sha256_of
 from robust_eval.errors import ConfigError, DataError
-from robust_eval.files import atomic_path, write_text
+from robust_eval.files import alone, atomic_path, sweep, write_text
 from robust_eval.methods import Corruption
 from robust_eval.registry import describe
 from robust_eval.rng import Rng
@@ -40,6 +40,8 @@ __all__ = ["NOTES", "Written", "write"]
 AT_ONCE = 1 << 22
 """Values corrupted before they are written: bounds memory."""
 FIVE = 5
+LOCK = ".corruptions.lock"
+"""Held while the notes are written: several processes may share a folder."""
 DRAWN_FROST = "its textures are drawn by rule: they are not the published photographs"
 
 
@@ -74,6 +76,7 @@ def write(
         "source": {"name": name, "n": len(examples), "fingerprint": examples.fingerprint},
         "sha256_of_first": hashes_of_first(examples),
     }
+    sweep(folder)
     before = _types_before(folder, notes, corruptions)
     wanted = {name: _entry(name, of, min(height, width)) for name, of in corruptions.items()}
     there = [
@@ -87,23 +90,17 @@ def write(
     missing = {name: of for name, of in corruptions.items() if name not in there or name in damaged}
     _require_possible(missing, examples)
     _require_room(folder, len(missing) * int(np.prod(shape)))
-    try:
-        types = {name: entry for name, entry in before.items() if name not in missing}
-        # before any other file, so that all of them are known as our own
-        _write_notes(folder, notes, types)
-        _write_labels(folder, examples)
-        for name in corruptions:
-            if name in missing:
-                sha256 = _write_type(folder / f"{name}.npy", missing[name], examples, shape, seed)
-                types[name] = {**wanted[name], "sha256": sha256}
-                _write_notes(folder, notes, types)
-            was: Literal["missing", "there", "damaged"] = "damaged" if name in damaged else "there"
-            yield Written(name, types[name]["sha256"], was if name in there else "missing")
-    except OSError as error:
-        raise ConfigError(
-            f"--out {folder}: cannot be written ({error.strerror}); what is whole is kept, and the same command goes "
-            "on from there"
-        ) from None
+    types = {name: entry for name, entry in before.items() if name not in missing}
+    # before any other file, so that all of them are known as our own
+    _write_notes(folder, notes, types, missing)
+    _write_labels(folder, examples)
+    for name in corruptions:
+        if name in missing:
+            sha256 = _write_type(folder / f"{name}.npy", missing[name], examples, shape, seed)
+            types[name] = {**wanted[name], "sha256": sha256}
+            _write_notes(folder, notes, types, missing)
+        was: Literal["missing", "there", "damaged"] = "damaged" if name in damaged else "there"
+        yield Written(name, types[name]["sha256"], was if name in there else "missing")
 
 
 def _types_before(folder: Path, notes: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,9 +185,21 @@ def _bytes(n: int) -> str:
     return f"{n / size:.1f} {unit}"
 
 
-def _write_notes(folder: Path, notes: Mapping[str, Any], types: Mapping[str, Any]) -> None:
-    text = json.dumps({**notes, "types": dict(sorted(types.items()))}, indent=2)
-    write_text(folder / NOTES, text + "\n")
+def _write_notes(
+    folder: Path, notes: Mapping[str, Any], types: Mapping[str, Any], own: Collection[str]
+) -> None:
+    """Write the notes with what is whole; types that other processes wrote meanwhile stay, ``own`` ones are ours."""
+    with alone(folder / LOCK):
+        theirs = {name: entry for name, entry in _types_now(folder).items() if name not in own}
+        text = json.dumps({**notes, "types": dict(sorted({**theirs, **types}.items()))}, indent=2)
+        write_text(folder / NOTES, text + "\n")
+
+
+def _types_now(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / NOTES).read_text(encoding="utf-8"))["types"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _write_labels(folder: Path, examples: Examples) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from robust_eval.adaptive.randomness import GlobalDraws, draws_by_itself
 from robust_eval.classifier import frozen
 from robust_eval.data import Examples
-from robust_eval.errors import CheckpointError, ConfigError, DataError
+from robust_eval.errors import THEIRS, CheckpointError, ConfigError, DataError
 from robust_eval.identity import content_key, file_sha256
 from robust_eval.models.checkpoint import (
     state_sha256,
@@ -157,7 +157,7 @@ def _draws(network: nn.Module, examples: Examples) -> bool:
     with frozen(network):
         try:
             return draws_by_itself(network, examples[slice(PROBES)].pixels())
-        except Exception:
+        except THEIRS:
             return draws_by_itself(network, examples[slice(2)].pixels())
 
 
@@ -178,7 +178,7 @@ def _try_on(network: nn.Module, examples: Examples, arch: str) -> int:
             output = network(few.clone())  # which may write into what it is given
     except ConfigError:
         raise
-    except Exception as error:
+    except THEIRS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"model {arch}: cannot take images of {shape} ({reason}); give images it was made for, "

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from robust_eval.errors import DataError
+from robust_eval.errors import DamagedRecordError, DataError
 from robust_eval.metrics.classification import calibration_shown
 from robust_eval.results.doubts import checked, worst_of_each
 from robust_eval.results.entry import ANALYSIS, COLUMNS, EXAMINATION, Entry
@@ -55,6 +55,8 @@ class Loaded:
     """Records whose rows are tables of their own."""
     failed: tuple[dict[str, Any], ...] = ()
     """Labels of examinations that stopped with an error and were not run again, named as in the tables."""
+    left_out: tuple[str, ...] = ()
+    """One line for each record that could not be believed and is in nothing of this."""
 
 
 def load(folders: Sequence[Path], *, rows: bool = True) -> Loaded:
@@ -66,7 +68,8 @@ def load(folders: Sequence[Path], *, rows: bool = True) -> Loaded:
     Raises ``DataError`` for a folder that holds no records.
     """
     by_family: dict[str, list[Entry]] = defaultdict(list)
-    for entry in _read(folders, rows=rows):
+    left_out: list[str] = []
+    for entry in _read(folders, left_out, rows=rows):
         family = str(entry.labels["family"])
         by_family[family if family in (EXAMINATION, ANALYSIS) else "measured"].append(entry)
     examinations = by_family[EXAMINATION]
@@ -85,6 +88,7 @@ def load(folders: Sequence[Path], *, rows: bool = True) -> Loaded:
         tuple(_named_like(examinations, entries)),
         tuple(_named_like(by_family[ANALYSIS], entries, parts=("model", "data"))),
         tuple(_failed(folders, entries)),
+        tuple(left_out),
     )
 
 
@@ -123,12 +127,16 @@ def _failed(folders: Sequence[Path], entries: list[Entry]) -> list[dict[str, Any
     return named
 
 
-def _read(folders: Sequence[Path], *, rows: bool) -> list[Entry]:
+def _read(folders: Sequence[Path], left_out: list[str], *, rows: bool) -> list[Entry]:
     if not folders:
         raise DataError("expected at least one run folder with records/, got none; name the folder of a run")
     found: dict[str, Entry] = {}
     for folder in map(Path, folders):
-        records = list(Store(folder).records(rows=rows))
+        damaged: list[DamagedRecordError] = []
+        records = list(Store(folder).records(rows=rows, damaged=damaged.append))
+        if damaged and not records:
+            raise DataError("\n".join(map(str, damaged)))
+        left_out += map(str, damaged)
         if not records:
             raise DataError(
                 f"expected a run folder with records/, got {folder}; "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
 
-from robust_eval.findings import SCHEMA, Check, Measurement
+from robust_eval.findings import SCHEMA, Check, Measurement, Verdict
 
 __all__ = ["Record"]
 
@@ -50,14 +51,64 @@ class Record:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any], rows: pd.DataFrame) -> Record:
-        """The inverse of :meth:`to_json`."""
+    def from_json(cls, data: object, rows: pd.DataFrame) -> Record:
+        """The inverse of :meth:`to_json`; raises ``ValueError`` for data of another form or with other types."""
+        stored = _Stored.model_validate(data)
         return cls(
-            key=data["key"],
-            spec=data["spec"],
-            labels=data["labels"],
-            summary=tuple(Measurement(**item) for item in data["summary"]),
-            checks=tuple(Check(**item) for item in data["checks"]),
-            provenance=data["provenance"],
+            key=stored.key,
+            spec=stored.spec,
+            labels=stored.labels.model_dump(exclude_unset=True),
+            summary=tuple(Measurement(**item.model_dump()) for item in stored.summary),
+            checks=tuple(Check(**item.model_dump()) for item in stored.checks),
+            provenance=stored.provenance,
             rows=rows,
         )
+
+
+class _Strict(BaseModel):
+    """Nothing but what is named, and no type in place of another."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Measured(_Strict):
+    metric: str
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    eps: float | None = None
+
+
+class _Checked(_Strict):
+    name: str
+    verdict: Verdict
+    figure: float
+    advice: str
+
+
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+
+class _Labels(_Strict):
+    """The labels that tables and comparisons compute with; others are words."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    family: str | None = None
+    params: dict[str, Any] | None = None
+    defense_params: dict[str, Any] | None = None
+    eps: float | None = None
+    severity: int | None = None
+    seed: Seed | None = None
+    train_seed: Seed | None = None
+
+
+class _Stored(_Strict):
+    schema_: int = Field(alias="schema")
+    key: str
+    spec: dict[str, Any]
+    labels: _Labels
+    summary: list[_Measured]
+    checks: list[_Checked]
+    provenance: dict[str, Any]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robust_eval.classifier.accelerate import Precision
+from robust_eval.errors import DamagedRecordError
 from robust_eval.models.recipe import Train
 from robust_eval.results.cell import Cell
 from robust_eval.results.store import Store
@@ -31,10 +32,14 @@ def run(
     """
     missing = []
     for cell in cells:
-        if store.has(cell.key):
-            refresh(store, cell)
-        else:
-            missing.append(cell)
+        try:
+            if store.has(cell.key):
+                refresh(store, cell)
+                continue
+        except DamagedRecordError as error:  # what cannot be believed is measured again
+            progress.tell(str(error).replace("delete it and run again", "it is measured again"))
+            store.discard(cell.key)
+        missing.append(cell)
     found = len(cells) - len(missing)
     progress.start(len(cells), found)
     options = Options(device, batch_size, precision, compiled)

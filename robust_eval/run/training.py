@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from robust_eval.classifier.normalized import Normalized
 from robust_eval.data import Examples
 from robust_eval.evaluation.workbench import Loaded
+from robust_eval.files import alone
 from robust_eval.identity import file_sha256
 from robust_eval.metrics.memorisation import memorisation
 from robust_eval.models.checkpoint import load_into, read_card, read_state, save
@@ -34,13 +37,29 @@ def trained_model(
     A training that was killed goes on from its last pass. Its log stays in the run's ``training`` folder.
     """
     path = store.checkpoint(source.key)
+    if _is_saved(path):
+        return path
+    # one process trains it, others wait for its weights; those of torchrun train it together
+    with nullcontext() if "RANK" in os.environ else alone(store.training(source.key) / "lock"):
+        _train(source, store, path, train, device, report, journal)
+    return path
+
+
+def _train(
+    source: RecipeModel,
+    store: Store,
+    path: Path,
+    train: Train,
+    device: str,
+    report: Callable[[float, str], None],
+    journal: Journal,
+) -> None:
     if not _is_saved(path):
         journal = journal._replace(folder=store.training(source.key))
         trained = train(source.recipe, source.examples, device=device, report=report, journal=journal)
         if not _is_saved(path):  # another process may have been faster, and its weights are in use already
             save(trained.network, path, _card(source, trained))
         (store.training(source.key) / "state.pt").unlink(missing_ok=True)
-    return path
 
 
 def _is_saved(path: Path) -> bool:

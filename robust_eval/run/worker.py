@@ -115,6 +115,9 @@ class Progress(Protocol):
     def start(self, total: int, found: int) -> None:
         """Tell how many cells there are and how many have a record."""
 
+    def tell(self, line: str) -> None:
+        """Tell what a reader should know of, such as a damaged record."""
+
     def training(self, name: str, fraction: float, text: str) -> None:
         """Tell how far the training of a model is."""
 
@@ -132,6 +135,9 @@ class _Silent:
     """Tells nobody."""
 
     def start(self, total: int, found: int) -> None:
+        """Say nothing."""
+
+    def tell(self, line: str) -> None:
         """Say nothing."""
 
     def training(self, name: str, fraction: float, text: str) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import random
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,12 +14,13 @@ from pandas.testing import assert_frame_equal
 from robust_eval.errors import DataError
 from robust_eval.files import atomic_path, write_text
 from robust_eval.findings import Check, Measurement
+from robust_eval.identity import content_key
 from robust_eval.results import store as store_module
 from robust_eval.results.record import Record
 from robust_eval.results.store import Store
 
 
-def record(key="ab" * 32, value=0.5):
+def record(seed=0, value=0.5):
     rows = pd.DataFrame(
         {
             "index": np.arange(3),
@@ -27,8 +30,8 @@ def record(key="ab" * 32, value=0.5):
         }
     )
     return Record(
-        key=key,
-        spec={"seed": 0},
+        key=content_key({"seed": seed}),
+        spec={"seed": seed},
         labels={"model": "net", "eps": 8 / 255, "params": {"steps": 3}},
         summary=(
             Measurement("accuracy", value, 0.1, 0.9, 3, 8 / 255),
@@ -59,7 +62,7 @@ def test_the_rows_are_there_before_the_json_that_declares_the_cell_done(tmp_path
     monkeypatch.setattr(store_module, "write_text", fail)
     with pytest.raises(KeyboardInterrupt):
         store.write(given)
-    assert [path.suffix for path in (tmp_path / "records/ab").iterdir()] == [".parquet"]
+    assert [path.suffix for path in (tmp_path / "records" / given.key[:2]).iterdir()] == [".parquet"]
     assert not store.has(given.key) and not list(store.records())
 
 
@@ -79,9 +82,10 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 def test_a_torn_temporary_file_is_ignored(tmp_path):
     store = Store(tmp_path)
     store.write(record())
-    folder = tmp_path / "records" / "ab"
-    (folder / f".{'ab' * 12}.x1.tmp").write_text('{"schema"')
-    (folder / f".{'ab' * 12}.x2.json.tmp").write_text("")
+    key = record().key
+    folder = tmp_path / "records" / key[:2]
+    (folder / f".{key[:24]}.x1.tmp").write_text('{"schema"')
+    (folder / f".{key[:24]}.x2.json.tmp").write_text("")
     assert [found.key for found in store.records()] == [record().key]
 
 
@@ -94,6 +98,10 @@ def test_a_torn_temporary_file_is_ignored(tmp_path):
         lambda path: path.write_bytes(b"\xff\xfe"),
         lambda path: path.write_text(path.read_text().replace('"summary"', '"sumary"')),
         lambda path: path.write_text(path.read_text().replace('"metric"', '"metrics"')),
+        lambda path: path.write_text(path.read_text().replace('"value": 0.5', '"value": 0.75')),
+        lambda path: path.write_text(path.read_text().replace('"seed": 0', '"seed": 1')),
+        lambda path: path.write_text(path.read_text().replace("sha256", "sha512")),
+        lambda path: path.write_text("[" * 5000),
         lambda path: path.with_suffix(".parquet").unlink(),
         lambda path: path.with_suffix(".parquet").write_bytes(b""),
         lambda path: path.with_suffix(".parquet").write_bytes(b"PAR1" + bytes(40) + b"PAR1"),
@@ -164,9 +172,10 @@ def test_two_writers_of_one_record_do_no_harm(tmp_path):
 
 
 def test_records_are_read_in_the_order_of_their_keys(tmp_path):
-    keys = ["ff" * 32, "00" * 32, "a0" * 32, "0a" * 32]
-    for key in keys:
-        Store(tmp_path).write(record(key))
+    keys = [record(seed).key for seed in range(4)]
+    assert keys != sorted(keys)
+    for seed in range(4):
+        Store(tmp_path).write(record(seed))
     assert [found.key for found in Store(tmp_path).records()] == sorted(keys)
 
 
@@ -182,3 +191,109 @@ def test_a_failure_is_noted_until_the_record_is_there(tmp_path):
     assert not store.has(record().key) and not list(store.records())
     store.write(record())
     assert not note.exists()
+
+
+def unhashed(path, **changes):
+    """Make a record's JSON one of a version that kept no hashes."""
+    data = json.loads(path.read_text())
+    del data["sha256"], data["rows_sha256"]
+    path.write_text(json.dumps({**data, **changes}))
+
+
+def test_a_record_without_hashes_of_an_older_version_is_read(tmp_path):
+    Store(tmp_path).write(record())
+    (path,) = tmp_path.rglob("*.json")
+    unhashed(path)
+    assert Store(tmp_path).read(record().key).to_json() == record().to_json()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spec": []},
+        {"key": 3},
+        {"labels": {"eps": "8/255"}},
+        {"labels": {"seed": 2**63}},
+        {"labels": {"severity": True}},
+        {"labels": {"params": [1]}},
+        {"summary": [{"metric": "accuracy", "value": "0.5", "ci_low": None, "ci_high": None, "n": 3}]},
+        {"summary": [{"metric": "accuracy", "value": 0.5, "ci_low": None, "ci_high": None, "n": True}]},
+        {"summary": {}},
+        {"checks": [{"name": "finite", "verdict": "fine", "figure": 0.0, "advice": ""}]},
+        {"provenance": None},
+        {"more": 1},
+    ],
+)
+def test_values_of_another_type_are_refused_at_reading(tmp_path, changes):
+    Store(tmp_path).write(record())
+    (path,) = tmp_path.rglob("*.json")
+    unhashed(path, **changes)
+    with pytest.raises(DataError, match="cannot be read"):
+        Store(tmp_path).read(record().key)
+
+
+def test_a_record_under_another_key_is_refused(tmp_path):
+    store = Store(tmp_path)
+    store.write(record())
+    (path,) = tmp_path.rglob("*.json")
+    other = record(1).key
+    there = path.parent.parent / other[:2] / path.name.replace(record().key, other)
+    there.parent.mkdir(exist_ok=True)
+    for suffix in (".json", ".parquet"):
+        there.with_suffix(suffix).write_bytes(path.with_suffix(suffix).read_bytes())
+    with pytest.raises(DataError, match="has been copied or renamed"):
+        store.read(other)
+
+
+def test_rows_of_another_record_are_refused(tmp_path):
+    store, other = Store(tmp_path), replace(record(1), rows=record().rows.assign(score=1.0))
+    store.write(record())
+    store.write(other)
+    one, two = (next(tmp_path.rglob(f"{given.key}.parquet")) for given in (record(), other))
+    two.write_bytes(one.read_bytes())
+    with pytest.raises(DataError, match="or is another record's"):
+        store.read(other.key)
+
+
+def test_what_is_damaged_is_told_and_the_rest_is_read(tmp_path):
+    store, told = Store(tmp_path), []
+    for seed in range(3):
+        store.write(record(seed))
+    next(tmp_path.rglob(f"{record(1).key}.json")).write_text("{")
+    assert {found.key for found in store.records(damaged=told.append)} == {record(0).key, record(2).key}
+    assert [record(1).key in str(error) for error in told] == [True]
+
+
+def test_three_hundred_flipped_bits_are_noticed_or_change_nothing(tmp_path):
+    store, draw, noticed = Store(tmp_path), random.Random(0), 0
+    store.write(record())
+    (path,) = tmp_path.rglob("*.json")
+    for _ in range(300):
+        file = path.with_suffix(draw.choice([".json", ".parquet"]))
+        whole = file.read_bytes()
+        spoilt = bytearray(whole)
+        spoilt[draw.randrange(len(spoilt))] ^= 1 << draw.randrange(8)
+        file.write_bytes(spoilt)
+        try:
+            found = store.read(record().key)
+            assert found.to_json() == record().to_json()
+            assert_frame_equal(found.rows, record().rows)
+        except DataError:
+            noticed += 1
+        file.write_bytes(whole)
+    assert noticed > 250
+
+
+def test_a_folder_that_may_not_be_read_is_told(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.write(record())
+    scan = os.scandir
+
+    def refused(path):
+        if len(os.path.basename(path)) == 2:  # noqa: PTH119
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(DataError, match=r"expected a folder that may be read, got .*Permission denied"):
+        list(store.records())

@@ -73,6 +73,7 @@ from robust_eval.results.store import Store
 
 class Slow:
     def start(self, total, found): print(total, found, flush=True)
+    def tell(self, line): print(line, flush=True)
     def training(self, name, fraction, text): pass
     def begin(self, cell): time.sleep(0.05)
     def finish(self, cell, record): pass
@@ -88,9 +89,13 @@ class Seen:
 
     def __init__(self):
         self.started, self.trained, self.begun, self.finished, self.failed = [], [], [], [], []
+        self.told = []
 
     def start(self, total, found):
         self.started.append((total, found))
+
+    def tell(self, line):
+        self.told.append(line)
 
     def training(self, name, fraction, text):
         if fraction == 1:
@@ -369,3 +374,16 @@ def test_the_batch_size_does_not_change_a_record(tmp_path):
         for name in ("value", "ci_low", "ci_high"):
             assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-6)
     assert_frame_equal(first.rows, second.rows, rtol=1e-5)
+
+
+def test_a_damaged_record_is_told_and_measured_again(tmp_path):
+    cells = [Cell(own(), DATA), Cell(own(), DATA, corruption("fog"))]
+    measure(cells, tmp_path / "spoilt")
+    measure(cells, tmp_path / "whole")
+    fog = next((tmp_path / "spoilt").rglob(f"{cells[1].key}.json"))
+    fog.write_text(fog.read_text().replace('"accuracy"', '"accuracy "'))
+    outcome, seen = measure(cells, tmp_path / "spoilt")
+    assert (outcome.found, seen.begun) == (1, [cells[1].key])
+    (line,) = seen.told
+    assert cells[1].key in line and "has been damaged or edited" in line and "measured again" in line
+    assert same(tmp_path / "spoilt", tmp_path / "whole") == 2
