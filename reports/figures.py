@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from reports.sections.corruptions import place_of_type
-from reports.tables import CLEAN, MEAN, Column, Comparison, Line, Number, comparison, counted
+from reports.comparison import comparison
+from reports.tables import CLEAN, MEAN, Column, Comparison, Line, Number, counted, place_of_type
 
 if TYPE_CHECKING:
     import altair

@@ -5,19 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pandas as pd
-
-from reports.tables import CLEAN, MEAN, Column, Comparison, Number, comparison
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-from typing import TYPE_CHECKING
-
 from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from reports.comparison import comparison
+from reports.tables import CLEAN, MEAN, Column, Comparison, Number
 from robust_eval.findings import STYLES
 
 if TYPE_CHECKING:
@@ -31,6 +25,15 @@ _SHOWN = 16
 """Attacks beyond which only the worst cases are shown."""
 _NARROW = 110
 """Columns of a terminal below which only the worst cases are shown."""
+
+
+def terminal(results: pd.DataFrame, *, width: int = 120) -> RenderableType:
+    """Return the comparison for a terminal of ``width`` columns: clean, attacks, worst case, mean of corruptions.
+
+    More than eight attacks are shown norm by norm; of more than sixteen, or on a narrow terminal, only the worst
+    cases are.
+    """
+    return render(comparison(results), width=width)
 
 
 def render(table: Comparison, *, width: int) -> RenderableType:
@@ -116,14 +119,3 @@ def _caption(table: Comparison) -> str:
     if widths:
         parts.append(f"95 % intervals of up to ±{100 * max(widths):.1f} points")
     return ", ".join(parts) + ". ? a check warns or could not be made, ! a check fails, – not measured."
-
-
-def terminal(results: pd.DataFrame, *, width: int = 120) -> RenderableType:
-    """Return the comparison for a terminal of ``width`` columns: clean, attacks, worst case, mean of corruptions.
-
-    More than eight attacks are shown norm by norm; of more than sixteen, or on a narrow terminal, only the worst
-    cases are.
-    """
-    from reports.formats.terminal import render
-
-    return render(comparison(results), width=width)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from reports.comparison import comparison, metrics, threats
 from reports.grid import Grid
 from reports.sections.agreement import Agreement, agreements
 from reports.sections.analyses import grids, looks
@@ -22,7 +23,7 @@ from reports.sections.differences import Differences, differences
 from reports.sections.memorisation import memorised
 from reports.sections.sheet import SAMPLE, Sheet, sheets
 from reports.sections.trust import Advice, Trust, advice, speaking, trust
-from reports.tables import CLEAN, MEAN, MISSING, Comparison, Number, comparison, metrics, threats
+from reports.tables import CLEAN, MEAN, MISSING, Comparison, Number
 from robust_eval.metrics.classification import CALIBRATION
 from robust_eval.results.entry import Entry
 from robust_eval.results.load import Loaded

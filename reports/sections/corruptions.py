@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from reports.comparison import mean_of
 from reports.grid import Grid
-from reports.tables import CLEAN, MEAN, MISSING, Column, Comparison, counted, mean_of
+from reports.tables import CLEAN, MEAN, MISSING, Column, Comparison, counted, place_of_type
 from robust_eval.errors import DataError
 from robust_eval.metrics.corruption_errors import (
     ALEXNET,
@@ -32,7 +33,6 @@ __all__ = [
     "corruption_grids",
     "in_words",
     "named_baseline",
-    "place_of_type",
     "severity_means",
 ]
 
@@ -80,13 +80,6 @@ def named_baseline(entries: Sequence[Entry], name: str) -> str:
         f"baseline: expected {'one of the models ' if len(shown) > 1 else ''}{', '.join(meant or shown)}, got "
         f"{name!r}; name a model that was measured under the same corruptions"
     )
-
-
-def place_of_type(name: str) -> tuple[int, str]:
-    """Return where a type stands in a table: the test types in the order of their paper, the extra ones, others."""
-    order = (*TEST_TYPES, *EXTRA_TYPES)
-    bare = name.partition(" ")[0]
-    return (order.index(bare) if bare in order else len(order), name)
 
 
 def corruption_grids(entries: Sequence[Entry], baseline: str | None = None) -> tuple[Grid, ...]:

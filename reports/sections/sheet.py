@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reports.sections.corruptions import place_of_type
 from reports.sections.deformations import seen
+from reports.tables import place_of_type
 from robust_eval.results.entry import Entry
 from robust_eval.results.thumbnail import LONGEST
 

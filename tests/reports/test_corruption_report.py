@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 import reports
+from reports.comparison import comparison
 from reports.sections.contents import ONCE, sections
 from reports.sections.corruptions import corruption_grids, in_words, severity_means
 from reports.sections.deformations import deformations, seen
-from reports.tables import comparison
 from robust_eval.cli import app
 from robust_eval.corruptions.deformation import DEFORMATIONS
 from robust_eval.errors import DataError
