@@ -154,6 +154,11 @@ class Comparison:
         return not (self.columns and self.lines)
 
     @property
+    def corrupted(self) -> bool:
+        """Whether it has corruptions, and not their mean alone."""
+        return any(column.family == "corruption" and column != MEAN for column in self.columns)
+
+    @property
     def heads(self) -> tuple[str, ...]:
         """The fields that tell the lines apart: model and defense always, the others where they differ."""
         always = {"model", "defense"}
