@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from reports.sections.corruptions import place_of_type
-from reports.tables import CLEAN, MEAN, Column, Comparison, Line, Number, comparison, counted
+from reports.bodies import Chart
+from reports.tables import CLEAN, MEAN, Column, Comparison, Line, Number, counted, place_of_type
 
 if TYPE_CHECKING:
     import altair
 
-__all__ = ["TITLES", "colour", "figures", "inline", "svg"]
+__all__ = ["TITLES", "colour", "figure", "inline", "svg"]
 
 TITLES = {
     "attacks": "Accuracy under each attack, with 95 % intervals",
@@ -60,15 +60,11 @@ _TOLD = re.compile(r'(<(?:path|line|rect|text) [^>]*?aria-label="([^"]*)"[^>]*>)
 _ID = re.compile(r'(\bid="|url\(#|href="#)([^")]+)')
 
 
-def figures(results: pd.DataFrame) -> dict[str, altair.TopLevelMixin]:
-    """Return the charts by name; one whose numbers were not measured is left out."""
-    table = comparison(results)
-    drawn = {
-        "attacks": _attacks(table),
-        "clean_vs_worst": _clean_vs_worst(table),
-        "corruptions": _corruptions(table),
-    }
-    return {name: chart for name, chart in drawn.items() if chart is not None}
+def figure(name: str, table: Comparison) -> Chart | None:
+    """Return one of :data:`TITLES` drawn from the accuracies; ``None`` if its numbers were not measured."""
+    draw = {"attacks": _attacks, "clean_vs_worst": _clean_vs_worst, "corruptions": _corruptions}[name]
+    drawing = draw(table)
+    return None if drawing is None else Chart(name, TITLES[name], drawing)
 
 
 def svg(chart: altair.TopLevelMixin) -> str:

@@ -1,68 +1,77 @@
-"""The report as one page that works from a disk without a network, in light and in dark."""
+"""The report as one page that works from a disk without a network, in light and in dark.
+
+Each kind of body has a macro of its name in ``templates/bodies.html.j2``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from reports.figures import TITLES, inline
-from reports.sections.agreement import EXPLAINED, HEADS
-from reports.sections.contents import CERTIFIED, COST, Sections, advice_for, counters, doubts
-from reports.sections.trust import RAISED, spoken
-from reports.tables import CLEAN, MEAN, Column, Comparison, Line, heading
-from robust_eval.findings import MARKS, Check
+from reports.bodies import RAISED, Body, Chart, Numbers, spoken
+from reports.figures import inline
+from reports.section import Section
+from reports.tables import CLEAN, MEAN, Column, Comparison, Line, Number
+from robust_eval.findings import MARKS
 from robust_eval.results.entry import Entry
-from robust_eval.threat import threat_text
+from robust_eval.results.names import check_names
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 __all__ = ["page"]
 
 _WIDTH = 10
+_MARK = re.compile(r"(?<!\S)[✓?!](?!\S)")
+"""A mark that a sentence speaks of."""
+_VERDICTS = {"✓": "passed", MARKS["warn"]: "warn", MARKS["fail"]: "fail"}
 
 
-def page(
-    parts: Sections,
-    entries: tuple[Entry, ...],
-    drawn: Mapping[str, str],
-    titles: Mapping[str, str] | None = None,
-) -> str:
+def page(contents: Sequence[Section], entries: Sequence[Entry], drawn: Mapping[str, str]) -> str:
     """Return ``index.html``; whatever comes from the records is escaped.
 
-    ``titles`` are those of drawings beside :data:`reports.figures.TITLES`.
+    ``entries`` hold the checks that marks are explained by, ``drawn`` each chart as SVG by its name.
     """
     import jinja2
     import markupsafe
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("reports"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["spoken"] = spoken
-    advice = advice_for(entries)
-    titled = {**TITLES, **(titles or {})}
+    advice = _advice_for(entries)
     checked = {entry.record.key: len(entry.checks) for entry in entries if entry.checks}
 
-    def tables(table: Comparison, width: int = _WIDTH) -> list[dict[str, Any]]:
-        if not table.columns or not table.lines:
-            return []
-        return [_table(chunk, advice, checked) for chunk in table.chunks(width, repeat=(CLEAN, MEAN))]
+    def tables(numbers: Numbers) -> list[dict[str, Any]]:
+        width = _WIDTH if numbers.together is None else min(_WIDTH, numbers.together)
+        chunks = numbers.table.chunks(width, repeat=(CLEAN, MEAN))
+        return [_table(chunk, advice, checked) for chunk in chunks]
 
-    return environment.get_template("index.html.j2").render(
-        parts=parts,
-        tables=tables,
-        attacked=parts.attacks.columns != (CLEAN,),
-        further=[
-            (heading(table), CERTIFIED if table.metric == "certified_accuracy" else "", tables(table))
-            for table in parts.further
-        ],
-        records=[_record(entry) for entry in entries],
-        marks=MARKS,
-        did=RAISED,
-        several_data=len({line.data for line in parts.trust}) > 1,
-        cost_head=COST,
-        agreement_heads=HEADS,
-        agreement_explained=EXPLAINED,
+    def drawing(chart: Chart) -> Markup:
         # a drawing comes with its own text escaped
-        charts=[(name, titled[name], markupsafe.Markup(inline(text, name))) for name, text in drawn.items()],
+        return markupsafe.Markup(inline(drawn[chart.name], chart.name))
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("reports"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
+    environment.filters |= {"spoken": spoken, "kind": _kind, "marked": _marked}
+    environment.globals |= {"tables": tables, "drawing": drawing, "marks": MARKS, "did": RAISED}
+    return environment.get_template("index.html.j2").render(contents=contents)
+
+
+def _kind(body: Body) -> str:
+    return type(body).__name__.lower()
+
+
+def _marked(text: str) -> Markup:
+    """Show the marks that a text speaks of as they stand beside numbers."""
+    import markupsafe
+
+    def mark(found: re.Match[str]) -> str:
+        return f'<span class="mark {_VERDICTS[found[0]]}">{found[0]}</span>'
+
+    return markupsafe.Markup(_MARK.sub(mark, str(markupsafe.escape(text))))
 
 
 def _table(
@@ -97,7 +106,7 @@ def _cell(
     number = table.cells.get((line, column))
     if number is None:
         return None
-    told = doubts(number, advice)
+    told = _doubts(number, advice)
     # a tick means that checks ran and were content: a computed number has none of its own
     passed = number.verdict == "ok" and number.key in checked
     return {
@@ -116,27 +125,19 @@ def _passed(checks: int) -> str:
     return "its one check passed" if checks == 1 else f"all {checks} checks passed"
 
 
-def _record(entry: Entry) -> dict[str, Any]:
-    labels, provenance = entry.labels, counters(entry) | entry.record.provenance
-    strength = {
-        "attack": threat_text(labels["norm"], labels["eps"]),
-        "corruption": "" if labels["severity"] is None else f"s{labels['severity']}",
-    }.get(labels["family"], "")
-    name = "clean" if labels["family"] == "clean" else f"{labels['perturbation']} {strength}"
-    return {
-        "run": entry.run,
-        "model": labels["model"],
-        "defense": labels["defense"],
-        "access": labels["access"],
-        "name": name,
-        "seconds": provenance.get("seconds"),
-        "forwards": provenance.get("forwards"),
-        "backwards": provenance.get("backwards"),
-        "device": provenance.get("device", "unknown"),
-        "checks": [(check.name, check.verdict, _figure(check)) for check in entry.checks],
-        "key": entry.record.key,
-    }
+def _advice_for(entries: Sequence[Entry]) -> dict[tuple[str, str], str]:
+    """Return the advice of each raised check by record key and name; by ``("", name)`` if computed."""
+    found: dict[tuple[str, str], str] = {}
+    for entry in entries:
+        for check in entry.checks:
+            if check.verdict != "ok":
+                figure = "not made" if check.verdict == "not_made" else f"{check.figure:.3g}"
+                found[entry.record.key, check.name] = f"{check.name} ({figure}): {check.advice}"
+                found.setdefault(("", check.name), f"{check.name}: {check.advice}")
+    return found
 
 
-def _figure(check: Check) -> str:
-    return "not made" if check.verdict == "not_made" else f"{check.figure:.3g}"
+def _doubts(number: Number, told: Mapping[tuple[str, str], str]) -> list[str]:
+    """Return one sentence for each check that was raised on a number."""
+    names = check_names(number.checks)
+    return [told.get((number.key, name)) or told.get(("", name), name) for name in names]

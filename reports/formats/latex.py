@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import assert_never
 
-from reports.sections.contents import Sections
-from reports.sections.trust import spoken
-from reports.tables import CLEAN, MEAN, Column, Comparison, Line, heading
+from reports.bodies import (
+    Chart,
+    Facts,
+    Grid,
+    Legend,
+    Listing,
+    Numbers,
+    Paragraphs,
+    Records,
+    Settings,
+    Sheets,
+    Trusts,
+    spoken,
+)
+from reports.section import Section
+from reports.tables import CLEAN, MEAN, Column, Comparison, Line
 
 __all__ = ["latex"]
 
@@ -21,53 +35,43 @@ _SPECIAL = {
 _NORMS = {"linf": r"$\ell_\infty$", "l2": r"$\ell_2$", "l1": r"$\ell_1$"}
 
 
-def latex(parts: Sections) -> str:
+def latex(contents: Sequence[Section]) -> str:
     """Return the tables of a report; they need ``booktabs``."""
-    statement = " ".join(parts.statement)
-    named = [
-        (
-            "attacks",
-            f"Accuracy under attack in percent, with Wilson's 95 % intervals. {statement}",
-            parts.attacks,
-        ),
-        ("corruptions", "Accuracy on corrupted images in percent, with 95 % intervals.", parts.corruptions),
-        (
-            "deformations",
-            "Accuracy on deformed images in percent, with 95 % intervals; named by what one sees.",
-            parts.deformations,
-        ),
-        ("distances", "Median distance of the smallest perturbation found.", parts.distances),
-        *((table.metric, f"{heading(table)}, with 95 % intervals.", table) for table in parts.further),
-        (
-            "every-corruption",
-            "Accuracy under every corruption in percent, with 95 % intervals.",
-            parts.every_corruption,
-        ),
-    ]
     lines = [r"% needs \usepackage{booktabs}"]
-    if parts.trust:
-        lines += ["", *_trust(parts)]
-    for label, caption, table in named:
-        if table.columns and table.lines:
-            for i, chunk in enumerate(table.chunks(_WIDTH, repeat=(CLEAN, MEAN))):
-                lines += ["", *_table(chunk, caption, f"tab:{label}" + (f"-{i + 1}" if i else ""))]
-    shown = [grid for grid in (*parts.corruption_errors, *parts.grids) if not grid.folded]
-    for i, grid in enumerate(shown):
-        lines += [
-            "",
-            *_grid(f"tab:grid-{i + 1}", f"{grid.title}. {grid.note}", grid.heads, grid.rows, grid.left),
-        ]
+    grids = 0
+    for section in contents:
+        caption = f"{section.title}. {section.note}" if section.caption is None else section.caption
+        match section.body:
+            case Numbers() as numbers:
+                for table in _numbers(numbers, caption):
+                    lines += ["", *table]
+            case Grid(heads, rows, left):
+                if not section.folded:
+                    grids += 1
+                    lines += ["", *_grid(f"tab:grid-{grids}", caption, heads, rows, left)]
+            case Trusts() as trusts:
+                lines += ["", *_trusts(trusts, caption)]
+            case Paragraphs() | Legend() | Listing() | Settings() | Chart() | Sheets() | Facts() | Records():
+                pass  # a paper says these in its own words and pictures
+            case unknown:
+                assert_never(unknown)
     return "\n".join(lines) + "\n"
 
 
-def _trust(parts: Sections) -> Iterator[str]:
-    for item in parts.advice:
+def _numbers(numbers: Numbers, caption: str) -> Iterator[Iterator[str]]:
+    width = _WIDTH if numbers.together is None else min(_WIDTH, numbers.together)
+    for i, chunk in enumerate(numbers.table.chunks(width, repeat=(CLEAN, MEAN))):
+        yield _table(chunk, caption, f"tab:{numbers.label}" + (f"-{i + 1}" if i else ""))
+
+
+def _trusts(trusts: Trusts, caption: str) -> Iterator[str]:
+    for item in trusts.advice:
         yield "% " + " ".join(_escaped(f"{spoken(item.name)}: {item.advice}").split())
     yield from _grid(
         "tab:trust",
-        "What the checks say of the numbers. ?: a check warns, !: a check fails.",
+        caption,
         ("model", "defense", "verdict", "raised", "examined"),
-        [(line.model, line.defense, line.words, line.figures or "–", line.examined) for line in parts.trust],
+        [(line.model, line.defense, line.words, line.figures or "–", line.examined) for line in trusts.lines],
         5,
     )
 

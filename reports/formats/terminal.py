@@ -1,29 +1,29 @@
-"""The comparison in a terminal: values only, the intervals' width in the caption."""
+"""What a terminal shows: the comparison, values only, with the intervals' width in the caption; analyses; agreement.
+
+Names are shown as they are, never read as markup.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
-
-from reports.tables import CLEAN, MEAN, Column, Comparison, Number, comparison
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-from typing import TYPE_CHECKING
-
 from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from reports.comparison import comparison
+from reports.sections.agreement import EXPLAINED, HEADS, NAMES, Agreement
+from reports.sections.analyses import Look, spoken, text_of
+from reports.tables import CLEAN, MEAN, Column, Comparison, Number
 from robust_eval.findings import STYLES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["render", "terminal"]
+__all__ = ["agreement_table", "analysis_tables", "terminal"]
 
 _WIDTH = 8
 """Attacks that fit beside the names in 110 columns; more are shown norm by norm."""
@@ -33,8 +33,43 @@ _NARROW = 110
 """Columns of a terminal below which only the worst cases are shown."""
 
 
-def render(table: Comparison, *, width: int) -> RenderableType:
-    """Return a rich renderable for so many columns; names are shown as they are, never read as markup."""
+def terminal(results: pd.DataFrame, *, width: int = 120) -> RenderableType:
+    """Return the comparison for a terminal of ``width`` columns: clean, attacks, worst case, mean of corruptions.
+
+    More than eight attacks are shown norm by norm; of more than sixteen, or on a narrow terminal, only the worst
+    cases are.
+    """
+    return _render(comparison(results), width=width)
+
+
+def analysis_tables(found: Sequence[Look]) -> RenderableType:
+    """Return the numbers of analyses: one line for each, one column for each model and other set."""
+    tables = []
+    for look in found:
+        lines = look.lines()
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        table.add_column(Text(look.name), overflow="fold")
+        for words in lines:
+            table.add_column(Text("\n".join(words)), justify="right")
+        for metric in look.metrics():
+            table.add_row(Text(spoken(metric)), *(Text(text_of(e, metric)) for e in lines.values()))
+        tables.append(table)
+    return Group(*tables)
+
+
+def agreement_table(found: Sequence[Agreement]) -> RenderableType:
+    """Return our attacks beside those of other libraries."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    shown = [i for i, _ in enumerate(HEADS) if i or len({line.model for line in found}) > 1]
+    for i in shown:
+        table.add_column(Text(HEADS[i]), justify="left" if i < NAMES else "right", overflow="fold")
+    for line in found:
+        texts = line.texts()
+        table.add_row(*(Text(texts[i]) for i in shown))
+    return Group(table, Text(EXPLAINED, style="dim"))
+
+
+def _render(table: Comparison, *, width: int) -> RenderableType:
     attacks = tuple(column for column in table.columns if column.family == "attack")
     worst = tuple(column for column in attacks if column.perturbation == "worst_case")
     crowded = len(attacks) > (_SHOWN if width >= _NARROW else 4)
@@ -116,14 +151,3 @@ def _caption(table: Comparison) -> str:
     if widths:
         parts.append(f"95 % intervals of up to ±{100 * max(widths):.1f} points")
     return ", ".join(parts) + ". ? a check warns or could not be made, ! a check fails, – not measured."
-
-
-def terminal(results: pd.DataFrame, *, width: int = 120) -> RenderableType:
-    """Return the comparison for a terminal of ``width`` columns: clean, attacks, worst case, mean of corruptions.
-
-    More than eight attacks are shown norm by norm; of more than sixteen, or on a narrow terminal, only the worst
-    cases are.
-    """
-    from reports.formats.terminal import render
-
-    return render(comparison(results), width=width)

@@ -1,1 +1,1 @@
-"""The sections of a report."""
+"""What a report says, one file for each section; their order is in :mod:`reports.sections.contents`."""

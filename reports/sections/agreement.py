@@ -11,19 +11,19 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from reports.bodies import Listing
+from reports.section import Section, Source
+from reports.tables import MISSING
 from robust_eval.attacks.peers.resolve import LIBRARIES, counterparts
 from robust_eval.metrics.accuracy import median_distance, score_within
 from robust_eval.results.entry import Entry
 from robust_eval.threat import threat_text
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-__all__ = ["HEADS", "Agreement", "agreements", "terminal"]
+__all__ = ["EXPLAINED", "HEADS", "NAMES", "Agreement", "agreements", "sections"]
 
 HEADS = (
     "model",
@@ -37,11 +37,12 @@ HEADS = (
     "neither",
     "median distance",
 )
+NAMES = 4
+"""How many columns are names."""
 EXPLAINED = (
     "Images broken by our attack and by the library's at the same parameters: an image that only theirs breaks is one "
     "that ours missed. Median distances are ours / theirs."
 )
-MISSING = "–"
 _SAME = ("model", "defense", "access", "data", "norm", "seed")
 
 
@@ -74,6 +75,13 @@ class Agreement(NamedTuple):
         return [self.model, self.attack, self.peer, self.strength, *map(str, counts), pair]
 
 
+def sections(source: Source) -> Iterator[Section]:
+    """Yield one line for each pair and radius, if counterparts were run."""
+    rows = tuple(tuple(line.texts()) for line in agreements(source.entries))
+    if rows:
+        yield Section("Agreement with other libraries", Listing(HEADS, rows, NAMES), EXPLAINED)
+
+
 def agreements(entries: Sequence[Entry]) -> list[Agreement]:
     """Return one line for each pair and radius, in the order of the records."""
     groups: dict[tuple[Any, ...], list[Entry]] = defaultdict(list)
@@ -87,23 +95,6 @@ def agreements(entries: Sequence[Entry]) -> list[Agreement]:
     return [
         line for group in groups.values() for ours, theirs in _pairs(group) for line in _lines(ours, theirs)
     ]
-
-
-def terminal(found: Sequence[Agreement]) -> RenderableType:
-    """Return the table for a terminal; names are shown as they are."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    shown = [i for i, _ in enumerate(HEADS) if i or len({line.model for line in found}) > 1]
-    for i in shown:
-        table.add_column(Text(HEADS[i]), justify="left" if i < 4 else "right", overflow="fold")
-    for line in found:
-        texts = line.texts()
-        table.add_row(*(Text(texts[i]) for i in shown))
-    return Group(table, Text(EXPLAINED, style="dim"))
 
 
 def _pairs(group: list[Entry]) -> Iterator[tuple[Entry, Entry]]:

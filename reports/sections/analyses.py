@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from reports.bodies import Chart, Grid
 from reports.figures import colour
-from reports.grid import Grid
+from reports.section import Section, Source
 from reports.tables import MISSING, Number
-from robust_eval.findings import Measurement
 from robust_eval.results.entry import Entry
 from robust_eval.results.names import differing, metric_text, with_params
 
 if TYPE_CHECKING:
     import altair
-    from rich.console import RenderableType
 
-__all__ = ["Look", "drawings", "grids", "looks", "terminal"]
+__all__ = ["Look", "drawing", "looks", "sections", "spoken", "tables", "text_of"]
 
 _WIDTH = 6
 """Columns of numbers that stay readable side by side."""
@@ -71,6 +70,10 @@ class Look(NamedTuple):
             found[(f"{model} [{entry.record.key[:6]}]" if same else model, *others)] = entry
         return found
 
+    def metrics(self) -> list[str]:
+        """Return the names of its numbers, in the order of the records."""
+        return list(dict.fromkeys(m.metric for entry in self.entries for m in entry.record.summary))
+
     def heads(self) -> tuple[str, ...]:
         """Return what the words of a line are: the model, and whatever differs between lines."""
         return tuple(_HEADS[i] for i in self._told())
@@ -107,61 +110,40 @@ def looks(entries: Sequence[Entry]) -> list[Look]:
     return [Look(name, tuple(same)) for name, same in found.items()]
 
 
-def grids(found: Sequence[Look]) -> Iterator[Grid]:
-    """Return the numbers of each analysis with their intervals, in several tables where there are many."""
-    for look in found:
-        plot = look.plot
-        pieces = _chunks(_metrics(look))
-        for i, metrics in enumerate(pieces):
-            rows = [
-                (*words, *(_text(_number(entry, metric)) for metric in metrics))
-                for words, entry in look.lines().items()
-            ]
-            several, last = len(pieces) > 1, i + 1 == len(pieces)
-            yield Grid(
-                f"{look.title} ({i + 1} of {len(pieces)})" if several else look.title,
-                _note(look),
-                (*look.heads(), *map(_spoken, metrics)),
-                tuple(rows),
-                len(look.heads()),
-                look.figure if plot and last else "",
-            )
+def sections(source: Source) -> Iterator[Section]:
+    """Yield each analysis: its numbers, in several tables where there are many, and below the last its drawing."""
+    for look in looks(source.loaded.analyses):
+        yield from tables(look)
+        if (chart := drawing(look)) is not None:
+            yield Section("", chart)
 
 
-def terminal(found: Sequence[Look]) -> RenderableType:
-    """Return the numbers for a terminal: one line for each, one column for each model and other set."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    tables = []
-    for look in found:
-        lines = look.lines()
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        table.add_column(Text(look.name), overflow="fold")
-        for words in lines:
-            table.add_column(Text("\n".join(words)), justify="right")
-        for metric in _metrics(look):
-            numbers = (_number(entry, metric) for entry in lines.values())
-            table.add_row(Text(_spoken(metric)), *(Text(_text(n)) for n in numbers))
-        tables.append(table)
-    return Group(*tables)
+def tables(look: Look) -> Iterator[Section]:
+    """Yield the numbers of an analysis with their intervals."""
+    pieces = _chunks(look.metrics())
+    for i, metrics in enumerate(pieces):
+        rows = [
+            (*words, *(text_of(entry, metric) for metric in metrics)) for words, entry in look.lines().items()
+        ]
+        yield Section(
+            f"{look.title} ({i + 1} of {len(pieces)})" if len(pieces) > 1 else look.title,
+            Grid((*look.heads(), *map(spoken, metrics)), tuple(rows), len(look.heads())),
+            _note(look),
+        )
 
 
-def drawings(found: Sequence[Look]) -> dict[str, tuple[str, altair.TopLevelMixin]]:
-    """Return title and chart of each analysis that is drawn, by the name of its file."""
-    drawn = {}
-    for look in found:
-        plot = look.plot
-        points = pd.DataFrame() if plot is None else _points(look, plot)
-        if plot is not None and not points.empty:
-            shares = plot["y"] not in look.entries[0].record.rows
-            drawn[look.figure] = (str(plot["title"]), _chart(points, plot, shares=shares))
-    return drawn
+def drawing(look: Look) -> Chart | None:
+    """Return the drawing of an analysis, if it has one."""
+    plot = look.plot
+    points = pd.DataFrame() if plot is None else _points(look, plot)
+    if plot is None or points.empty:
+        return None
+    shares = plot["y"] not in look.entries[0].record.rows
+    return Chart(look.figure, str(plot["title"]), _chart(points, plot, shares=shares))
 
 
-def _spoken(metric: str) -> str:
+def spoken(metric: str) -> str:
+    """Return the name of a metric of an analysis in words."""
     known = {"tnr": "TNR", "tpr": "TPR", "auroc": "AUROC", "aupr": "AUPR"}
     return " ".join(known.get(word, word) for word in metric_text(metric).split())
 
@@ -179,15 +161,9 @@ def _chunks(metrics: list[str]) -> list[list[str]]:
     return [metrics[i : i + size] for i in range(0, len(metrics), size)] or [[]]
 
 
-def _metrics(look: Look) -> list[str]:
-    return list(dict.fromkeys(m.metric for entry in look.entries for m in entry.record.summary))
-
-
-def _number(entry: Entry, metric: str) -> Measurement | None:
-    return next((m for m in entry.record.summary if m.metric == metric), None)
-
-
-def _text(number: Measurement | None) -> str:
+def text_of(entry: Entry, metric: str) -> str:
+    """Return a number of a record with its interval."""
+    number = next((m for m in entry.record.summary if m.metric == metric), None)
     if number is None:
         return MISSING
     shown = Number(number.metric, number.value, number.ci_low, number.ci_high, number.n, "ok", "none")
@@ -199,7 +175,7 @@ def _text(number: Measurement | None) -> str:
 
 def _note(look: Look) -> str:
     data = sorted({str(entry.labels["data"]) for entry in look.entries})
-    shares = any(metric.startswith("accuracy") for metric in _metrics(look))
+    shares = any(metric.startswith("accuracy") for metric in look.metrics())
     percent = " Accuracies in percent." if shares else ""
     return f"On {', '.join(data)}; 95 % intervals in brackets, where there is one.{percent}"
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from reports.grid import Grid
+from reports.bodies import Grid
+from reports.section import Section, Source
 from reports.tables import MISSING
 from robust_eval.metrics import classification
 from robust_eval.metrics.classification import CLASSES_KEPT, PER_CLASS
 from robust_eval.results.entry import Entry
 
-__all__ = ["class_grids", "class_table"]
+__all__ = ["class_table", "sections"]
 
 _SPOKEN = {
     "precision": "precision",
@@ -50,21 +51,22 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def class_grids(entries: Sequence[Entry]) -> tuple[Grid, ...]:
-    """Return the averages of each model on clean images, and folded, its classes and its confusion matrix."""
-    clean = [entry for entry in entries if entry.labels["family"] == "clean" and _readable(entry)]
+def sections(source: Source) -> Iterator[Section]:
+    """Yield the averages of each model on clean images, and as details, its classes and its confusion matrix."""
+    clean = [entry for entry in source.entries if entry.labels["family"] == "clean" and _readable(entry)]
     if not clean:
-        return ()
+        return
     varied = {name for name in ("data", "seed", "train_seed") if len({e.labels[name] for e in clean}) > 1}
     heads = ("model", "defense", *(name for name in ("data", "seed", "train_seed") if name in varied))
-    details = [grid for entry in clean for grid in _details(entry, _who(entry, heads))]
     names = (
         *(name.replace("_", " ") for name in heads),
         *_SPOKEN.values(),
         *("MCC of all classes", *_MICRO.values()),
     )
     rows = [(*_words(entry, heads), *_averages(entry.record.rows)) for entry in clean]
-    return (Grid("Classification", NOTE, names, tuple(rows), len(heads)), *details)
+    yield Section("Classification", Grid(names, tuple(rows), len(heads)), NOTE)
+    for entry in clean:
+        yield from _details(entry, _who(entry, heads))
 
 
 def class_table(entries: Sequence[Entry]) -> pd.DataFrame | None:
@@ -95,7 +97,7 @@ def _averages(rows: pd.DataFrame) -> Iterator[str]:
         yield MISSING if value is None else f"{value:.3f}"
 
 
-def _details(entry: Entry, who: str) -> Iterator[Grid]:
+def _details(entry: Entry, who: str) -> Iterator[Section]:
     rows = entry.record.rows
     classes = _classes(rows)
     if classes > CLASSES_KEPT:
@@ -111,12 +113,14 @@ def _details(entry: Entry, who: str) -> Iterator[Grid]:
         "records, with 0 there and the names of what is undefined."
     )
     heads = ("class", "images", *(_SPOKEN[name] for name in measures))
-    yield Grid(f"Classes of {who}", note, heads, tuple(lines), 1, folded=True)
+    yield Section(f"Classes of {who}", Grid(heads, tuple(lines), 1), note, folded=True)
     counts = classification.confusion(rows, classes)
     predicted = [{"-1": "none"}.get(str(name), str(name)) for name in counts.columns]
     lines = [(str(name), *map(str, line)) for name, line in zip(counts.index, counts.to_numpy(), strict=True)]
     note = "Clean images of each class (line) that were taken for each class (column)."
-    yield Grid(f"Confusion matrix of {who}", note, ("class", *predicted), tuple(lines), 1, folded=True)
+    yield Section(
+        f"Confusion matrix of {who}", Grid(("class", *predicted), tuple(lines), 1), note, folded=True
+    )
 
 
 def _value(line: pd.Series[Any], measure: str) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from reports.tables import CLEAN, Comparison
+from reports.bodies import Numbers
+from reports.section import Section, Source
+from reports.tables import CLEAN, Comparison, unit_of
 from robust_eval.results.entry import Entry
 
-__all__ = ["deformations", "seen"]
+__all__ = ["apart", "divided", "sections", "seen"]
 
 _SEEN: dict[str, tuple[str, Callable[[float], str]]] = {
     "rotation": ("degrees", lambda value: f"rotation ±{value:g}°"),
@@ -17,6 +19,35 @@ _SEEN: dict[str, tuple[str, Callable[[float], str]]] = {
     "scale": ("content", lambda value: f"content at {100 * value:g} %"),
 }
 """The deformations by what one sees; papers call scales by what the camera does."""
+
+
+AT_LENGTH = (
+    "Accuracy in percent, the 95 % interval below it, on images that were turned, slanted or scaled about their "
+    "centre, named by what one sees; what was outside of the image is black."
+)
+
+
+def sections(source: Source) -> Iterator[Section]:
+    """Yield one table, if an image was deformed."""
+    _, table = divided(source)
+    if not table.empty:
+        yield Section(
+            "Deformations",
+            Numbers(table, "deformations"),
+            unit_of(table.metric),
+            AT_LENGTH,
+            "Accuracy on deformed images in percent, with 95 % intervals; named by what one sees.",
+        )
+
+
+def divided(source: Source) -> tuple[Comparison, Comparison]:
+    """Return the accuracies on corrupted and those on deformed images, each beside those on clean ones."""
+    nothing = source.table.only(())
+    if not source.table.corrupted:
+        return nothing, nothing
+    table = source.table.part("clean", "corruption").without_access()
+    severe, deformed = apart(table, source.entries)
+    return severe if severe.corrupted else nothing, deformed
 
 
 def seen(name: str, params: Mapping[str, object]) -> str | None:
@@ -29,7 +60,7 @@ def seen(name: str, params: Mapping[str, object]) -> str | None:
     return words(float(value)) + ("" if how in (None, "nearest") else f" ({how})")
 
 
-def deformations(table: Comparison, entries: Sequence[Entry]) -> tuple[Comparison, Comparison]:
+def apart(table: Comparison, entries: Sequence[Entry]) -> tuple[Comparison, Comparison]:
     """Return a table without its deformations, and one of clean images and deformations, named by what one sees."""
     names: dict[str, str] = {}
     order: dict[str, tuple[str, float]] = {}

@@ -20,12 +20,15 @@ from typing import NamedTuple
 import pandas as pd
 from scipy.stats import binomtest
 
+from reports.bodies import Grid
+from reports.section import Section, Source
+from reports.tables import MISSING
 from robust_eval.metrics.intervals import Z
 from robust_eval.results.entry import Entry
 from robust_eval.results.worst_case import Attacked, radii, survivors, within
 from robust_eval.threat import threat_text
 
-__all__ = ["Difference", "Differences", "difference", "differences"]
+__all__ = ["Difference", "Differences", "difference", "differences", "sections"]
 
 
 class Difference(NamedTuple):
@@ -59,6 +62,22 @@ class _Scores(NamedTuple):
     made_by: tuple[str, ...]
     """The attacks it is the worst of: only like is compared with like."""
     scores: pd.Series[float]
+
+
+def sections(source: Source) -> Iterator[Section]:
+    """Yield a table for each data set on which several models were measured."""
+    for found in differences(source.entries):
+        rows = [
+            (name, *(MISSING if cell is None else cell.text for cell in cells)) for name, cells in found.lines
+        ]
+        sizes = sorted({cell.n for _, cells in found.lines for cell in cells if cell is not None})
+        n = f"{sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else "") if sizes else "0"
+        note = (
+            f"In points of accuracy, undefended, beside {found.reference} on the same {n} images of {found.data}: "
+            "95 % interval of the paired difference (Bonett and Price) and McNemar's exact p, not corrected for the "
+            "number of comparisons. About these weights; training again adds a spread of its own."
+        )
+        yield Section("Differences between models", Grid(("model", *found.columns), tuple(rows), 1), note)
 
 
 def differences(entries: Sequence[Entry]) -> tuple[Differences, ...]:

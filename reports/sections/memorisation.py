@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from reports.grid import Grid
+from reports.bodies import Grid
+from reports.section import Section, Source
 from reports.tables import MISSING
 from robust_eval.metrics.memorisation import PARTS
 from robust_eval.results.entry import Entry
 from robust_eval.results.record import Record
 
-__all__ = ["memorised"]
+__all__ = ["sections"]
 
-TITLE = "Label noise"
 NOTE = (
     "Accuracies in %. Untouched and corrupted: training images with true and with wrong labels, against the labels "
     "trained on, at most 1,000 of each, neither mixed nor augmented. Best is the pass with the highest validation "
@@ -25,20 +25,21 @@ NOTE = (
 HEADS = ("model", "data", "wrong labels", "clean test", "untouched, best / last", "corrupted, best / last")
 
 
-def memorised(entries: Iterable[Entry]) -> tuple[Grid, ...]:
-    """Return one table of the undefended models that were trained on noisy labels, none if there is no such model.
+def sections(source: Source) -> Iterator[Section]:
+    """Yield one table of the undefended models that were trained on noisy labels, if there is one.
 
     Trainings that differ in their seed alone share a line: mean ± standard deviation.
     """
     trainings: dict[tuple[str, str], dict[str, Entry]] = defaultdict(dict)
-    for entry in entries:
+    for entry in source.entries:
         labels = entry.labels
         if labels["family"] == "clean" and labels["defense"] == "none" and _training(entry):
             place = (str(labels["model"]), str(labels["data"]))
             # one training measured in several runs, or with several seeds, is one
             trainings[place].setdefault(str(entry.record.labels.get("model_key")), entry)
     rows = [(*place, *_numbers(list(found.values()))) for place, found in trainings.items()]
-    return (Grid(TITLE, NOTE, HEADS, tuple(rows), 2),) if rows else ()
+    if rows:
+        yield Section("Label noise", Grid(HEADS, tuple(rows), 2), NOTE)
 
 
 def _numbers(trained: Sequence[Entry]) -> tuple[str, ...]:

@@ -7,7 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from robust_eval.findings import MARKS, Verdict, worst
+from reports.bodies import Advice, Trust, Trusts, spoken
+from reports.section import Section, Source
+from robust_eval.findings import Verdict, worst
 from robust_eval.results.doubts import most_thorough
 from robust_eval.results.entry import Entry
 from robust_eval.results.load import Loaded
@@ -17,14 +19,10 @@ __all__ = [
     "BASE_ONLY",
     "NOTHING_RUN",
     "NOT_EXAMINED",
-    "RAISED",
-    "Advice",
-    "Trust",
     "advice",
     "doubts_in_words",
-    "passed_in_words",
+    "sections",
     "speaking",
-    "spoken",
     "trust",
 ]
 
@@ -55,46 +53,23 @@ SUSPICIOUS = MASKED | {
     "zero_gradient",
 }
 """Checks whose warning means that they may not."""
-RAISED: dict[Verdict, str] = {"not_made": "not made", "warn": "warns", "fail": "fails"}
-"""What a check did that was raised."""
+AT_LENGTH = (
+    "What the checks say of each model's numbers: those of its own attacks, of its attacks beside one another, and of "
+    "an examination of the model as attacks see it."
+)
 SAID: dict[Verdict, str] = {"not_made": "not made", "warn": "warn", "fail": "fail"}
 
 
-class Advice(NamedTuple):
-    """One check that warned, failed or could not be made somewhere."""
-
-    name: str
-    verdict: Verdict
-    records: int
-    figures: str
-    advice: str
-
-
-class Trust(NamedTuple):
-    """What the checks say of one model with one defense."""
-
-    model: str
-    defense: str
-    data: str
-    verdict: Verdict
-    """The worst of all its numbers."""
-    words: str
-    """The verdict, for people."""
-    raised: tuple[Advice, ...]
-    passed: tuple[str, ...]
-    """Names of the checks that ran and found nothing."""
-    relied: bool
-    """Whether nothing was raised on a model that was examined, in every norm that was asked for."""
-    examined: str
-    """How closely the model was looked at, and on how many images."""
-
-    @property
-    def figures(self) -> str:
-        """The raised checks with their figures on one line."""
-        by_name: dict[str, list[str]] = defaultdict(list)
-        for item in self.raised:
-            by_name[f"{MARKS[item.verdict]} {spoken(item.name)}"].append(item.figures)
-        return "; ".join(f"{name} {', '.join(figures)}" for name, figures in by_name.items())
+def sections(source: Source) -> Iterator[Section]:
+    """Yield what the checks say of each model, if anything was measured or examined."""
+    lines = trust(source.loaded)
+    if lines:
+        yield Section(
+            "Trust",
+            Trusts(lines, tuple(advice(speaking(source.loaded)))),
+            at_length=AT_LENGTH,
+            caption="What the checks say of the numbers. ?: a check warns, !: a check fails.",
+        )
 
 
 def trust(loaded: Loaded) -> tuple[Trust, ...]:
@@ -142,22 +117,6 @@ def doubts_in_words(entries: Iterable[Entry]) -> list[str]:
 
 def _figures(item: Advice) -> str:
     return "" if item.verdict == "not_made" else f" {item.figures}"
-
-
-def passed_in_words(lines: Sequence[Trust]) -> list[str]:
-    """Return which checks ran and found nothing: those of every line first, then what else did on which."""
-    everywhere = set.intersection(*(set(line.passed) for line in lines)) if lines else set()
-    same: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for line in lines:
-        rest = tuple(name for name in line.passed if name not in everywhere)
-        same[rest].append(line.model if line.defense == "none" else f"{line.model} ({line.defense})")
-    told = [("all", tuple(sorted(everywhere))), *((", ".join(who), rest) for rest, who in same.items())]
-    return [f"Passed by {who}: {', '.join(map(spoken, names))}." for who, names in told if names]
-
-
-def spoken(name: str) -> str:
-    """Return a check's name in words."""
-    return name.replace("_", " ")
 
 
 def _place(entry: Entry) -> tuple[str, str, str]:

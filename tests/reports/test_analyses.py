@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 import reports
+from reports.section import Source
 from reports.sections import analyses as _analyses
 from robust_eval.findings import Measurement
 from robust_eval.identity import content_key
@@ -61,16 +62,21 @@ def found(tmp_path):
     return read
 
 
+def tables(*looks):
+    return [table for look in looks for table in _analyses.tables(look)]
+
+
 def points(look):
     return _analyses._points(look, look.plot)
 
 
 def test_a_table_has_a_line_for_each_model_and_a_column_for_each_number(found):
     numbers = [Measurement("mean_size", 4.0, None, None, 3), Measurement("accuracy", 0.5, 0.25, 0.75, 8)]
-    (grid,) = _analyses.grids(found(record(), record("other", summary=numbers)))
-    assert grid.title == "Sizes" and grid.heads == ("model", "mean size", "accuracy") and grid.left == 1
+    (section,) = tables(*found(record(), record("other", summary=numbers)))
+    grid = section.body
+    assert section.title == "Sizes" and grid.heads == ("model", "mean size", "accuracy") and grid.left == 1
     assert grid.rows == (("net", "2 (1.5–2.5)", "–"), ("other", "4", "50.0 (25.0–75.0)"))
-    assert grid.note == "On digits; 95 % intervals in brackets, where there is one. Accuracies in percent."
+    assert section.note == "On digits; 95 % intervals in brackets, where there is one. Accuracies in percent."
 
 
 def test_other_sets_and_settings_stand_apart(found):
@@ -81,26 +87,28 @@ def test_other_sets_and_settings_stand_apart(found):
         record(name="pairs", params={"n": 2}),
     )
     assert [look.name for look in looks] == ["pairs (n=1)", "pairs (n=2)", "sizes"]
-    *_, grid = _analyses.grids(looks)
+    grid = tables(*looks)[-1].body
     assert grid.heads[:2] == ("model", "other images") and grid.left == 2
     assert [row[:2] for row in grid.rows] == [("net", "night"), ("net", "noise")]
     assert len({look.figure for look in looks}) == 3
 
 
-def test_many_numbers_make_several_tables_and_the_drawing_is_below_the_last(found):
+def test_many_numbers_make_several_tables_and_the_drawing_is_below_the_last(found, tmp_path):
     numbers = [Measurement(f"auroc_{i}", i / 20, None, None, 3) for i in range(15)]
-    tables = list(_analyses.grids(found(record(summary=numbers))))
-    assert [grid.title for grid in tables] == [f"Sizes ({i} of 3)" for i in (1, 2, 3)]
-    assert [len(grid.heads) for grid in tables] == [6, 6, 6]
-    assert [head for grid in tables for head in grid.heads[1:]] == [f"AUROC {i}" for i in range(15)]
-    assert [grid.figure for grid in tables] == ["", "", "analysis_sizes"]
+    assert found(record(summary=numbers))
+    *numbers, drawn = _analyses.sections(Source(load([tmp_path / "run"])))
+    grids = [section.body for section in numbers]
+    assert [section.title for section in numbers] == [f"Sizes ({i} of 3)" for i in (1, 2, 3)]
+    assert [len(grid.heads) for grid in grids] == [6, 6, 6]
+    assert [head for grid in grids for head in grid.heads[1:]] == [f"AUROC {i}" for i in range(15)]
+    assert drawn.title == "" and drawn.body.name == "analysis_sizes"
 
 
 def test_a_zero_that_rounding_left_is_a_zero_and_an_exact_one_keeps_its_interval(found):
     numbers = [Measurement("alpha", 5e-17, -1e-16, 2e-16, 9), Measurement("rate", 0.0, 0.0, 0.1, 9)]
     numbers.append(Measurement("beta", -2.0, -3.0, -1.0, 9))
-    (grid,) = _analyses.grids(found(record(summary=numbers)))
-    assert grid.rows == (("net", "0", "0 (0–0.1)", "-2 (-3 to -1)"),)
+    (section,) = tables(*found(record(summary=numbers)))
+    assert section.body.rows == (("net", "0", "0 (0–0.1)", "-2 (-3 to -1)"),)
 
 
 def test_seeds_are_told_only_where_nothing_else_differs(found):
@@ -145,12 +153,10 @@ def test_long_curves_are_thinned_and_keep_their_ends(found):
 def test_each_kind_of_drawing_says_what_it_shows(found, plot):
     from reports.figures import svg
 
-    looks = found(record(plot=plot), record("other", plot=plot, rows=table((6.0, 4.0, 2.0))))
-    drawn = _analyses.drawings(looks)
-    assert list(drawn) == ["analysis_sizes"]
-    title, chart = drawn["analysis_sizes"]
-    text = svg(chart)
-    assert title == plot["title"] and text.startswith("<svg")
+    (look,) = found(record(plot=plot), record("other", plot=plot, rows=table((6.0, 4.0, 2.0))))
+    chart = _analyses.drawing(look)
+    text = svg(chart.drawing)
+    assert (chart.name, chart.caption) == ("analysis_sizes", plot["title"]) and text.startswith("<svg")
     for word in ("other", "net", plot["x"], "&lt;a&gt;"):
         assert word in text
     # every mark has its number for the pointer
@@ -158,7 +164,8 @@ def test_each_kind_of_drawing_says_what_it_shows(found, plot):
 
 
 def test_without_a_plot_or_its_columns_nothing_is_drawn(found):
-    assert not _analyses.drawings(found(record(plot=None), record(name="gone", plot={**CURVE, "x": "age"})))
+    looks = found(record(plot=None), record(name="gone", plot={**CURVE, "x": "age"}))
+    assert [_analyses.drawing(look) for look in looks] == [None, None]
 
 
 def test_a_report_of_analyses_alone_is_written_in_every_format_and_drops_old_drawings(tmp_path):
@@ -179,5 +186,8 @@ def test_a_report_of_analyses_alone_is_written_in_every_format_and_drops_old_dra
     assert re.search(r"mean size\s+2 \(1\.5–2\.5\)", console.file.getvalue())
 
 
-def test_a_report_without_analyses_says_nothing_of_them(found):
-    assert found(record()) and not _analyses.looks(()) and not list(_analyses.grids([]))
+def test_a_report_without_analyses_says_nothing_of_them(found, tmp_path):
+    assert found(record())
+    loaded = load([tmp_path / "run"])
+    assert list(_analyses.sections(Source(loaded)))
+    assert not list(_analyses.sections(Source(replace(loaded, analyses=()))))

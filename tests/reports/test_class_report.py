@@ -8,7 +8,8 @@ import pytest
 from sklearn import metrics
 
 import reports
-from reports.sections.classes import class_grids, class_table
+from reports.section import Source
+from reports.sections.classes import class_table, sections
 from robust_eval.findings import Measurement
 from robust_eval.identity import content_key
 from robust_eval.results.record import Record
@@ -53,15 +54,19 @@ def answered(family: str = "clean", *, classes: int = CLASSES, kept: bool = True
     return Record(content_key(spec), spec, labels, (accuracy,), (), {"seconds": 1.0}, rows)
 
 
-def entries(folder, *records):
+def loaded(folder, *records):
     for record in records:
         Store(folder).write(record)
-    return reports.load([folder]).entries
+    return reports.load([folder])
+
+
+def of_classes(folder, *records):
+    return list(sections(Source(loaded(folder, *records))))
 
 
 def test_the_averages_over_classes_are_those_of_scikit_learn(tmp_path):
     record = answered()
-    grid, *_ = class_grids(entries(tmp_path, record))
+    grid = of_classes(tmp_path, record)[0].body
     shown = {head: float(text) for head, text in zip(grid.heads[2:], grid.rows[0][2:], strict=True)}
     y, said = record.rows["label"], record.rows["prediction"]
     p = record.rows[[f"p{k}" for k in range(CLASSES)]].to_numpy(dtype=float)
@@ -78,17 +83,17 @@ def test_the_averages_over_classes_are_those_of_scikit_learn(tmp_path):
 
 def test_a_model_has_its_confusion_matrix_and_its_classes_folded(tmp_path):
     record = answered()
-    _, classes, matrix = class_grids(entries(tmp_path, record))
+    _, classes, matrix = of_classes(tmp_path, record)
     assert classes.folded and matrix.folded
     assert (classes.title, matrix.title) == ("Classes of net", "Confusion matrix of net")
-    counts = np.array([[int(text) for text in row[1:]] for row in matrix.rows])
+    counts = np.array([[int(text) for text in row[1:]] for row in matrix.body.rows])
     expected = metrics.confusion_matrix(record.rows["label"], record.rows["prediction"])
     assert (counts == expected).all()
-    assert [row[0] for row in classes.rows] == ["0", "1", "2", "macro", "micro"]
+    assert [row[0] for row in classes.body.rows] == ["0", "1", "2", "macro", "micro"]
 
 
 def test_without_probabilities_nothing_is_said_that_depends_on_them(tmp_path):
-    grid, *_ = class_grids(entries(tmp_path, answered(kept=False)))
+    grid = of_classes(tmp_path, answered(kept=False))[0].body
     shown = dict(zip(grid.heads, grid.rows[0], strict=True))
     assert {shown[name] for name in ("AUC", "micro AUC", "micro specificity", "micro FPR")} == {"–"}
     assert shown["precision"] != "–"
@@ -98,23 +103,23 @@ def test_what_is_undefined_of_a_class_has_no_value(tmp_path):
     record = answered()
     for column in ("label", "prediction"):
         record.rows[column] = record.rows[column].clip(upper=1)
-    _, classes, _ = class_grids(entries(tmp_path, record))
-    shown = dict(zip(classes.heads, classes.rows[2], strict=True))
+    _, classes, _ = of_classes(tmp_path, record)
+    shown = dict(zip(classes.body.heads, classes.body.rows[2], strict=True))
     assert {name for name, text in shown.items() if text == "–"} == {
         "precision", "recall", "FDR", "F1", "MCC", "AUC",
     }  # fmt: skip
     assert (shown["class"], shown["images"], shown["specificity"]) == ("2", "0", "1.000")
-    assert "–" not in classes.rows[0]
+    assert "–" not in classes.body.rows[0]
 
 
 def test_a_model_of_many_classes_has_averages_and_no_large_tables(tmp_path):
-    found = class_grids(entries(tmp_path, answered(classes=30, kept=False)))
+    found = of_classes(tmp_path, answered(classes=30, kept=False))
     assert [grid.title for grid in found] == ["Classification"]
 
 
 def test_the_file_of_classes_has_every_class_of_every_cell(tmp_path):
     records = [answered(), answered("attack", seed=1)]
-    found = entries(tmp_path / "run", *records)
+    found = loaded(tmp_path / "run", *records).entries
     report = reports.write([tmp_path / "run"], tmp_path / "out")
     assert tmp_path / "out" / "classes.csv" in report.files
     with (tmp_path / "out" / "classes.csv").open(newline="") as file:

@@ -11,10 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 import reports
-from reports.sections.contents import ONCE, sections
-from reports.sections.corruptions import corruption_grids, in_words, severity_means
-from reports.sections.deformations import deformations, seen
-from reports.tables import comparison
+from reports.comparison import comparison
+from reports.section import Section, Source
+from reports.sections import corruption_errors, reading
+from reports.sections.corruption_errors import in_words
+from reports.sections.corruptions import severity_means
+from reports.sections.deformations import apart, seen
 from robust_eval.cli import app
 from robust_eval.corruptions.deformation import DEFORMATIONS
 from robust_eval.errors import DataError
@@ -89,8 +91,12 @@ def loaded(folder: Path, *records: Record) -> reports.Loaded:
     return reports.load([folder])
 
 
-def numbers(grid: Any) -> list[dict[str, str]]:
-    return [dict(zip(grid.heads, row, strict=True)) for row in grid.rows]
+def errors_in(found: reports.Loaded, baseline: str | None = None) -> list[Section]:
+    return list(corruption_errors.sections(Source(found, baseline)))
+
+
+def numbers(section: Section) -> list[dict[str, str]]:
+    return [dict(zip(section.body.heads, row, strict=True)) for row in section.body.rows]
 
 
 HALF, QUARTER = [10] * 5, [5] * 5
@@ -99,7 +105,7 @@ HALF, QUARTER = [10] * 5, [5] * 5
 def test_the_15_test_types_and_the_4_extra_ones_are_in_no_mean_together(tmp_path):
     errors = {**{name: [10] for name in TEST_TYPES}, **{name: [5] for name in EXTRA_TYPES}}
     found = loaded(tmp_path, *suite("net", errors))
-    test, extra = numbers(corruption_grids(found.entries)[0])
+    test, extra = numbers(errors_in(found)[0])
     assert (test["corruptions"], test["mean over"]) == ("test types", "15 types × 1 severity")
     assert test["mean error"].startswith("50.0 (") and test["clean error"] == "10.0"
     assert (extra["corruptions"], extra["mean over"]) == ("extra types", "4 types × 1 severity")
@@ -111,7 +117,7 @@ def test_the_15_test_types_and_the_4_extra_ones_are_in_no_mean_together(tmp_path
 
 def test_a_mean_over_some_types_says_over_which(tmp_path):
     found = loaded(tmp_path, *suite("net", {"fog": [4, 8], "snow": [12], "frost": [16]}))
-    (line,) = numbers(corruption_grids(found.entries)[0])
+    (line,) = numbers(errors_in(found)[0])
     assert line["mean over"] == "3 types × 1 severity (1 more measured)"
     assert line["mean error"].startswith(f"{100 * (4 + 12 + 16) / 3 / N:.1f} (")
     assert "mCE" not in line
@@ -122,7 +128,7 @@ def test_mce_divides_summed_errors_and_relative_mce_what_corruptions_add(tmp_pat
         *suite("base", {"fog": [4, 4, 8, 8, 16], "snow": [10] * 5}, clean=2),
         *suite("net", {"fog": [2, 4, 4, 4, 6], "snow": [15] * 5}, clean=1),
     ]
-    grids = corruption_grids(loaded(tmp_path, *records).entries, "base")
+    grids = errors_in(loaded(tmp_path, *records), "base")
     base, net = sorted(numbers(grids[0]), key=lambda line: line["model"])
     assert base["mCE"] == base["relative mCE"] == "100.0 (100.0–100.0)"
     assert net["mCE"].startswith(f"{100 * (20 / 40 + 75 / 50) / 2:.1f} (")
@@ -138,31 +144,31 @@ def test_mce_divides_summed_errors_and_relative_mce_what_corruptions_add(tmp_pat
 
 def test_sums_over_severities_stand_only_where_all_five_were_measured(tmp_path):
     found = loaded(tmp_path, *suite("net", {"fog": [4] * 5, "snow": [4] * 3}))
-    lines = {line["type"]: line for line in numbers(corruption_grids(found.entries)[1])}
+    lines = {line["type"]: line for line in numbers(errors_in(found)[1])}
     assert lines["fog"]["sum"].startswith("1.00 (")
     assert (lines["snow"]["sum"], lines["snow"]["s4"]) == ("–", "–")
 
 
 def test_a_baseline_that_lacks_a_type_gives_no_mce(tmp_path):
     records = [*suite("base", {"fog": HALF}), *suite("net", {"fog": HALF, "snow": HALF})]
-    lines = numbers(corruption_grids(loaded(tmp_path, *records).entries, "base")[0])
+    lines = numbers(errors_in(loaded(tmp_path, *records), "base")[0])
     assert {line["model"]: line["mCE"] != "–" for line in lines} == {"base": True, "net": False}
 
 
 def test_alexnet_is_the_baseline_of_imagenet_and_of_nothing_else(tmp_path):
     errors = dict.fromkeys(TEST_TYPES[::5], HALF)
     found = loaded(tmp_path / "a", *suite("net", errors, data="imagenet"))
-    (line,) = numbers(corruption_grids(found.entries)[0])
+    (line,) = numbers(errors_in(found)[0])
     expected = np.mean([0.5 / ALEXNET.errors[name] for name in errors])
     assert line["mCE"].startswith(f"{100 * expected:.1f} (")
     found = loaded(tmp_path / "b", *suite("net", errors, data="cifar10"))
-    assert "mCE" not in corruption_grids(found.entries)[0].heads
+    assert "mCE" not in errors_in(found)[0].body.heads
 
 
 def test_generated_and_given_corruptions_are_in_no_mean_together(tmp_path):
     given = [measured("net", "fog", 12, params={"severity": s, "files": "CIFAR-10-C"}) for s in range(1, 6)]
     found = loaded(tmp_path, *suite("net", {"fog": QUARTER, "snow": QUARTER}), *given)
-    lines = {line["corruptions"]: line for line in numbers(corruption_grids(found.entries)[0])}
+    lines = {line["corruptions"]: line for line in numbers(errors_in(found)[0])}
     assert lines["test types"]["mean error"].startswith("25.0 (")
     assert lines["test types of CIFAR-10-C"]["mean error"].startswith("60.0 (")
 
@@ -179,7 +185,7 @@ def test_deformations_have_a_table_of_their_own_in_the_order_of_their_strength(t
     scales = [measured("net", "scale", 4, params={"content": c}) for c in (1.2, 0.6)]
     found = loaded(tmp_path / "run", *suite("net", {"fog": HALF}), *scales)
     table = comparison(found.results).part("clean", "corruption")
-    severe, deformed = deformations(table, found.entries)
+    severe, deformed = apart(table, found.entries)
     assert [column.text for column in deformed.columns] == ["clean", "content at 60 %", "content at 120 %"]
     assert not any("scale" in column.text for column in severe.columns)
     reports.write([tmp_path / "run"], tmp_path / "out")
@@ -236,7 +242,7 @@ def test_an_unknown_baseline_is_refused_in_one_line(tmp_path):
 def test_intervals_are_the_same_in_every_report(tmp_path):
     records = [*suite("net", {"fog": [3, 6, 9, 12, 15]}), *suite("base", {"fog": HALF})]
     found = loaded(tmp_path, *records)
-    assert corruption_grids(found.entries, "base") == corruption_grids(found.entries, "base")
+    assert errors_in(found, "base") == errors_in(found, "base")
 
 
 def test_a_type_counts_once_in_the_mean_however_many_images_of_it_were_measured(tmp_path):
@@ -256,5 +262,9 @@ def test_a_type_counts_once_in_the_mean_however_many_images_of_it_were_measured(
     assert set(again.to_frame(intervals=False)["mean of corruptions"]) == {mean}
     alone = loaded(tmp_path / "made", *made)
     assert not comparison(alone.results).counted_once
-    told = [ONCE in sections(reports.load([tmp_path / name])).how_to_read for name in ("both", "made")]
+    told = [
+        reading.ONCE in section.body.texts
+        for name in ("both", "made")
+        for section in reading.sections(Source(reports.load([tmp_path / name])))
+    ]
     assert told == [True, False]

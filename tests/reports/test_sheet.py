@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 import reports
-from reports.sections.sheet import png, sheets
+from reports.pictures import png
+from reports.sections.sheet import sheets
 from robust_eval.findings import Measurement
 from robust_eval.identity import content_key
 from robust_eval.results.record import Record

@@ -34,7 +34,7 @@ def here(work, monkeypatch):
     rng = np.random.default_rng(1)
     np.savez("shift.npz", images=rng.random((9, 1, 8, 8), dtype=np.float32), labels=np.arange(9) % 3)
     np.savez("large.npz", images=rng.random((9, 1, 12, 12), dtype=np.float32), labels=np.arange(9) % 3)
-    monkeypatch.setattr("reports.sections.analyses.drawings", lambda _: {})
+    monkeypatch.setattr("reports.sections.analyses.drawing", lambda _: None)
     return ("analyze", "--arch", "staged.py:staged", "--data", "data.npz", "--out", "out")
 
 

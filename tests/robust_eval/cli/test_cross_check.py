@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.sections import agreement
-from reports.sections.agreement import agreements
+from reports.formats.terminal import agreement_table
+from reports.sections.agreement import Agreement, agreements
 from robust_eval.results.load import load
 from robust_eval.results.store import Store
 
@@ -128,10 +128,8 @@ def test_several_settings_are_paired_with_their_own(done, own):
 def test_the_table_fits_a_terminal(capsys):
     from rich.console import Console
 
-    line = agreement.Agreement(
-        "[red]model", "cw", "foolbox:L2CarliniWagnerAttack", "l2 0.5", 9, 1, 2, 3, (0.25, None)
-    )
-    Console(width=110).print(agreement.terminal([line, line._replace(model="other")]))
+    line = Agreement("[red]model", "cw", "foolbox:L2CarliniWagnerAttack", "l2 0.5", 9, 1, 2, 3, (0.25, None))
+    Console(width=110).print(agreement_table([line, line._replace(model="other")]))
     printed = capsys.readouterr().out
     assert "[red]model" in printed and "0.25 / not found" in printed
 

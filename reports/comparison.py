@@ -1,0 +1,164 @@
+"""Builds the comparison of one metric from the long table of results."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from reports.tables import MEAN, Column, Comparison, Line, Number
+from robust_eval.threat import length_text
+
+__all__ = ["comparison", "mean_of", "metrics", "threats"]
+
+_NORMS = ("linf", "l2", "l1")
+
+
+def comparison(results: pd.DataFrame, *, metric: str = "accuracy") -> Comparison:
+    """Return one line for each model, defense and access, from the long table of :func:`robust_eval.results.load`.
+
+    Clean and corrupted images know no attacker: their numbers stand in every access line of their model. The
+    access ``any`` is the worst over transfer and adaptive attacks together.
+    """
+    # the same radius may come from two computations that differ in the last bit
+    radii = {f"{eps:.6g}": eps for eps in sorted(set(results["eps"].dropna()))}
+    cells: dict[tuple[Line, Column], Number] = {}
+    for row in results[results["metric"] == metric].to_dict("records"):
+        cells[_line(row), _column(row, radii)] = _number(row)
+    cells = _over_seeds(_spread(cells))
+    columns = sorted({column for _, column in cells}, key=_column_order)
+    lines = list(dict.fromkeys(line for line, _ in cells))
+    if metric.startswith("accuracy"):
+        corruptions = Comparison(metric, tuple(lines), tuple(columns), cells).in_mean()
+        means = {(line, MEAN): mean_of(line, corruptions, cells) for line in lines}
+        cells |= {place: mean for place, mean in means.items() if mean is not None}
+        columns += [MEAN] if any(column == MEAN for _, column in cells) else []
+    return Comparison(metric, tuple(lines), tuple(columns), cells)
+
+
+def metrics(results: pd.DataFrame) -> list[str]:
+    """Return the names of the metrics that are there, ``accuracy`` first."""
+    return sorted(set(results["metric"]), key=lambda name: (name != "accuracy", name))
+
+
+def _line(row: dict[Any, Any]) -> Line:
+    words = (row["model"], row["defense"], row["access"], row["data"])
+    return Line(*words, _whole(row["seed"]), _whole(row["train_seed"]))
+
+
+def _column(row: dict[Any, Any], radii: Mapping[str, float]) -> Column:
+    eps = _real(row["eps"])
+    eps = None if eps is None else radii[f"{eps:.6g}"]
+    return Column(row["family"], row["perturbation"], row["norm"], eps, _whole(row["severity"]))
+
+
+def _number(row: dict[Any, Any]) -> Number:
+    value, low, high = (_real(row[name]) for name in ("value", "ci_low", "ci_high"))
+    return Number(row["metric"], value, low, high, _whole(row["n"]), row["checks"], row["key"])
+
+
+def _real(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def _whole(value: Any) -> int | None:
+    return None if pd.isna(value) else int(value)
+
+
+def _spread(cells: dict[tuple[Line, Column], Number]) -> dict[tuple[Line, Column], Number]:
+    """Give the numbers without an attacker to every line of their model and defense."""
+    attacked: dict[Line, list[Line]] = {}
+    for line, column in cells:
+        if column.family == "attack":
+            lines = attacked.setdefault(line._replace(access="none"), [])
+            lines += [line] if line not in lines else []
+    return {
+        (place, column): number
+        for (line, column), number in cells.items()
+        for place in ([line] if column.family == "attack" else attacked.get(line, [line]))
+    }
+
+
+def _over_seeds(cells: dict[tuple[Line, Column], Number]) -> dict[tuple[Line, Column], Number]:
+    """Make one line of the lines that differ in the seed of their training alone."""
+    seeds: dict[Line, set[int | None]] = {}
+    for line, _ in cells:
+        seeds.setdefault(line._replace(train_seed=None), set()).add(line.train_seed)
+    found: dict[tuple[Line, Column], list[Number]] = {}
+    for (line, column), number in cells.items():
+        bare = line._replace(train_seed=None)
+        found.setdefault((bare if len(seeds[bare]) > 1 else line, column), []).append(number)
+    return {place: _averaged(numbers) for place, numbers in found.items()}
+
+
+def _averaged(numbers: Sequence[Number]) -> Number:
+    """Return mean and sample standard deviation; the numbers of the trainings are in ``results.csv``."""
+    if len(numbers) == 1:
+        return numbers[0]
+    values = [number.value for number in numbers if number.value is not None]
+    whole = len(values) == len(numbers)
+    raised = {check for number in numbers for check in number.checks.split(";") if check != "ok"}
+    return Number(
+        metric=numbers[0].metric,
+        value=statistics.fmean(values) if whole else None,
+        low=None,
+        high=None,
+        n=numbers[0].n,
+        checks=";".join(sorted(raised)) or "ok",
+        key="none",
+        spread=statistics.stdev(values) if whole else None,
+    )
+
+
+def mean_of(
+    line: Line, corruptions: Sequence[Column], cells: Mapping[tuple[Line, Column], Number]
+) -> Number | None:
+    """Return the mean of a line over these columns, without an interval; ``None`` where there is nothing in them."""
+    found = [cells[line, column] for column in corruptions if (line, column) in cells]
+    values = [number.value for number in found if number.value is not None]
+    if not values:
+        return None
+    raised = {check for number in found for check in number.checks.split(";") if check != "ok"}
+    return Number(
+        metric=found[0].metric,
+        value=statistics.fmean(values),
+        low=None,
+        high=None,
+        n=found[0].n,
+        checks=";".join(sorted(raised)) or "ok",
+        key="none",
+        of=(len(values), len(corruptions)),
+    )
+
+
+def _column_order(column: Column) -> tuple[Any, ...]:
+    family = {"clean": 0, "attack": 1}.get(column.family, 2)
+    norm = _NORMS.index(column.norm) if column.norm in _NORMS else len(_NORMS)
+    eps = -1.0 if column.eps is None else column.eps
+    severity = -1 if column.severity is None else column.severity
+    if family == 1:
+        return (
+            family,
+            norm,
+            column.norm,
+            eps,
+            column.perturbation == "worst_case",
+            column.perturbation,
+            severity,
+        )
+    return (family, 0, column.perturbation, severity, False, "", eps)
+
+
+def threats(results: pd.DataFrame) -> list[str]:
+    """Return each norm with the radii it was attacked at, such as ``linf 2/255, 8/255``."""
+    attacks = results[results["family"] == "attack"]
+    found = []
+    for norm in sorted(
+        set(attacks["norm"]), key=lambda n: (_NORMS.index(n) if n in _NORMS else len(_NORMS), n)
+    ):
+        radii = {f"{eps:.6g}": eps for eps in attacks.loc[attacks["norm"] == norm, "eps"].dropna()}
+        texts = list(dict.fromkeys(length_text(eps, norm) for eps in sorted(radii.values())))
+        found.append(f"{norm} {', '.join(texts)}" if texts else f"{norm} (smallest perturbation)")
+    return found

@@ -1,0 +1,72 @@
+"""How the numbers were made: images, runs, seeds, costs, machines and versions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reports.bodies import Facts
+from reports.section import Section, Source
+from reports.sections.sheet import SAMPLE
+from reports.sections.statement import images
+from robust_eval.results.entry import Entry
+
+__all__ = ["passes", "sections"]
+
+_SUMMED = ("seconds", "forwards", "backwards")
+_ELSEWHERE = ("training", SAMPLE)
+"""Provenance that has a section of its own."""
+
+
+def sections(source: Source) -> Iterator[Section]:
+    """Yield what the records, and the examinations beside them, say of it."""
+    yield Section("Provenance", Facts(tuple(_provenance(source.entries, source.loaded.examinations))))
+
+
+def passes(entry: Entry) -> dict[str, Any]:
+    """Return the network passes of a record, summed over its examples."""
+    rows = entry.record.rows
+    return {name: int(rows[name].sum()) for name in ("forwards", "backwards") if name in rows.columns}
+
+
+def _provenance(entries: tuple[Entry, ...], examinations: tuple[Entry, ...]) -> Iterator[tuple[str, str]]:
+    """Return what the records say about how they were made: counters summed, other facts counted."""
+    yield "records", str(len(entries)) + (f" and {len(examinations)} examinations" if examinations else "")
+    entries += examinations
+    yield "runs", ", ".join(dict.fromkeys(entry.run for entry in entries))
+    yield from dict.fromkeys(_images(entry) for entry in entries)
+    yield "seed of the attacks", ", ".join(sorted({str(entry.labels["seed"]) for entry in entries}))
+    sums: dict[str, float] = defaultdict(float)
+    facts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for entry in entries:
+        facts_of = {k: v for k, v in entry.record.provenance.items() if k not in _ELSEWHERE}
+        for name, value in _flat(passes(entry) | facts_of):
+            if name in _SUMMED and isinstance(value, int | float):
+                sums[name] += value
+            else:
+                facts[name][str(value)] += 1
+    for name in _SUMMED:
+        if name in sums:
+            yield f"{name}, all records", f"{sums[name]:,.1f}" if name == "seconds" else f"{sums[name]:,.0f}"
+    for name, values in sorted(facts.items()):
+        if len(values) > 12:
+            yield name, f"{len(values)} different values, from {min(values)} to {max(values)}"
+        else:
+            several = len(values) > 1
+            yield name, ", ".join(f"{v} ({c} records)" if several else v for v, c in sorted(values.items()))
+
+
+def _images(entry: Entry) -> tuple[str, str]:
+    """Return which images were measured: their number, and the hash of their pixels and labels."""
+    data = entry.record.spec.get("data") or {}
+    n, fingerprint = data.get("n", images(entry)), data.get("fingerprint", "unknown")
+    return f"images of {entry.labels['data']}", f"{n}, sha256 {fingerprint}"
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
