@@ -23,7 +23,8 @@ from reports.sections.classes import class_table
 from reports.sections.contents import contents
 from reports.sections.corruption_errors import in_words
 from reports.sections.trust import doubts_in_words, speaking
-from robust_eval.files import atomic_path, write_text
+from robust_eval.errors import DataError
+from robust_eval.files import write_together
 from robust_eval.results.load import load
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ __all__ = ["Report", "write"]
 
 
 SHEET = "corruptions.png"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Report:
     """Analyses: what models do beyond how often they are right."""
     doubts: tuple[str, ...] = ()
     """One line for each check that warns or fails on a model, with the number of records it stands beside."""
+    left_out: tuple[str, ...] = ()
+    """One line for each record that could not be believed."""
 
     def agreement(self) -> RenderableType | None:
         """Return the table of those for a terminal, if there are any."""
@@ -67,40 +72,53 @@ def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) ->
     ``folders`` are one or several runs. ``baseline`` is the model that corruption errors are divided by (mCE). Raises
     ``DataError`` for a folder that holds no records, and for a baseline that is in none of them.
     """
+    if out.is_symlink():
+        raise DataError(
+            f"{out}: expected a folder to write the report into, got a link; remove it, or give another"
+        )
     loaded = load(folders)
     parts = contents(Source(loaded, baseline))
     bodies = [section.body for section in parts]
     drawn = {body.name: svg(body.drawing) for body in bodies if isinstance(body, Chart)}
     sheets = [sheet for body in bodies if isinstance(body, Sheets) for sheet in body.sheets]
     classes = class_table(loaded.entries)
-    texts = {
-        "results.csv": loaded.results.to_csv(index=False, lineterminator="\n"),
-        **({} if classes is None else {"classes.csv": classes.to_csv(index=False, lineterminator="\n")}),
+    texts: dict[str, str | bytes] = {
+        "results.csv": _csv(loaded.results),
+        **({} if classes is None else {"classes.csv": _csv(classes)}),
         "table.md": markdown(parts),
         "table.tex": latex(parts),
         **{f"figures/{name}.svg": drawing for name, drawing in drawn.items()},
         "index.html": page(parts, loaded.entries, drawn),
     }
-    for name, text in texts.items():
-        write_text(out / name, text)
     if sheets:
-        with atomic_path(out / SHEET) as temporary:
-            temporary.write_bytes(png(sheets))
-    for name in {"classes.csv", *([] if sheets else [SHEET])} - set(texts):
+        texts[SHEET] = png(sheets)
+    write_together(out, texts)
+    for name in {"classes.csv", SHEET} - set(texts):
         (out / name).unlink(missing_ok=True)
     for path in (out / "figures").glob("analysis_*.svg"):
         if path.stem not in drawn:
             path.unlink()
     for name in set(TITLES) - set(drawn):
         (out / "figures" / f"{name}.svg").unlink(missing_ok=True)  # of an earlier report with other records
-    names = (*texts, *([SHEET] if sheets else []))
     doubts = tuple(doubts_in_words(speaking(loaded)))
     return Report(
         loaded.results,
         out,
-        tuple(out / name for name in names),
+        tuple(out / name for name in texts),
         agreements=tuple(agreements(loaded.entries)),
         corruption_errors=tuple(in_words(parts)),
         looks=tuple(looks(loaded.analyses)),
         doubts=doubts,
+        left_out=loaded.left_out,
     )
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    """Return a table as CSV in which no text is a formula to a spreadsheet."""
+    words = frame.select_dtypes(exclude="number").columns
+    defused = frame.assign(**{name: frame[name].map(_defused) for name in words})
+    return defused.to_csv(index=False, lineterminator="\n")
+
+
+def _defused(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

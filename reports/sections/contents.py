@@ -23,6 +23,7 @@ from reports.sections import (
     differences,
     distances,
     every_corruption,
+    left_out,
     memorisation,
     models,
     other_metrics,
@@ -39,6 +40,7 @@ __all__ = ["SECTIONS", "contents"]
 
 SECTIONS: tuple[Callable[[Source], Iterator[Section]], ...] = (
     statement.sections,
+    left_out.sections,
     trust.sections,
     attacks.sections,
     reading.sections,

@@ -108,6 +108,7 @@ def execute(
             precision=wanted,
             compiled=compiled,
         )
+    left_out: tuple[str, ...] = ()
     if any(store.has(cell.key) for cell in cells):
         written = reports.write([store.folder], store.folder / "report")
         console.print(reports.terminal(written.results, width=console.width))
@@ -117,12 +118,15 @@ def execute(
             console.print(agreement)
         for line in written.doubts:
             say(console, line, style="yellow")
+        for line in (left_out := written.left_out):
+            say(console, f"left out: {line}", style="red")
         say(console, f"report: {store.folder / 'report' / 'index.html'}")
     for error, count in Counter(failure.error for failure in outcome.failed).items():
         say(console, f"failed: {'1 cell' if count == 1 else f'{count} cells'}: {error}", style="red")
     if outcome.failed:
         say(console, f"tracebacks: {store.folder / 'failed'}", style="red")
-    return 1 if outcome.failed else 0
+    whole = not outcome.failed and not left_out and all(store.has(cell.key) for cell in cells)
+    return 0 if whole else 1
 
 
 def _say_budget(console: Console, budget: str, experiment: Experiment) -> None:

@@ -39,5 +39,7 @@ def report(
         console.print(agreement)
     for line in written.corruption_errors if baseline is not None else ():
         say(console, line)
+    for line in written.left_out:
+        say(console, f"left out: {line}", style="red")
     say(console, f"report: {folder / 'index.html'}")
-    return 0
+    return 1 if written.left_out else 0
