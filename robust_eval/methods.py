@@ -56,6 +56,13 @@ class Attack(ABC):
     """False if the attack is run on the model as it is, without gradients mended or averaged over draws."""
     baseline: ClassVar[bool] = False
     """True if any attack worth its name must beat this one: noise, or what was made for another model."""
+    asks_model: ClassVar[bool] = True
+    """False if the images are made without asking the attacked model: random points, or points for another model."""
+    single_step: ClassVar[bool] = False
+    """True if the attack is a method of one step: in a larger ball it may overshoot."""
+    beats_single_step: ClassVar[bool] = True
+    """False if one step of FGSM in the same ball may break more images, as of an attack that looks for the nearest
+    error. Asked only of those that go many steps by gradients within a radius."""
 
     @property
     @abstractmethod

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from reports.bodies import Advice, Trust, Trusts, spoken
 from reports.section import Section, Source
+from robust_eval.checks.card import card_of
 from robust_eval.findings import Verdict, worst
 from robust_eval.results.doubts import most_thorough
 from robust_eval.results.entry import Entry
@@ -32,27 +33,6 @@ NOTHING_RUN = "no attack was run"
 """An examination goes with attacks, or is asked for by itself (``robust-eval doctor``)."""
 FEW = "enough_images"
 """The check that says that the others could not."""
-MASKED = frozenset(
-    {
-        "beats_single_step",
-        "falls_with_eps",
-        "gradients",
-        "monotone_in_eps",
-        "unbounded",
-        "vanishing_gradient",
-        "white_box_beats_noise",
-        "white_box_beats_square",
-    }
-)
-"""Checks whose failure means that gradients do not lead an attack anywhere."""
-SUSPICIOUS = MASKED | {
-    "beats_baselines",
-    "gradient_agrees",
-    "iterative_beats_single_step",
-    "smooth_loss",
-    "zero_gradient",
-}
-"""Checks whose warning means that they may not."""
 AT_LENGTH = (
     "What the checks say of each model's numbers: those of its own attacks, of its attacks beside one another, and of "
     "an examination of the model as attacks see it."
@@ -183,7 +163,7 @@ def _words(verdict: Verdict, raised: Sequence[Advice], measured: Sequence[Entry]
         return f"no attack was run, and none could be trusted: {reasons}"
     share = "" if touched == len(measured) else f" {touched} of {len(measured)} numbers"
     if verdict == "fail":
-        masked = "gradients look masked: " if set(names) & MASKED else ""
+        masked = "gradients look masked: " if any(card_of(name).masked for name in names) else ""
         return f"do not quote{share}: {masked}{reasons}"
     if names == [FEW]:
         return reasons
@@ -192,7 +172,7 @@ def _words(verdict: Verdict, raised: Sequence[Advice], measured: Sequence[Entry]
     checks = "1 check warns" if len(names) == 1 else f"{len(names)} checks warn"
     if names == ["strong_enough"]:
         checks = "only weak attacks were run"
-    masked = ", gradients may be masked" if set(names) & SUSPICIOUS else ""
+    masked = ", gradients may be masked" if any(card_of(name).suspicious for name in names) else ""
     return f"doubtful{share and f' in{share}'}: {checks}{masked}"
 
 

@@ -104,6 +104,8 @@ class _Boundary(Attack):
 class _InBall(_Boundary):
     """What the two with a radius have in common: all but the classes they walk to."""
 
+    beats_single_step: ClassVar[bool] = False
+
     eps: Pixels = 8 / 255
     """Radius, in units of the [0, 1] pixel range."""
     restarts: Steps = 1

@@ -10,7 +10,7 @@ is below ε (tolerance: float32 rounding, 1e-6).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from robust_eval.attacks._aim import Target, choose_aim
 from robust_eval.attacks._ascent import ascend
@@ -29,6 +29,8 @@ __all__ = ["FGSM"]
 @dataclass(frozen=True, kw_only=True)
 class FGSM(Attack):
     """Fast gradient sign method."""
+
+    single_step: ClassVar[bool] = True
 
     eps: Pixels = 8 / 255
     """Radius and length of the step, in units of the [0, 1] pixel range."""

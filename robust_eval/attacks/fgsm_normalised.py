@@ -42,6 +42,7 @@ class FGSMNormalised(Attack):
 
     norms: ClassVar[tuple[Bound, ...]] = ("linf",)
     own_units: ClassVar[bool] = True
+    single_step: ClassVar[bool] = True
 
     eps: Pixels = 0.1
     """Length of the step in units after normalisation."""

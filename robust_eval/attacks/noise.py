@@ -42,6 +42,7 @@ class Noise(Attack):
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     gradients: ClassVar[bool] = False
     baseline: ClassVar[bool] = True
+    asks_model: ClassVar[bool] = False
 
     eps: Pixels = 8 / 255
     """Radius, in units of the [0, 1] pixel range."""

@@ -41,6 +41,7 @@ class Transfer(Attack):
     """What an attack on a surrogate does; :func:`_resolve` gives it the fields of the attack behind the colon."""
 
     baseline: ClassVar[bool] = True
+    asks_model: ClassVar[bool] = False
     behind: ClassVar[str]
     """The name of the attack on the surrogate."""
 

@@ -4,8 +4,13 @@
 - :mod:`.results`: what one attack handed back. These go into the record of that attack.
 - :mod:`.inputs`, :mod:`.gradients`, :mod:`.probes`, :mod:`.planted`: a model as an attack sees it, by small
   experiments on a few images (:class:`Subject`); they go into a record of their own (:mod:`.examination`).
-- :mod:`.about`: what each check is about; :mod:`.meanings`: what its figure means.
+- :mod:`.card`: what each check says about itself; :mod:`.suite`: an examination; :mod:`.meanings`: figures in words;
+  :mod:`.table`: all checks as a page. Comparisons of records are in :mod:`robust_eval.results.comparisons`.
+
+Every public module is imported, so that the checks in it register themselves.
 """
+
+import sys
 
 from robust_eval.checks.outputs import (
     above_chance,
@@ -26,6 +31,7 @@ from robust_eval.checks.results import (
     zero_gradient,
 )
 from robust_eval.checks.subject import Subject
+from robust_eval.registry import discover
 
 __all__ = [
     "Subject",
@@ -44,3 +50,5 @@ __all__ = [
     "violations",
     "zero_gradient",
 ]
+
+discover(sys.modules[__name__])

@@ -9,15 +9,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from robust_eval.checks.card import check
 from robust_eval.checks.subject import Subject
 from robust_eval.classifier import frozen
+from robust_eval.errors import NoGradientError
 from robust_eval.findings import Check
 from robust_eval.geometry import random_start
 from robust_eval.losses import margin
 from robust_eval.rng import Rng, seeded
 from robust_eval.types import Images, Labels, StochasticModule
 
-__all__ = ["gradient_agrees", "smooth_loss"]
+__all__ = ["gradient_agrees", "gradients", "smooth_loss"]
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,21 @@ RADIUS = 1e-3
 ROUGH = 0.02
 
 
+@check(about="gradients", words="output cut off from the image", unit="yes", any_norm=True, masked=True)
+def gradients(cut_off: NoGradientError) -> Check:
+    """Fail where autograd cannot differentiate the model, so that no check that needs gradients can be made."""
+    return Check("gradients", "fail", 1.0, str(cut_off))
+
+
+@check(
+    about="gradients",
+    words="relative error of slopes told by the gradient, median",
+    unit="number",
+    any_norm=True,
+    suspicious=True,
+    quick=40,
+    full=40,
+)
 def gradient_agrees(subject: Subject) -> Check | None:
     """Warn when the gradient that attacks see is not that of the outputs they see.
 
@@ -122,6 +139,15 @@ def _margin(network: nn.Module, x: Images, y: Labels, rng: Rng) -> Float[Tensor,
         return margin(network(x.clone()), y)  # which may write into what it is given
 
 
+@check(
+    about="gradients",
+    words="relative change of the loss within a quarter of a grey level",
+    unit="number",
+    any_norm=True,
+    suspicious=True,
+    quick=50,
+    full=50,
+)
 def smooth_loss(subject: Subject) -> Check:
     """Warn when the loss jumps between points that are all but the same.
 

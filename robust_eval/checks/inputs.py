@@ -12,6 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from robust_eval.adaptive.randomness import GlobalDraws
+from robust_eval.checks.card import check
 from robust_eval.checks.subject import Subject
 from robust_eval.classifier import Classifier, frozen, misclassified
 from robust_eval.errors import RobustEvalError
@@ -38,6 +39,11 @@ ROUNDING = 1e-4
 FEW = 8
 
 
+@check(
+    about="answers",
+    words="accuracy gained on another scale of pixels",
+    unit="share",
+)
 def normalisation(model: Classifier, x: Images, y: Labels, rng: Rng) -> Check:
     """Fail when images on another scale are classified much better: a normalisation was forgotten, or made twice.
 
@@ -94,6 +100,13 @@ def _tensors(
         yield x.new_tensor(mean).view(-1, 1, 1), x.new_tensor(std).view(-1, 1, 1)
 
 
+@check(
+    about="answers",
+    words="modules in training mode",
+    unit="count",
+    quick=10,
+    full=10,
+)
 def eval_mode(subject: Subject) -> Check:
     """Fail when a module is in training mode although the network was put in eval mode.
 
@@ -144,6 +157,13 @@ def _has_modes(module: nn.Module) -> bool:
     return isinstance(module, layers) or own
 
 
+@check(
+    about="answers",
+    words="largest change of an image's logits with its batch, of the largest",
+    unit="number",
+    quick=20,
+    full=20,
+)
 def batch_dependence(subject: Subject) -> Check:
     """Fail when an image gets other logits alone than together with others.
 
@@ -203,6 +223,14 @@ def _difference(first: Tensor, second: Tensor) -> float:
     return ((first - second).nan_to_num().abs().amax(1) / scale).max().item()
 
 
+@check(
+    about="gradients",
+    words="gradients computed inside one forward pass",
+    unit="count",
+    any_norm=True,
+    quick=30,
+    full=30,
+)
 def optimises_at_inference(subject: Subject) -> Check:
     """Warn when a forward pass computes gradients of its own.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from scipy.stats import binom
 
 from robust_eval.adaptive.links import link_of
+from robust_eval.checks.card import check
 from robust_eval.findings import Check
 from robust_eval.types import Labels, Logits
 
@@ -24,6 +25,12 @@ FEW = 20
 """Images below which an examination says little: a fault that misleads one attack in five may pass."""
 
 
+@check(
+    about="answers",
+    made="model",
+    words="images with an output that is NaN or infinite",
+    unit="share",
+)
 def finite(output: Logits) -> Check:
     """Fail when the model answers some clean image with NaN or infinity (counted as a wrong prediction)."""
     # minus infinity is a legitimate way to rule a class out
@@ -36,6 +43,12 @@ def finite(output: Logits) -> Check:
     )
 
 
+@check(
+    about="answers",
+    made="model",
+    words="images whose outputs all lie in [0, 1]",
+    unit="share",
+)
 def logits(output: Logits) -> Check:
     """Warn when the outputs are probabilities or those of a sigmoid: attacks take the softmax of them as if they were
     logits. The figure is the share of images whose outputs lie in [0, 1].
@@ -53,6 +66,12 @@ def logits(output: Logits) -> Check:
     )
 
 
+@check(
+    about="answers",
+    made="model",
+    words="predictions that change when asked again, else relative change of outputs",
+    unit="number",
+)
 def deterministic(first: Logits, second: Logits, *, known: bool = True) -> Check:
     """Warn when the same images get other outputs the second time (share of predictions that change, or 1e-4).
 
@@ -79,6 +98,10 @@ def deterministic(first: Logits, second: Logits, *, known: bool = True) -> Check
     )
 
 
+@check(
+    words="correct images examined",
+    unit="count",
+)
 def enough_images(right: int) -> Check:
     """Fail when fewer than 8 images are classified correctly, warn below 20: little can be learnt from attacking them.
 
@@ -94,6 +117,11 @@ def enough_images(right: int) -> Check:
     )
 
 
+@check(
+    about="answers",
+    words="accuracy on clean images",
+    unit="share",
+)
 def above_chance(right: int, n: int, classes: int) -> Check:
     """Warn when no better than guessing (exact binomial test at 1 %), fail if so on 50 images or more."""
     guessing = n > 0 and float(binom.sf(right - 1, n, 1 / max(classes, 1))) > 0.01
@@ -105,6 +133,12 @@ def above_chance(right: int, n: int, classes: int) -> Check:
     )
 
 
+@check(
+    about="answers",
+    made="model",
+    words="classes among the images",
+    unit="count",
+)
 def class_coverage(y: Labels, classes: int) -> Check:
     """Warn when all images are of one class: the file is probably sorted by class."""
     seen = len(set(y.tolist()))

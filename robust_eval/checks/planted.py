@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from robust_eval.checks.card import check
 from robust_eval.checks.subject import Subject, classes_of
 from robust_eval.classifier import Classifier
 from robust_eval.findings import Check
@@ -31,6 +32,13 @@ STANDS_OUT = 0.75
 TINY = 1e-12
 
 
+@check(
+    about="gradients",
+    words="planted adversarial examples that PGD finds",
+    unit="share",
+    quick=100,
+    full=100,
+)
 def planted(subject: Subject, *, steps: int = 40) -> Check | None:
     """Warn when PGD does not find adversarial examples that were put there.
 

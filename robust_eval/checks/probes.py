@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from robust_eval.checks.card import check
 from robust_eval.checks.subject import Subject, classes_of
 from robust_eval.classifier import misclassified
 from robust_eval.findings import Check
@@ -137,6 +138,15 @@ def _pgd(probe: Probe, steps: int) -> Float[Tensor, " n"]:
     return probe.attacked("pgd", {"steps": steps})
 
 
+@check(
+    about="gradients",
+    words="accuracy left where every image is allowed",
+    unit="share",
+    any_norm=True,
+    masked=True,
+    quick=60,
+    full=60,
+)
 def unbounded(subject: Subject) -> Check:
     """Fail when an attack that may change every pixel at will does not bring accuracy down to chance.
 
@@ -160,6 +170,13 @@ def unbounded(subject: Subject) -> Check:
     )
 
 
+@check(
+    about="gradients",
+    words="largest rise of accuracy with the radius",
+    unit="share",
+    masked=True,
+    full=110,
+)
 def falls_with_eps(subject: Subject) -> Check:
     """Fail when accuracy under PGD rises with the radius.
 
@@ -185,6 +202,14 @@ def falls_with_eps(subject: Subject) -> Check:
     )
 
 
+@check(
+    about="gradients",
+    words="images broken by FGSM but not by PGD",
+    unit="share",
+    suspicious=True,
+    quick=70,
+    full=70,
+)
 def iterative_beats_single_step(subject: Subject) -> Check:
     """Warn when one step breaks images that ten do not.
 
@@ -205,6 +230,14 @@ def iterative_beats_single_step(subject: Subject) -> Check:
     )
 
 
+@check(
+    about="gradients",
+    words="images broken by noise but not by PGD",
+    unit="share",
+    masked=True,
+    quick=80,
+    full=80,
+)
 def white_box_beats_noise(subject: Subject) -> Check:
     """Fail when random points of the ball break images that PGD does not.
 
@@ -224,6 +257,15 @@ def white_box_beats_noise(subject: Subject) -> Check:
     )
 
 
+@check(
+    about="gradients",
+    words="images broken by Square but not by PGD",
+    unit="share",
+    masked=True,
+    quick=90,
+    full=130,
+    full_params={"queries": 1000, "steps": 20, "restarts": 5},
+)
 def white_box_beats_square(
     subject: Subject, *, queries: int = 100, steps: int = 10, restarts: int = 1
 ) -> Check:
@@ -269,6 +311,12 @@ def _square(verdict: Literal["ok", "warn", "fail"], figure: float) -> Check:
     )
 
 
+@check(
+    about="gradients",
+    words="images broken only with twice the steps",
+    unit="share",
+    full=120,
+)
 def converged(subject: Subject, *, steps: int = 20) -> Check:
     """Warn when twice the steps break more images.
 

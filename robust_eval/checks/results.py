@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from robust_eval.adaptive import Adapted
+from robust_eval.checks.card import check
 from robust_eval.findings import Check, Verdict
 from robust_eval.methods import Attack
 from robust_eval.metrics.exact_tests import above
@@ -39,6 +40,11 @@ def violations(x: Images, x_adv: Images, threat: Threat | Spatial) -> Mask:
     return bad
 
 
+@check(
+    made="attack",
+    words="examples outside the ball or the [0, 1] box",
+    unit="share",
+)
 def constraint(violated: Mask) -> Check:
     """Fail when the attack handed back images outside its constraints (they count as not fooled)."""
     share = violated.double().mean().item()
@@ -50,6 +56,11 @@ def constraint(violated: Mask) -> Check:
     )
 
 
+@check(
+    made="attack",
+    words="smallest perturbations by transfer",
+    unit="yes",
+)
 def minimal_transfer(attack: Attack, access: Access) -> Check:
     """Warn about a minimal-norm attack by transfer: it stops where the undefended model is just fooled."""
     weak = attack.minimal_norm and access == "transfer"
@@ -62,6 +73,13 @@ def minimal_transfer(attack: Attack, access: Access) -> Check:
     )
 
 
+@check(
+    about="gradients",
+    made="attack",
+    words="attacked images that met a gradient of zero or none",
+    unit="share",
+    suspicious=True,
+)
 def zero_gradient(zero: Tensor, bad: Tensor, attacked: Mask) -> Check:
     """Warn when more than 1 % of the attacked examples met a gradient that is exactly zero or not finite."""
     blind = ((zero > 0) | (bad > 0))[attacked.to(zero.device)]
@@ -74,6 +92,14 @@ def zero_gradient(zero: Tensor, bad: Tensor, attacked: Mask) -> Check:
     )
 
 
+@check(
+    about="gradients",
+    made="attack",
+    words="points at which the model itself has no gradient",
+    unit="share",
+    any_norm=True,
+    masked=True,
+)
 def vanishing_gradient(adapted: Adapted, *, adapts: bool = True) -> Check:
     """Warn where attacks had to see a mended model, fail where its gradients could not be brought back, or where the
     attack is one that sees the model as it is.
@@ -100,6 +126,13 @@ def vanishing_gradient(adapted: Adapted, *, adapts: bool = True) -> Check:
     return Check("vanishing_gradient", verdict, mending.blind_before, advice)
 
 
+@check(
+    about="gradients",
+    made="attack",
+    words="cosine between mean gradients over different draws (1: same direction)",
+    unit="number",
+    any_norm=True,
+)
 def gradient_draws(adapted: Adapted) -> Check:
     """Warn where gradients still turn when they are averaged over more draws (cosine, 1 for a deterministic model)."""
     draws = adapted.draws
@@ -114,6 +147,11 @@ def gradient_draws(adapted: Adapted) -> Check:
     )
 
 
+@check(
+    made="attack",
+    words="successes lost when rounded to 8 bits",
+    unit="share",
+)
 def rounding(attack: Attack, fooled: Mask, fooled_in_bytes: Mask) -> Check:
     """Warn when more than 5 % of the images found within a radius do not fool the model any more as 8-bit images.
 

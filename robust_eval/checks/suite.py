@@ -1,55 +1,23 @@
-"""All checks on a model as attacks see it, in two sizes."""
+"""All checks on a model as attacks see it, in two sizes: those whose cards have a place in the level."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Literal
 
-from robust_eval.checks.about import ANY_NORM
-from robust_eval.checks.gradients import gradient_agrees, smooth_loss
-from robust_eval.checks.inputs import batch_dependence, eval_mode, optimises_at_inference
-from robust_eval.checks.planted import planted
-from robust_eval.checks.probes import (
-    Probe,
-    converged,
-    falls_with_eps,
-    iterative_beats_single_step,
-    unbounded,
-    white_box_beats_noise,
-    white_box_beats_square,
-)
+from robust_eval.checks.card import card_of, turns
+from robust_eval.checks.examination import Level
+from robust_eval.checks.gradients import gradients
+from robust_eval.checks.probes import Probe
 from robust_eval.checks.subject import Subject
 from robust_eval.errors import NoGradientError, RobustEvalError
 from robust_eval.findings import Check
 
-__all__ = ["FULL", "QUICK", "run_suite"]
-
-Examine = Callable[[Subject], Check | None]
-
-QUICK: tuple[Examine, ...] = (
-    eval_mode,
-    batch_dependence,
-    optimises_at_inference,
-    gradient_agrees,
-    smooth_loss,
-    unbounded,
-    iterative_beats_single_step,
-    white_box_beats_noise,
-    white_box_beats_square,
-    planted,
-)
-FULL: tuple[Examine, ...] = (
-    *(check for check in QUICK if check is not white_box_beats_square),
-    falls_with_eps,
-    converged,
-    partial(white_box_beats_square, queries=1000, steps=20, restarts=5),
-)
+__all__ = ["run_suite"]
 
 
 def run_suite(
     subject: Subject,
-    level: Literal["quick", "full"],
+    level: Level,
     *,
     norm_only: bool = False,
     begin: Callable[[str], None] = lambda name: None,
@@ -69,9 +37,8 @@ def run_suite(
     checks: list[Check] = []
     cut_off: NoGradientError | None = None
     with probe.seen.frozen(), probe.model.frozen():
-        for examine in QUICK if level == "quick" else FULL:
-            name = getattr(examine, "func", examine).__name__
-            if norm_only and name in ANY_NORM:
+        for name, examine in turns(level):
+            if norm_only and card_of(name).any_norm:
                 continue
             begin(name)
             try:
@@ -86,5 +53,5 @@ def run_suite(
             if check is not None:
                 checks.append(check)
     if cut_off is not None:
-        checks.append(Check("gradients", "fail", 1.0, str(cut_off)))
+        checks.append(gradients(cut_off))
     return tuple(checks)

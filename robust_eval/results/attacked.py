@@ -9,6 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
+from robust_eval.errors import UnknownNameError
+from robust_eval.findings import reason
+from robust_eval.methods import Attack
 from robust_eval.metrics.accuracy import score_within
 from robust_eval.registry import find
 from robust_eval.results.record import Record
@@ -22,12 +25,15 @@ __all__ = [
     "kind",
     "kind_of",
     "made_elsewhere",
+    "method_of",
     "near",
-    "one_step_by_name",
+    "of_library",
+    "one_step_method",
     "params_of",
     "radii_of",
     "same_radius",
     "weak",
+    "why_unknown",
 ]
 
 FEW_QUERIES = 1000
@@ -35,10 +41,13 @@ FEW_QUERIES = 1000
 COMPARABLE = 2.0
 """Radii that differ by this factor at most say something about each other."""
 _SINGLE_STEP = ("fgsm", "fastgradient")
+"""What other libraries call attacks of one step."""
 _BUDGETS = ("queries", "n_queries", "max_queries", "steps", "max_iterations")
 """What black boxes, ours and others, call the number of their questions."""
 EXAMINED = ("model", "data", "defense", "pool")
-Kind = Literal["white", "baseline", "unknown"]
+Kind = Literal["white", "baseline", "unknown", "other"]
+"""An attack with gradients; one without, or for another model; one whose library or module is not there; one that
+compares with none of these, as it looks for one class or turns the image."""
 
 
 class Attacked(NamedTuple):
@@ -88,39 +97,65 @@ def fixed(record: Record) -> bool:
 
 
 def kind(record: Record) -> Kind:
-    """Return what an attack may see; ``unknown`` for one whose library or module is not there, or whose angles compare
-    with no radius.
-    """
+    """Return what an attack may see, as far as it can be compared."""
     if params_of(record).get("target") is not None or record.labels["norm"] == "spatial":
-        return "unknown"
+        return "other"
     return kind_of(str(record.labels["perturbation"]))
 
 
-@lru_cache(maxsize=256)
 def kind_of(name: str) -> Kind:
     """Return what the attack of this name may see."""
     if made_elsewhere(name):
         return "baseline"
-    try:
-        method = find("attack", name)
-    except Exception:
-        # of a library that is not installed, or of a module that nobody imported
+    method = method_of(name)
+    if method is None:
         return "unknown"
     return "baseline" if method.baseline or not method.gradients else "white"
 
 
+def method_of(name: str) -> type[Attack] | None:
+    """Return the attack of this name; ``None`` where its library is not installed or nobody imported its module."""
+    return _looked_up(name)[0]
+
+
+def why_unknown(name: str) -> str:
+    """Return one line on why the attack of this name is not known."""
+    return f"the attack {name} is not known here ({_looked_up(name)[1]})"
+
+
+@lru_cache(maxsize=256)
+def _looked_up(name: str) -> tuple[type[Attack] | None, str]:
+    try:
+        return find("attack", name), ""
+    except UnknownNameError:  # which would list all names
+        return None, "the module that registers it was not imported"
+    except Exception as error:
+        return None, reason(error)
+
+
+def of_library(name: str) -> bool:
+    """Whether an attack is another library's, or for another model: what is made on demand has a prefix."""
+    return ":" in name
+
+
 def single_step(record: Record) -> bool:
-    """Whether an attack goes one step only: by its number of steps, by its name where it states none."""
+    """Whether an attack goes one step only: by its number of steps, by its method where it states none."""
     steps = params_of(record).get("steps")
     if isinstance(steps, int):
         return steps <= 1 and record.labels["eps"] is not None
-    return one_step_by_name(record)
+    return one_step_method(record)
 
 
-def one_step_by_name(record: Record) -> bool:
-    """Whether an attack is a method of one step, not one of many that was given a single one."""
-    steps, name = params_of(record).get("steps", 1), str(record.labels["perturbation"]).lower()
-    return steps == 1 and any(word in name for word in _SINGLE_STEP)
+def one_step_method(record: Record) -> bool:
+    """Whether an attack is a method of one step, not one of many that was given a single one.
+
+    Other libraries do not say it of theirs, nor can an attack that is not known: those are judged by name.
+    """
+    name = str(record.labels["perturbation"])
+    method = method_of(name)
+    if method is not None and not of_library(name):
+        return method.single_step
+    return params_of(record).get("steps", 1) == 1 and any(word in name.lower() for word in _SINGLE_STEP)
 
 
 def weak(record: Record) -> bool:
@@ -134,7 +169,8 @@ def weak(record: Record) -> bool:
 
 def made_elsewhere(name: str) -> bool:
     """Whether an attack makes its images without asking the model that is attacked."""
-    return name == "noise" or name.startswith("transfer:")
+    method = method_of(name)
+    return name.startswith("transfer:") if method is None else not method.asks_model
 
 
 def params_of(record: Record) -> dict[str, Any]:

@@ -4,7 +4,7 @@ gradients the attacks that follow them.
 
 from __future__ import annotations
 
-from robust_eval.checks.about import ABOUT_ANSWERS, ABOUT_GRADIENTS
+from robust_eval.checks.card import card_of
 from robust_eval.results.attacked import EXAMINED, identity, kind_of
 from robust_eval.results.record import Record
 
@@ -30,8 +30,9 @@ def concerns(name: str, record: Record, *, scored: bool = True) -> bool:
     ``scored``: on the model that the number is of, not the one that its attack was crafted on. What checks say of
     gradients concerns attacks that follow them, and of a defended model not those that are crafted without it.
     """
-    if name in ABOUT_ANSWERS or record.labels.get("family") != "attack":
-        return name in ABOUT_ANSWERS
+    about = card_of(name).about
+    if about == "answers" or record.labels.get("family") != "attack":
+        return about == "answers"
     if scored and record.labels["access"] == "transfer":
-        return name not in ABOUT_GRADIENTS
-    return name not in ABOUT_GRADIENTS or kind_of(str(record.labels["perturbation"])) != "baseline"
+        return about != "gradients"
+    return about != "gradients" or kind_of(str(record.labels["perturbation"])) != "baseline"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from robust_eval.checks.about import ABOUT_GRADIENTS, ANY_NORM
+from robust_eval.checks.card import card_of
 from robust_eval.findings import VERDICTS, Check
 from robust_eval.results.comparisons import across
 from robust_eval.results.concerns import concerns, examines
@@ -89,7 +89,7 @@ def _own(record: Record) -> list[Check]:
     return [
         check
         for check in record.checks
-        if check.name not in ABOUT_GRADIENTS or concerns(check.name, record, scored=False)
+        if card_of(check.name).about != "gradients" or concerns(check.name, record, scored=False)
     ]
 
 
@@ -108,7 +108,9 @@ def _examined(record: Record, examinations: list[Entry]) -> list[Check]:
         if best.params.get("norm_only"):
             # what holds in every norm was asked in another one
             whole = most_thorough(e for e in by_model[scored] if not e.params.get("norm_only"))
-            checks += [check for check in whole.record.checks if check.name in ANY_NORM] if whole else []
+            checks += (
+                [check for check in whole.record.checks if card_of(check.name).any_norm] if whole else []
+            )
         found += [check for check in checks if concerns(check.name, record, scored=scored)]
     return found
 

@@ -80,6 +80,7 @@ class Peer(Attack):
 
     theirs: ClassVar[Theirs]
     adapts: ClassVar[bool] = False
+    beats_single_step: ClassVar[bool] = False  # no library says which of its attacks go many steps
     unbounded: ClassVar[bool] = False
     """True if it has no radius in our norms: it is scored by whether it fools the model at all."""
 

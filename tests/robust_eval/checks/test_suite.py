@@ -4,8 +4,8 @@ import pytest
 from torch import nn
 
 from robust_eval.checks import suite
-from robust_eval.checks.about import ANY_NORM
-from robust_eval.checks.suite import FULL, QUICK, run_suite
+from robust_eval.checks.card import Turn, card_of, turns
+from robust_eval.checks.suite import run_suite
 from robust_eval.errors import ConfigError
 
 # the functions called here are checked one by one in the other files
@@ -40,13 +40,13 @@ def cost(subject):
 def test_no_honest_model_is_suspected(zoo, subject, name):
     checks = run_suite(subject(getattr(zoo, name)), "quick")
     assert not raised(checks)
-    assert len(checks) == len(QUICK) - (name == "smoothed")  # nothing is planted in that one
+    assert len(checks) == len(turns("quick")) - (name == "smoothed")  # nothing is planted in that one
 
 
 def test_no_honest_model_is_suspected_by_the_full_suite(zoo, subject):
     checks = run_suite(subject(zoo.robust, n=8), "full")
     assert not raised(checks)
-    assert len(checks) == len(FULL) == len({check.name for check in checks})
+    assert len(checks) == len(turns("full")) == len({check.name for check in checks})
 
 
 @two_seeds
@@ -58,7 +58,9 @@ def test_every_planted_fault_is_found_by_the_check_meant_for_it(zoo, subject, na
 def test_what_does_not_depend_on_the_norm_is_asked_once(zoo, subject):
     made = subject(zoo.plain, n=8, norm="l2", eps=0.8)
     whole, rest = run_suite(made, "quick"), run_suite(made, "quick", norm_only=True)
-    assert rest == tuple(check for check in whole if check.name not in ANY_NORM) and len(rest) < len(whole)
+    assert rest == tuple(check for check in whole if not card_of(check.name).any_norm) and len(rest) < len(
+        whole
+    )
 
 
 def test_a_model_without_gradients_is_told_once(zoo, subject):
@@ -83,7 +85,7 @@ def test_a_check_that_raises_is_recorded_with_its_reason(zoo, subject, monkeypat
     def crashing(subject):
         raise IndexError("list index out of range\nand more")
 
-    monkeypatch.setattr(suite, "QUICK", (*suite.QUICK[:2], crashing))
+    monkeypatch.setattr(suite, "turns", lambda of: [*turns(of)[:2], Turn("crashing", crashing)])
     begun = []
     *others, check = run_suite(subject(zoo.plain, n=4), "quick", begin=begun.append)
     assert [other.verdict for other in others] == ["ok", "ok"]
@@ -107,13 +109,13 @@ def test_a_model_that_takes_no_single_image_depends_on_its_batch(zoo, subject):
     found = {check.name: check for check in run_suite(subject(Squeezing(zoo.plain), n=8), "quick")}
     assert found["batch_dependence"].verdict == "fail"
     assert found["gradient_agrees"].verdict == "not_made"
-    assert set(found) == {check.__name__ for check in QUICK}
+    assert set(found) == {turn.name for turn in turns("quick")}
 
 
 def test_wrong_parameters_are_no_check_that_could_not_be_made(zoo, subject, monkeypatch):
     def refused(subject):
         raise ConfigError("eps: expected less")
 
-    monkeypatch.setattr(suite, "QUICK", (refused,))
+    monkeypatch.setattr(suite, "turns", lambda of: [Turn("refused", refused)])
     with pytest.raises(ConfigError):
         run_suite(subject(zoo.plain, n=4), "quick")

@@ -1,18 +1,23 @@
 """Records side by side, with rows whose verdict is known: silent where an evaluation is honest."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from robust_eval.checks.about import ABOUT_ANSWERS, ABOUT_GRADIENTS, ANY_NORM
+from robust_eval import registry
+from robust_eval.checks.card import cards, turns
 from robust_eval.findings import Check, Measurement
 from robust_eval.identity import content_key
+from robust_eval.methods import Attack
+from robust_eval.registry import find, names, register
 from robust_eval.results.comparisons import across
 from robust_eval.results.concerns import concerns, examines
 from robust_eval.results.record import Record
+from robust_eval.threat import Threat
 
 N = 200
 
@@ -98,6 +103,27 @@ def raised(*records: Record) -> set[tuple[str, str, str]]:
     }
 
 
+def register_trial(monkeypatch, name: str, **facts: bool) -> None:
+    """Register an attack of one's own for the length of a test."""
+
+    class Trial(Attack):
+        @property
+        def threat(self):
+            return Threat("linf", 0.1)
+
+        def run(self, model, x, y, *, rng):
+            raise NotImplementedError
+
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    made = type(name, (Trial,), {**facts, "__module__": __name__})
+    register("attack", name)(dataclass(frozen=True, kw_only=True)(made))
+
+
+def about(what: str) -> set[str]:
+    """The names of the checks that are about this."""
+    return {card.name for card in cards() if card.about == what}
+
+
 def test_an_attack_that_breaks_fewer_images_at_a_larger_radius_fails_there():
     small, large = attack(breaks=range(60), eps=4 / 255), attack(breaks=range(40), eps=8 / 255)
     check = verdict("monotone_in_eps", large, small)
@@ -137,6 +163,36 @@ def test_many_steps_must_not_lose_to_one():
     assert verdict("beats_single_step", fgsm, pgd) is None
     for other in (attack("fgsm", breaks=range(50), norm="l2"), attack("fgsm", breaks=range(50), eps=4 / 255)):
         assert verdict("beats_single_step", pgd, other) is None
+
+
+def test_every_walk_within_a_radius_is_held_against_one_step_unless_it_says_that_it_need_not(monkeypatch):
+    fgsm = attack("fgsm", breaks=range(50))
+    asked = {name for name in names("attack") if verdict("beats_single_step", attack(name), fgsm) is not None}
+    assert {"pgd", "auto_attack"} <= asked
+    for name in set(names("attack")) - asked:
+        method = find("attack", name)
+        one_step_or_nearest = method.single_step or method.minimal_norm or not method.beats_single_step
+        assert one_step_or_nearest or not method.gradients
+
+    register_trial(monkeypatch, "trial_walk")
+    check = verdict("beats_single_step", attack("trial_walk"), fgsm)
+    assert check is not None and check.verdict == "fail"
+
+
+def test_a_method_of_one_step_says_so_itself(monkeypatch):
+    register_trial(monkeypatch, "trial_step", single_step=True)
+    small, large = (attack("trial_step", breaks=range(n), eps=eps) for n, eps in ((60, 0.01), (10, 0.02)))
+    assert verdict("monotone_in_eps", large, small) is None
+    assert verdict("beats_single_step", small, attack("fgsm", eps=0.01)) is None
+    check = verdict("strong_enough", small)
+    assert check is not None and check.verdict == "warn"
+
+
+def test_what_is_made_without_asking_the_model_says_so_itself(monkeypatch):
+    register_trial(monkeypatch, "trial_points", asks_model=False)
+    points = attack("trial_points", breaks=range(10), draws=5000)
+    assert raised(points, attack()) == {("none", "pgd", "beats_baselines")}
+    assert verdict("monotone_in_eps", points, attack("trial_points", breaks=range(60), eps=0.01)) is None
 
 
 def test_a_targeted_walk_may_break_fewer_images_than_one_free_step():
@@ -185,6 +241,38 @@ def test_an_attack_that_nobody_knows_is_neither_side():
     strange = attack("nowhere:Attack", breaks=range(100))
     assert not raised(strange, attack("fgsm"), attack(breaks=range(10)))
     assert "beats_baselines" not in {check.name for check in across([strange]).get(strange.key, [])}
+
+
+def test_what_would_have_to_know_an_attack_is_not_made_of_one_that_nobody_knows():
+    strange, noise = attack("nowhere", breaks=range(100)), attack("noise")
+    for name, beside in (("beats_baselines", noise), ("beats_single_step", attack("fgsm"))):
+        check = verdict(name, strange, beside)
+        assert check is not None and check.verdict == "not_made"
+        assert "the attack nowhere is not known here (the module that registers it" in check.advice
+        for elsewhere in (attack(beside.labels["perturbation"], norm="l2"), attack("pgd")):
+            assert verdict(name, strange, elsewhere) is None
+    check = verdict("beats_examination", strange, looks=[examination(range(60))])
+    assert check is not None and check.verdict == "not_made"
+    assert verdict("beats_examination", strange, looks=[examination(range(60), norm="l2")]) is None
+    # what aims at a class or turns the image is left out, known or not
+    assert not [c for c in across([attack("nowhere", target="next"), noise]).values() if len(c) > 1]
+    # a library whose attacks are not told apart by their steps, even where it is installed
+    assert verdict("beats_single_step", attack("nowhere:Attack"), attack("fgsm")) is None
+
+
+def test_a_library_that_is_not_installed_is_named_with_what_installs_it(monkeypatch):
+    from robust_eval.attacks.peers import resolve
+
+    monkeypatch.setattr(resolve, "installed", dict)
+    check = verdict("beats_baselines", attack("foolbox:NeverAskedFor"), attack("noise"))
+    assert check is not None and check.verdict == "not_made"
+    assert check.advice.endswith("foolbox is not installed; pip install 'robust-eval[peers]')")
+
+
+def test_points_for_another_model_are_known_by_their_prefix_where_the_attack_is_not():
+    strange = attack("transfer:nowhere", breaks=range(60))
+    assert raised(attack(), strange) == {("none", "pgd", "beats_baselines")}
+    assert not raised(strange, attack("fgsm", breaks=range(80)))
 
 
 def test_an_adaptive_attack_must_not_lose_to_the_same_by_transfer():
@@ -250,7 +338,7 @@ def test_an_examination_concerns_its_model_and_what_was_crafted_on_it():
 def test_all_checks_on_clean_answers_concern_every_number():
     from robust_eval.checks import outputs
 
-    assert set(outputs.__all__) - {"model_checks", "enough_images"} <= ABOUT_ANSWERS
+    assert set(outputs.__all__) - {"model_checks", "enough_images"} <= about("answers")
 
 
 def test_an_attack_that_leaves_what_an_examination_broke_is_not_to_be_quoted():
@@ -279,7 +367,6 @@ def test_one_tiny_step_is_held_against_the_examination_though_fgsm_is_not():
         "noise",
         "square",
         "transfer:pgd",
-        "nowhere:Attack",
     ):
         assert verdict("beats_examination", attack(name), looks=looks) is None
     assert verdict("beats_examination", attack(target="next"), looks=looks) is None
@@ -346,11 +433,18 @@ def test_a_weak_attack_alone_is_not_enough(name, params):
         assert check is not None and check.verdict == "warn"
 
 
-@pytest.mark.parametrize(
-    ("name", "params"), [("square", {"queries": 1000}), ("pgd", {"steps": 2}), ("nowhere:Attack", {})]
-)
-def test_what_can_find_errors_is_enough_and_what_nobody_knows_is_not_accused(name, params):
+@pytest.mark.parametrize(("name", "params"), [("square", {"queries": 1000}), ("pgd", {"steps": 2})])
+def test_what_can_find_errors_is_enough(name, params):
     check = verdict("strong_enough", attack(name, **params))
+    assert check is not None and check.verdict == "ok"
+
+
+def test_what_nobody_knows_is_not_accused_and_no_proof_either():
+    strange = attack("nowhere:Attack")
+    for beside, expected in (([], "not_made"), ([attack("fgsm")], "not_made"), ([attack()], "ok")):
+        check = verdict("strong_enough", strange, *beside)
+        assert check is not None and check.verdict == expected
+    check = verdict("strong_enough", attack("fgsm"), strange)
     assert check is not None and check.verdict == "ok"
 
 
@@ -373,20 +467,19 @@ def test_checks_of_gradients_concern_attacks_that_follow_them():
     white, black, noise = attack(), attack("square"), attack("noise")
     clean = Record("", {}, {"family": "clean"}, (), (), {}, white.rows)
     through, around = attack(access="adaptive"), attack(access="transfer")
-    for name in ABOUT_GRADIENTS:
+    for name in about("gradients"):
         assert concerns(name, white) and concerns(name, through) and concerns(name, attack(target="next"))
         assert not any(concerns(name, record) for record in (black, noise, clean, around))
         # the model that it was crafted on
         assert concerns(name, around, scored=False)
         assert not concerns(name, attack("square", access="transfer"), scored=False)
-    for name in ABOUT_ANSWERS:
+    for name in about("answers"):
         assert all(concerns(name, record) for record in (white, black, noise, clean, around))
     assert concerns("enough_images", black) and not concerns("enough_images", clean)
 
 
-def test_every_check_of_a_suite_is_known_to_be_about_gradients_or_answers():
-    from robust_eval.checks import suite
-
-    names = {getattr(check, "func", check).__name__ for check in (*suite.QUICK, *suite.FULL)}
-    assert names <= ABOUT_ANSWERS | ABOUT_GRADIENTS
-    assert ANY_NORM <= ABOUT_ANSWERS | ABOUT_GRADIENTS and names & ANY_NORM and names - ANY_NORM
+def test_every_check_of_a_suite_is_about_gradients_or_answers():
+    names = {turn.name for level in ("quick", "full") for turn in turns(level)}
+    assert names <= about("answers") | about("gradients")
+    any_norm = {card.name for card in cards() if card.any_norm}
+    assert any_norm <= about("answers") | about("gradients") and names & any_norm and names - any_norm
