@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +14,7 @@ from robust_eval.findings import reason
 from robust_eval.methods import Attack
 from robust_eval.metrics.accuracy import score_within
 from robust_eval.registry import find
+from robust_eval.results.cell import TRAITS
 from robust_eval.results.record import Record
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
 
 FEW_QUERIES = 1000
 """Forward passes below which a black box is a look, not an evaluation: AutoAttack gives Square 5,000."""
+_TOLD: dict[str, type[Attack]] = {}
 COMPARABLE = 2.0
 """Radii that differ by this factor at most say something about each other."""
 _SINGLE_STEP = ("fgsm", "fastgradient")
@@ -114,8 +116,18 @@ def kind_of(name: str) -> Kind:
 
 
 def method_of(name: str) -> type[Attack] | None:
-    """Return the attack of this name; ``None`` where its library is not installed or nobody imported its module."""
-    return _looked_up(name)[0]
+    """Return the attack of this name, or what a record told of it; ``None`` where its library is not installed, or
+    nobody imported its module and no record tells.
+    """
+    return _looked_up(name)[0] or _TOLD.get(name)
+
+
+def introduce(records: Iterable[Record]) -> None:
+    """Remember what records tell of attacks of a user's own, whose modules a report does not import."""
+    for record in records:
+        traits = record.labels.get("traits")
+        if isinstance(traits, dict) and all(isinstance(traits.get(name), bool) for name in TRAITS):
+            _TOLD[str(record.labels["perturbation"])] = type("Told", (Attack,), traits)
 
 
 def why_unknown(name: str) -> str:

@@ -20,6 +20,8 @@ from robust_eval.threat import Access, threat_text
 
 __all__ = ["Cell", "Data", "ModelSource"]
 
+TRAITS = ("gradients", "baseline", "asks_model", "single_step", "beats_single_step")
+"""Class attributes of an attack by which its records are compared with others."""
 ADAPTATION = 1
 """Version of how attacks are adapted to a model (:mod:`robust_eval.adaptive`); raised when its numbers would change."""
 
@@ -146,6 +148,7 @@ class Cell:
             "model_key": content_key(self.model.identity),
             **({} if self.other is None else {"other": self.other.name}),
             **_drawn(self.perturbation),
+            **_traits(attack),
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -188,6 +191,13 @@ def _shown(method: object) -> Description:
 
 def _described(method: object | None) -> dict[str, Any] | None:
     return None if method is None else describe(method)._asdict()
+
+
+def _traits(attack: Attack | None) -> dict[str, Any]:
+    """Return what records are compared by, for an attack of a user's own: a reader may not have its module."""
+    if attack is None or ":" in describe(attack).name or type(attack).__module__.startswith("robust_eval."):
+        return {}
+    return {"traits": {name: bool(getattr(attack, name)) for name in TRAITS}}
 
 
 def _drawn(method: object | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from robust_eval.errors import DamagedRecordError, DataError
 from robust_eval.metrics.classification import calibration_shown
+from robust_eval.results.attacked import introduce
 from robust_eval.results.doubts import checked, worst_of_each
 from robust_eval.results.entry import ANALYSIS, COLUMNS, EXAMINATION, Entry
 from robust_eval.results.names import verdict_text
@@ -72,6 +73,7 @@ def load(folders: Sequence[Path], *, rows: bool = True) -> Loaded:
     for entry in _read(folders, left_out, rows=rows):
         family = str(entry.labels["family"])
         by_family[family if family in (EXAMINATION, ANALYSIS) else "measured"].append(entry)
+    introduce(entry.record for entry in by_family["measured"])
     examinations = by_family[EXAMINATION]
     entries = checked(tell_apart(by_family["measured"]), examinations, compare=rows)
     table = [row for entry in entries for row in _rows(entry)]

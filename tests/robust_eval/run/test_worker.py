@@ -164,3 +164,16 @@ def test_the_user_may_interrupt(cells, tmp_path, monkeypatch):
     monkeypatch.setattr(own[0].model.network, "forward", forward)
     with pytest.raises(KeyboardInterrupt):
         work(job(own, tmp_path))
+
+
+def test_a_report_knows_of_an_attack_of_the_users_own_what_its_record_tells(cells, tmp_path):
+    lighten = [cell for cell in cells if cell.labels["perturbation"] == "lighten" and cell.defense is None]
+    work(job(lighten, tmp_path / "run"))
+    read = "import sys, reports\nprint(set(reports.load([sys.argv[1]]).results['checks']))"
+    done = subprocess.run([sys.executable, "-c", read, tmp_path / "run"], capture_output=True, text=True)
+    assert done.returncode == 0 and "not made" not in done.stdout, done.stdout + done.stderr
+    for record in Store(tmp_path / "run").records():
+        record.labels.pop("traits")
+        Store(tmp_path / "run").write(record)
+    done = subprocess.run([sys.executable, "-c", read, tmp_path / "run"], capture_output=True, text=True)
+    assert "not made" in done.stdout, done.stdout + done.stderr
