@@ -1,4 +1,4 @@
-"""The README is true: its examples run, and it names every command and method."""
+"""The README is true and short: its examples run, and its map is that of the code."""
 
 import re
 import tomllib
@@ -6,42 +6,31 @@ from pathlib import Path
 
 import pytest
 
-import defenses  # noqa: F401 - registers the methods
-import trainers  # noqa: F401
-from robust_eval import registry
-from robust_eval.cli import app
-from robust_eval.config.experiment import parse
-
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / ".github/CONTRIBUTING.md").read_text(encoding="utf-8")
+PLACEHOLDERS = ("NAME", "my_", "my.")
 
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
 
 
-def test_python_examples_run(monkeypatch):
-    (
-        registry.names("attack"),
-        registry.names("corruption"),
-    )  # what the packages register must outlive this test
-    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+def section(title: str) -> str:
+    return README[README.index(f"## {title}") :].split("\n## ")[0]
+
+
+def test_it_is_short():
+    assert len(README.splitlines()) <= 250
+    assert len(CONTRIBUTING.splitlines()) <= 80
+
+
+def test_python_examples_run():
     namespace = {"__name__": "readme"}
     for source in blocks("python"):
         exec(compile(source, "README.md", "exec", dont_inherit=True), namespace)
     assert namespace["x_adv"].shape == namespace["x"].shape
     assert not namespace["x_fog"].equal(namespace["x"])
-    made = registry.build("attack", "random_sign", {"eps": "1/255"})
-    x_adv = made(
-        namespace["Classifier"](namespace["net"]), namespace["x"], namespace["y"], rng=namespace["Rng"](0)
-    )
-    assert (x_adv - namespace["x"]).abs().max() <= 1 / 255 + 1e-6
-
-
-def test_the_experiment_file_is_valid():
-    (text,) = blocks("toml")
-    experiment = parse(tomllib.loads(text), where="README", folder=Path.cwd())
-    assert len(experiment.attacks) == 3  # two radii of PGD, one DeepFool scored at two
-    assert experiment.attacks[-1].score_at == (0.25, 0.5)
 
 
 def test_there_are_exactly_two_commands_to_start_with():
@@ -52,16 +41,41 @@ def test_there_are_exactly_two_commands_to_start_with():
     ]
 
 
-@pytest.mark.parametrize("kind", ["attack", "corruption", "defense", "regularizer"])
-def test_every_method_is_named_and_has_a_card(kind):
-    table = README[README.index("## What there is") : README.index("## How fast")]
-    rows = [line for line in table.splitlines() if re.match(rf"\| {kind}\b", line)]
-    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(registry.names(kind))
-    assert all(registry.card(kind, name) for name in registry.names(kind))
+def test_the_first_table_stands_between_its_marks():
+    assert re.search(
+        r"<!-- quickstart -->\n```text\n.*?^accuracy in %, n = \d+.*?\n```\n<!-- /quickstart -->",
+        README,
+        re.S | re.M,
+    )
 
 
-def test_every_command_is_named_and_has_help():
-    for command in app.registered_commands:
-        name = command.name or command.callback.__name__
-        assert f"robust-eval {name}" in README
-        assert command.callback.__doc__
+def test_rooms_and_files_of_the_picture_exist():
+    picture = re.search(r"```text\n(experiment file.*?)```", section("How the code is laid out"), re.S)[1]
+    assert len(picture.splitlines()) == 10
+    rooms = re.findall(r"(?<![\w*/.])(\w+)/(\w+\.py)?", picture)
+    assert len(rooms) > 10
+    inside = {"sections": "reports", "formats": "reports"}
+    for room, file in rooms:
+        places = [ROOT / room, ROOT / "robust_eval" / room, ROOT / inside.get(room, room) / room]
+        assert any((place / file).exists() for place in places), (room, file)
+
+
+def test_its_layers_are_those_that_are_held():
+    held = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    (layers,) = (contract["layers"] for contract in held if contract["type"] == "layers")
+    drawn = re.search(r"```text\n(cli\n.*?)```", section("How the code is laid out"), re.S)[1]
+    assert [set(line.split(" · ")) for line in drawn.splitlines()] == [
+        {name.strip().removeprefix("robust_eval.") for name in re.split(r"[:|]", line)} for line in layers
+    ]
+
+
+@pytest.mark.parametrize("text", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
+def test_files_and_folders_that_are_named_exist(text):
+    named = re.findall(
+        r"(?<![\w./~-])((?:robust_eval|defenses|trainers|reports|tests|\.github)/[\w./-]*)", text
+    )
+    for path in named:
+        whole = path.rstrip(".")
+        assert any(part in path for part in PLACEHOLDERS) or (ROOT / whole).exists(), path

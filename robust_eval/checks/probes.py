@@ -3,7 +3,7 @@
 Each takes a :class:`Subject`; given a :class:`Probe`, which is one that remembers, they share the attacks they have in
 common. Success is measured again by ``model.logits`` in float32; for a stochastic model an image counts as broken when
 at most 2 of 10 fresh draws are right, as resisting when at least 8 are, and as neither in between. Comparisons are
-exact tests at 1 % (:mod:`._exact`), so that a few images lead to "ok", not to a guess.
+exact tests at 1 % (:mod:`robust_eval.metrics.exact_tests`), so that a few images lead to "ok", not to a guess.
 """
 
 from __future__ import annotations

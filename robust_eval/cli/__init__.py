@@ -19,6 +19,7 @@ from robust_eval.cli.analyze import analyze
 from robust_eval.cli.corrupt import corrupt
 from robust_eval.cli.doctor import doctor
 from robust_eval.cli.evaluate import evaluate
+from robust_eval.cli.guide import guide
 from robust_eval.cli.list import list_methods
 from robust_eval.cli.report import report
 from robust_eval.cli.run import run
@@ -41,6 +42,7 @@ app.command()(train)
 app.command()(corrupt)
 app.command()(report)
 app.command(name="list")(list_methods)
+app.command()(guide)
 
 
 # The shell's word for Ctrl-C, which typer may have turned into an exit code already.

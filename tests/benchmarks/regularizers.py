@@ -28,7 +28,7 @@ from robust_eval.data import Examples
 from robust_eval.models.recipe import Recipe
 from robust_eval.registry import build, names
 from robust_eval.rng import Rng
-from trainers.batches import load
+from trainers.batches import augmented, loaded
 from trainers.objective import Objective
 
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -98,9 +98,9 @@ def _loader(n: int, device: torch.device, rounds: int, x: Tensor, y: Tensor) -> 
     rng = Rng(0)
 
     def pass_() -> None:
-        for start in range(0, 5000 - n, n):
-            index = order[start : start + n]
-            load(recipe, examples, index, rng=rng.child("step", start).rows(index))
+        batches = (order[start : start + n] for start in range(0, 5000 - n, n))
+        for step, (rows, pixels, _) in enumerate(loaded(examples, batches)):
+            augmented(recipe, pixels, rng=rng.child("step", step).rows(rows))
 
     name, fields = NETWORKS["WRN-16-4"]
     network = build("architecture", name, fields).build(channels=3, classes=10).to(device).train()
@@ -110,10 +110,8 @@ def _loader(n: int, device: torch.device, rounds: int, x: Tensor, y: Tensor) -> 
     for _ in range(rounds):
         loads.append((5000 // n * n) / _timed(pass_, device))
         steps.append(n / _timed(lambda: _step(network, plain, x, y), device))
-    loaded, used = statistics.median(loads), statistics.median(steps)
-    print(
-        f"loader alone: {loaded:.0f} images/s; WRN-16-4 uses {used:.0f}: {loaded / used:.0f} times as many\n"
-    )
+    given, used = statistics.median(loads), statistics.median(steps)
+    print(f"loader alone: {given:.0f} images/s; WRN-16-4 uses {used:.0f}: {given / used:.0f} times as many\n")
 
 
 def _torchvision(x: Tensor, y: Tensor, rounds: int) -> None:
