@@ -53,6 +53,8 @@ class DataError(RobustEvalError):
 class DamagedRecordError(DataError):
     """A record that is not what was written: it must not be believed, and can be measured again."""
 
+    exit_code = 1
+
 
 class StorageError(RobustEvalError):
     """A file that could not be written: the disk is full, or may not be written to. What was finished is kept."""

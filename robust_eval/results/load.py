@@ -137,7 +137,7 @@ def _read(folders: Sequence[Path], left_out: list[str], *, rows: bool) -> list[E
         damaged: list[DamagedRecordError] = []
         records = list(Store(folder).records(rows=rows, damaged=damaged.append))
         if damaged and not records:
-            raise DataError("\n".join(map(str, damaged)))
+            raise DamagedRecordError("\n".join(map(str, damaged)))
         left_out += map(str, damaged)
         if not records:
             raise DataError(
