@@ -27,9 +27,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import pandas as pd
-from scipy.stats import binom
 
 from robust_eval.findings import VERDICTS, Check
+from robust_eval.metrics.exact_tests import above, more_often
 from robust_eval.registry import find
 from robust_eval.results.attacked import (
     EXAMINED,
@@ -61,8 +61,6 @@ __all__ = [
     "strong_enough",
 ]
 
-LEVEL = 0.01
-"""Of the exact tests."""
 TOLERANCE = 0.005
 """Share of the images that a baseline may break alone."""
 GAP = 0.05
@@ -332,7 +330,7 @@ def behind_examinations(
         ours, theirs = broken.align(probed, join="inner")
         if len(ours):
             compared = _compared(ours, theirs)
-            many = bool(binom.sf(round(compared.figure * len(ours)) - 1, len(ours), GAP) < LEVEL)
+            many = above(round(compared.figure * len(ours)), len(ours), GAP)
             found.append((compared.clear * (1 + many), compared.figure))
     if not found:
         return None
@@ -375,15 +373,14 @@ def _compared(stronger: pd.Series[bool], weaker: pd.Series[bool]) -> _Compared:
     """Compare two attacks by McNemar's exact test, one-sided."""
     stronger, weaker = stronger.align(weaker, join="inner")
     more, fewer = int((weaker & ~stronger).sum()), int((stronger & ~weaker).sum())
-    clear = bool(binom.sf(more - 1, more + fewer, 0.5) < LEVEL)
-    return _Compared(max(0, more - fewer) / max(len(stronger), 1), clear)
+    return _Compared(max(0, more - fewer) / max(len(stronger), 1), more_often(more, fewer))
 
 
 def _alone(union: pd.Series[bool], baseline: pd.Series[bool]) -> _Compared:
     """Count what only a baseline breaks, and test whether it is more than the tolerance."""
     union, baseline = union.align(baseline, join="inner")
     alone, n = int((baseline & ~union).sum()), len(union)
-    return _Compared(alone / max(n, 1), bool(binom.sf(alone - 1, n, TOLERANCE) < LEVEL))
+    return _Compared(alone / max(n, 1), above(alone, n, TOLERANCE))
 
 
 def _worst(
