@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["Rng", "seeded"]
+__all__ = ["Rng", "rewound", "seeded"]
 
 
 def _signed(value: int) -> int:
@@ -118,12 +119,34 @@ class Rng:
 
 
 @contextmanager
-def seeded(rng: Rng) -> Iterator[None]:
-    """Run what draws from torch's global generators with those forked and seeded, and put them back afterwards."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
+def seeded(rng: Rng, *, everywhere: bool = False) -> Iterator[None]:
+    """Run what draws from torch's global generators with those seeded, and put them back afterwards.
+
+    ``everywhere`` does the same to numpy's and Python's.
+    """
+    with rewound(everywhere=everywhere):
         torch.manual_seed(rng.key & 0x7FFFFFFFFFFFFFFF)
+        if everywhere:
+            random.seed(rng.key)
+            np.random.seed(rng.key & 0xFFFFFFFF)  # noqa: NPY002 - whatever is run may draw from it
         yield
+
+
+@contextmanager
+def rewound(*, everywhere: bool = False) -> Iterator[None]:
+    """Put torch's global generators back afterwards: what is drawn in here is drawn again by what comes next.
+
+    ``everywhere`` does the same to numpy's and Python's.
+    """
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    others = (random.getstate(), np.random.get_state()) if everywhere else None  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        if others is not None:
+            random.setstate(others[0])
+            np.random.set_state(others[1])  # noqa: NPY002
 
 
 def _mix(z: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:

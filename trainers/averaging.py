@@ -3,6 +3,8 @@
 Polyak and Juditsky 1992, "Acceleration of stochastic approximation by averaging"; with exponential weights as is usual
 for networks: ``avg <- d avg + (1 - d) weights`` after each step, ``d`` being at most ``(1 + t) / (10 + t)`` at step t,
 or the first, random weights would stay in it for long.
+
+torch's ``AveragedModel`` copies the first weights instead of averaging them and would average counts as well.
 """
 
 from __future__ import annotations

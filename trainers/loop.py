@@ -8,9 +8,10 @@ gives the same weights, bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice, pairwise, takewhile
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -18,20 +19,19 @@ from torch import Tensor, nn
 from robust_eval.classifier.normalized import Normalized
 from robust_eval.data import Examples
 from robust_eval.errors import ConfigError, RobustEvalError
-from robust_eval.identity import content_key, file_sha256
 from robust_eval.machine import available
 from robust_eval.methods import Regularizer, Stage
 from robust_eval.models.checkpoint import load_into, read_state
 from robust_eval.models.recipe import NO_JOURNAL, Journal, Recipe, Trained
-from robust_eval.rng import Rng
-from trainers._seeding import seeded
+from robust_eval.rng import Rng, seeded
 from trainers.averaging import Average
-from trainers.batches import Split, augmented, loaded, shuffled_batches, stratified_split
+from trainers.batches import augmented, loaded, shuffled_batches, stratified_split
 from trainers.freezing import frozen_layers
 from trainers.objective import Objective
-from trainers.optim import Plateau, learning_rate, make_optimizer
-from trainers.processes import mean_of, part_of, set_up, started, together
-from trainers.state import STATE, State, restore, resume, snapshot
+from trainers.optim import make_optimizer
+from trainers.processes import cost_of, mean_of, part_of, set_up, started, together
+from trainers.schedule import Plateau
+from trainers.state import State, identity_of, restore, resume, snapshot
 from trainers.watch import Log, measure
 
 __all__ = ["train"]
@@ -63,74 +63,51 @@ def train(
     fabric = started(device)
     place, first = fabric.device, fabric.is_global_zero
     rng = Rng(recipe.seed).child("train")
-    stages = recipe.regularizer.stages()
-    split = stratified_split(examples.labels, recipe.validation, rng=rng.child("split"))
-    _check(recipe, stages, split)
-    training = _on(place, examples[split.train])
-    held_out = _on(place, examples[split.validation]) if len(split.validation) else None
+    stages = _stages(recipe)
+    training, held_out = _divided(recipe, examples, place, rng=rng.child("split"))
     batch_size = min(recipe.batch_size, len(training))
-    with seeded(place, rng.child("init")):
+    with seeded(rng.child("init")):
         network = _network(recipe, examples).to(place)
     set_mode = frozen_layers(network, recipe.freeze)
 
     state_file = None if journal.folder is None else journal.folder / "state.pt"
-    start = None if recipe.start is None else file_sha256(recipe.start)
-    identity = content_key(
-        {
-            "state": STATE,
-            "recipe": repr(recipe),
-            "start": start,
-            "data": examples.fingerprint,
-            "processes": fabric.world_size,
-        }
-    )
-    kept = resume(state_file, identity, place) if state_file is not None else None
-    state = kept["state"] if kept is not None else State()
+    identity = identity_of(recipe, examples, processes=fabric.world_size)
+    kept = None if state_file is None else resume(state_file, identity, place)
+    state = State(Plateau(recipe.patience)) if kept is None else kept["state"]
     log = Log(journal if first else NO_JOURNAL, state.history)
+    watch = rng.child("watch")
     # each process drops out units of its own
     forward = rng.child("forward") if first else rng.child("forward", fabric.global_rank)
-    with seeded(place, forward):
-        for number, stage in enumerate(stages):
-            if number < state.stage:
-                continue
-            continuations = list(takewhile(lambda later: later.continues, stages[number + 1 :]))
+    with seeded(forward), _repeatable_convolutions():
+        for number, stage in list(enumerate(stages))[state.stage :]:
+            goes_on = number > state.stage
             objective = fabric.setup(Objective(network, stage.regularizer, recipe.precision))
-            if number == state.stage or not stage.continues:
+            if not (goes_on and stage.continues):
                 optimizer = set_up(make_optimizer(recipe, network.parameters()), fabric)
                 average = Average(network, recipe.ema) if recipe.ema else None
             watched = network if average is None else average.network
-            if kept is not None:
+            if goes_on:
+                state = state.next_stage(continues=stage.continues)
+            elif kept is not None:
                 restore(kept, network, optimizer, average)
-                kept = None
-            elif number > 0:
-                state = state.next_stage(number, continues=stage.continues)
-            if state.plateau is None:
-                state.plateau = Plateau(recipe.patience)
-            here = len(part_of(torch.arange(batch_size), fabric))
-            cost = stage.regularizer.evaluations(here) * fabric.world_size
-            share, last = stage.share + state.carried, number + 1 == len(stages)
-            best = recipe.checkpoint == "best" if last else stage.hand_over == "best"
-            steps = max(1, round(share * recipe.epochs * len(training) / cost))
-            steps_per_pass = max(1, round(len(training) / cost))
-            # the schedule runs over all stages that continue each other, in steps of this one
-            earlier = round(steps * (state.done - state.scheduled_from) / share)
-            later = round(steps * sum(each.share for each in continuations) / share)
+
+            cost = cost_of(stage.regularizer, batch_size, fabric)
+            schedule = state.schedule(recipe, stages, images=len(training), cost=cost)
             stage_rng = rng.child("stage", number)
             batches = shuffled_batches(len(training), batch_size, rng=stage_rng)
-            indices = (part_of(whole, fabric) for whole in islice(batches, state.step, steps))
+            indices = (part_of(whole, fabric) for whole in islice(batches, state.step, schedule.steps))
             losses: list[Tensor] = []
             set_mode()
 
             for step, (rows, images, y) in enumerate(loaded(training, indices), start=state.step):
-                if not last and stage.give_up_after is not None and state.waited >= stage.give_up_after:
+                if schedule.gives_up(state.waited):
                     break
-                progress = state.done + share * step / steps
-                lr = learning_rate(recipe, earlier + step, earlier + steps + later, state.plateau.halvings)
+                lr = schedule.learning_rate(step, state.plateau.halvings)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
                 step_rng = stage_rng.child("step", step).rows(rows)
                 x = augmented(recipe, images, rng=step_rng)
-                loss = objective(x, y, step_rng.child("loss"), progress)
+                loss = objective(x, y, step_rng.child("loss"), schedule.progress(step))
                 optimizer.zero_grad()
                 fabric.backward(loss)
                 optimizer.step()
@@ -139,57 +116,50 @@ def train(
                 losses.append(mean_of(loss.detach(), fabric))
                 if recipe.schedule == "halve_on_plateau":
                     state.plateau.see(losses[-1].item())
-                state.evaluations += cost
+                state.evaluations += schedule.cost
 
-                end_of_pass = (step + 1) % steps_per_pass == 0 or step + 1 == steps
-                if end_of_pass or (step + 1) % CHECK_EVERY == 0:
+                if schedule.ends_pass(step) or (step + 1) % CHECK_EVERY == 0:
                     _require_finite(losses, step, stage.regularizer)
-                    report(progress, f"stage {number + 1} of {len(stages)}, loss {losses[-1].item():.4f}")
-                if end_of_pass:
+                    text = f"stage {number + 1} of {len(stages)}, loss {losses[-1].item():.4f}"
+                    report(schedule.progress(step), text)
+                if schedule.ends_pass(step):
                     attack = journal.attacks_after(len(state.history) + 1)
-                    watch = rng.child("watch")
-                    measured = (
-                        measure(watched, training, held_out, attack=attack, rng=watch) if first else None
-                    )
-                    row = {
-                        "stage": number,
-                        "evaluations": state.evaluations,
-                        "loss": torch.stack(losses).mean().item(),
-                        **together(measured, fabric),
-                        "lr": lr,
-                    }
-                    state.see(row, step + 1, watched, keep_best=best)
+                    found = measure(watched, training, held_out, attack=attack, rng=watch) if first else None
+                    mean, losses = torch.stack(losses).mean().item(), []
+                    row = {"stage": number, "evaluations": state.evaluations, "loss": mean}
+                    row |= together(found, fabric) | {"lr": lr}
+                    state.see(row, step + 1, watched, keep_best=schedule.returned == "best")
                     log.add(row)
-                    losses = []
                     if state_file is not None and first:
                         snapshot(state_file, identity, state, network, optimizer, average)
 
-            if not continuations:
-                weights = state.best_weights if best and state.best_weights else watched.state_dict()
+            if not schedule.goes_on:
+                weights = state.best_weights or watched.state_dict()
                 network.load_state_dict(together(weights, fabric))
-            state.carried = share * (1 - state.step / steps)
-            state.done += share - state.carried
+            state.end_stage(schedule)
 
     report(1.0, f"trained with {state.evaluations} network evaluations")
     return Trained(network.eval().requires_grad_(True), state.history, state.evaluations)
 
 
-def _check(recipe: Recipe, stages: list[Stage], split: Split) -> None:
+def _divided(
+    recipe: Recipe, examples: Examples, place: torch.device, *, rng: Rng
+) -> tuple[Examples, Examples | None]:
+    """Return the images to train on and those held out, there; ``ConfigError`` where the recipe needs more."""
+    split = stratified_split(examples.labels, recipe.validation, rng=rng)
     if len(split.train) < 2:
         raise ConfigError(
             f"expected at least 2 images to train on, got {len(split.train)} with "
             f"validation={recipe.validation}; give more images"
         )
+    stages = recipe.regularizer.stages()
     if not len(split.validation) and any(stage.hand_over == "best" for stage in stages[:-1]):
         raise ConfigError(
             f"{recipe.regularizer!r} goes on from the best validation weights: expected images held out, "
             f"got none with validation={recipe.validation}; raise validation"
         )
-    if any(stage.hand_over == "best" and later.continues for stage, later in pairwise(stages)):
-        raise ConfigError(
-            f"{recipe.regularizer!r}: expected hand_over='last' before a stage that continues, got 'best'; "
-            "let the stage begin anew"
-        )
+    training = _on(place, examples[split.train])
+    return training, _on(place, examples[split.validation]) if len(split.validation) else None
 
 
 def _on(place: torch.device, examples: Examples) -> Examples:
@@ -208,6 +178,29 @@ def _network(recipe: Recipe, examples: Examples) -> nn.Module:
     if recipe.mean is None or recipe.std is None:
         return network
     return Normalized(network, recipe.mean, recipe.std)
+
+
+def _stages(recipe: Recipe) -> list[Stage]:
+    """Return the stages of a recipe; raises ``ConfigError`` for best weights that the next stage would not take."""
+    stages = recipe.regularizer.stages()
+    if any(stage.hand_over == "best" and later.continues for stage, later in pairwise(stages)):
+        raise ConfigError(
+            f"{recipe.regularizer!r}: expected hand_over='last' before a stage that continues, got 'best'; "
+            "let the stage begin anew"
+        )
+    return stages
+
+
+@contextmanager
+def _repeatable_convolutions() -> Iterator[None]:
+    """Have cuDNN take algorithms that give the same numbers each time; its other settings stay as they are."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    try:
+        cudnn.deterministic, cudnn.benchmark = True, False
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 def _require_finite(losses: list[Tensor], step: int, regularizer: Regularizer) -> None:

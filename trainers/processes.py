@@ -14,11 +14,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from robust_eval.errors import ConfigError
+from robust_eval.methods import Regularizer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["mean_of", "part_of", "set_up", "started", "together"]
+__all__ = ["cost_of", "mean_of", "part_of", "set_up", "started", "together"]
 
 
 def started(device: str) -> Fabric:
@@ -53,6 +54,12 @@ def part_of(index: Int[Tensor, " n"], fabric: Fabric) -> Int[Tensor, " m"]:
             f"got {len(index)}"
         )
     return index.view(world, -1)[fabric.global_rank]
+
+
+def cost_of(regularizer: Regularizer, batch_size: int, fabric: Fabric) -> int:
+    """Return the network evaluations of a batch, in all processes together."""
+    here = len(part_of(torch.arange(batch_size), fabric))
+    return regularizer.evaluations(here) * fabric.world_size
 
 
 def mean_of(value: Tensor, fabric: Fabric) -> Tensor:

@@ -1,8 +1,9 @@
-"""Everything a training needs to go on after it was killed, in one file."""
+"""How far a training is, and everything it needs to go on after it was killed, in one file."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robust_eval.data import Examples
 from robust_eval.errors import RobustEvalError
 from robust_eval.files import atomic_path
+from robust_eval.identity import content_key, file_sha256
+from robust_eval.methods import Stage
+from robust_eval.models.recipe import Recipe
 from trainers.averaging import Average
-from trainers.optim import Plateau
+from trainers.schedule import Plateau, StageSchedule
 
-__all__ = ["STATE", "State", "Weights", "restore", "resume", "snapshot"]
+__all__ = ["State", "Weights", "identity_of", "restore", "resume", "snapshot"]
 
 Weights = dict[str, Tensor]
 STATE = 3
@@ -26,6 +31,7 @@ STATE = 3
 class State:
     """How far a training is, apart from the network and the optimizer of its stage."""
 
+    plateau: Plateau
     stage: int = 0
     step: int = 0
     """Steps done in this stage."""
@@ -41,22 +47,41 @@ class State:
     waited: int = 0
     """Passes since."""
     best_weights: Weights = field(default_factory=dict)
-    plateau: Plateau | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
-    def next_stage(self, number: int, *, continues: bool) -> State:
-        """Return the state at the beginning of a later stage: the budget and the history go on.
+    def next_stage(self, *, continues: bool) -> State:
+        """Return the state at the beginning of the next stage: the budget and the history go on.
 
         If it ``continues`` this one, the schedule does too. What a plateau's lowest loss was is found anew, since the
         loss of another stage may have another scale.
         """
-        kept = {"done": self.done, "evaluations": self.evaluations, "history": self.history}
-        state = State(number, carried=self.carried, scheduled_from=self.done, **kept)  # type: ignore[arg-type]
-        if continues:
-            assert self.plateau is not None
-            state.scheduled_from = self.scheduled_from
-            state.plateau = Plateau(self.plateau.patience, self.plateau.halvings)
-        return state
+        return State(
+            Plateau(self.plateau.patience, self.plateau.halvings if continues else 0),
+            stage=self.stage + 1,
+            done=self.done,
+            evaluations=self.evaluations,
+            carried=self.carried,
+            scheduled_from=self.scheduled_from if continues else self.done,
+            history=self.history,
+        )
+
+    def schedule(self, recipe: Recipe, stages: Sequence[Stage], *, images: int, cost: int) -> StageSchedule:
+        """Return the schedule of this stage, on so many images at so many network evaluations a step."""
+        return StageSchedule.of(
+            recipe,
+            stages,
+            self.stage,
+            images=images,
+            cost=cost,
+            done=self.done,
+            carried=self.carried,
+            scheduled_from=self.scheduled_from,
+        )
+
+    def end_stage(self, schedule: StageSchedule) -> None:
+        """Count the share of the budget that the stage took, and the one that it leaves."""
+        self.carried = schedule.left(self.step)
+        self.done += schedule.share - self.carried
 
     def see(self, row: dict[str, Any], step: int, network: nn.Module, *, keep_best: bool) -> None:
         """Take in the row at the end of a pass; if told to, keep the weights when none before were better."""
@@ -69,6 +94,19 @@ class State:
             if keep_best:
                 weights = network.state_dict().items()
                 self.best_weights = {name: value.detach().clone() for name, value in weights}
+
+
+def identity_of(recipe: Recipe, examples: Examples, *, processes: int) -> str:
+    """Return a key of everything that decides the weights: a state is of this very training, or of another."""
+    return content_key(
+        {
+            "state": STATE,
+            "recipe": repr(recipe),
+            "start": None if recipe.start is None else file_sha256(recipe.start),
+            "data": examples.fingerprint,
+            "processes": processes,
+        }
+    )
 
 
 def snapshot(

@@ -18,11 +18,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pandas as pd
-from scipy.stats import binomtest
 
 from reports.bodies import Grid
 from reports.section import Section, Source
 from reports.tables import MISSING
+from robust_eval.metrics.exact_tests import mcnemar
 from robust_eval.metrics.intervals import Z
 from robust_eval.results.entry import Entry
 from robust_eval.results.worst_case import Attacked, radii, survivors, within
@@ -104,7 +104,7 @@ def difference(scores: pd.Series[float], reference: pd.Series[float]) -> Differe
     mean = float(d.sum()) / (n + 2)
     half = Z * math.sqrt(((float((d**2).sum()) + 2) / (n + 2) - mean**2) / (n + 2))
     gained, lost = int(((one >= 0.5) & (other < 0.5)).sum()), int(((one < 0.5) & (other >= 0.5)).sum())
-    p = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    p = mcnemar(gained, lost)
     return Difference(float(d.mean()), max(-1.0, mean - half), min(1.0, mean + half), p, n)
 
 

@@ -22,11 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robust_eval.adaptive.links import Link, inverted, link_of, saturated
-from robust_eval.adaptive.randomness import all_seeded, rewound
 from robust_eval.adaptive.straight_through import StraightThrough
 from robust_eval.classifier import Classifier, Ledger
 from robust_eval.errors import THEIRS, RobustEvalError
-from robust_eval.rng import Rng
+from robust_eval.rng import Rng, rewound, seeded
 from robust_eval.types import Images, Labels, Logits, StochasticModule
 
 log = logging.getLogger(__name__)
@@ -84,7 +83,7 @@ class Mended(StochasticModule):
             logits: Logits = self.network(x)
             return (logits if self.link is None else inverted(logits, self.link)) / self.scale
         # a remedy that went wrong must not change a value, only its gradient
-        with torch.no_grad(), rewound():
+        with torch.no_grad(), rewound(everywhere=True):
             # out of inference mode, should the network have switched it on
             exact = self._before_link(x, StraightThrough(watches=True)).clone()
         with torch.set_grad_enabled(torch.is_grad_enabled()):  # whatever the network does to that switch
@@ -184,7 +183,7 @@ def _blind(network: nn.Module, x: Images, y: Labels, rng: Rng, batch_size: int) 
 
 def _logits(network: nn.Module, x: Images, rng: Rng, batch_size: int) -> Logits:
     """Return logits for draws that are the same each time."""
-    with all_seeded(rng):
+    with seeded(rng, everywhere=True):
         return Classifier(network, batch_size=batch_size, accelerate=False).logits(x, rng=rng.child("same"))
 
 
@@ -204,7 +203,7 @@ def _agrees(mended: Mended, x: Images, y: Labels, rng: Rng, batch_size: int) -> 
     """Whether the mended network says what the network says, with a gradient and without."""
     logits = _logits(mended.network, x, rng, batch_size)
     model = Classifier(mended, batch_size=batch_size, accelerate=False)
-    with all_seeded(rng):
+    with seeded(rng, everywhere=True):
         beside = model.input_gradient(x, y, _cross_entropy, rng=rng.child("same")).logits
     for answers in (_logits(mended, x, rng, batch_size) * mended.scale, beside * mended.scale):
         back = answers if mended.link is None else _LINKS[mended.link](answers)

@@ -11,8 +11,6 @@ model's own is noticed by answers that differ, but cannot be seeded: its numbers
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ from torch import nn
 from robust_eval.rng import Rng, seeded
 from robust_eval.types import Images, Logits, StochasticModule
 
-__all__ = ["GlobalDraws", "all_seeded", "draws_by_itself", "rewound"]
+__all__ = ["GlobalDraws", "draws_by_itself"]
 
 
 AGAIN = 3
@@ -48,7 +46,7 @@ class GlobalDraws(StochasticModule):
         """Return the network's logits [n,k] for these draws."""
         if self._rng is None:
             raise ValueError("this network is stochastic: call redraw(rng) before the forward pass")
-        with all_seeded(self._rng):
+        with seeded(self._rng, everywhere=True):
             logits: Logits = self.network(x)
         return logits
 
@@ -57,7 +55,7 @@ def draws_by_itself(network: nn.Module, x: Images) -> bool:
     """Whether a forward pass of the network, in eval mode, moves a global generator or answers differently the second
     time.
     """
-    with torch.no_grad(), all_seeded(Rng(0)):
+    with torch.no_grad(), seeded(Rng(0), everywhere=True):
         before = _states(x.device)
         first = network(x.clone())  # which may write into what it is given
         if any(not _same(a, b) for a, b in zip(before, _states(x.device), strict=True)):
@@ -68,33 +66,6 @@ def draws_by_itself(network: nn.Module, x: Images) -> bool:
     change = torch.stack([(first - other).double().nan_to_num().abs().amax() for other in others]).amax()
     # rounding of a nondeterministic kernel is no draw
     return bool(change > 1e-4 * first.double().nan_to_num().abs().amax().clamp(min=1e-12))
-
-
-@contextmanager
-def all_seeded(rng: Rng) -> Iterator[None]:
-    """Seed torch's, numpy's and Python's global generators, and put them back afterwards."""
-    python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - whatever the model draws from
-    try:
-        random.seed(rng.key)
-        np.random.seed(rng.key & 0xFFFFFFFF)  # noqa: NPY002
-        with seeded(rng):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy_state)  # noqa: NPY002
-
-
-@contextmanager
-def rewound() -> Iterator[None]:
-    """Put the global generators back afterwards: what is drawn in here is drawn again by what comes next."""
-    python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - whatever the model draws from
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy_state)  # noqa: NPY002
 
 
 def _states(device: torch.device) -> list[object]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from scipy.stats import binom
-
 from robust_eval.adaptive.links import link_of
 from robust_eval.checks.card import check
 from robust_eval.findings import Check
+from robust_eval.metrics.exact_tests import above
 from robust_eval.types import Labels, Logits
 
 __all__ = [
@@ -124,7 +123,7 @@ def enough_images(right: int) -> Check:
 )
 def above_chance(right: int, n: int, classes: int) -> Check:
     """Warn when no better than guessing (exact binomial test at 1 %), fail if so on 50 images or more."""
-    guessing = n > 0 and float(binom.sf(right - 1, n, 1 / max(classes, 1))) > 0.01
+    guessing = n > 0 and not above(right, n, 1 / max(classes, 1))
     return Check(
         "above_chance",
         ("fail" if n >= 50 else "warn") if guessing else "ok",

@@ -35,6 +35,7 @@ def corrupt(
     from robust_eval.cli._console import open_console, say
     from robust_eval.cli._execute import run_folder
     from robust_eval.config.method_tables import MethodTables
+    from robust_eval.config.problems import Problems
     from robust_eval.config.settings import apply_settings, settings, split_names
     from robust_eval.corruptions._written import NOTES, write
     from robust_eval.data import open_source
@@ -46,27 +47,27 @@ def corrupt(
     names = known if every else split_names("corruption", corruptions)
     tables: list[dict[str, Any]] = [{"name": name} for name in names]
     apply_settings(tables, settings(set_))
-    problems: list[str] = []
-    parser = MethodTables("corrupt", problems)
+    problems = Problems("corrupt")
+    parser = MethodTables(problems)
     made: dict[str, Any] = {}
     for i, table in enumerate(tables):
         if "severity" in table:
-            problems.append(
-                f"corrupt: corruption {table['name']!r}: severity: expected none, since the files hold all five, "
+            problems.add(
+                f"corruption {table['name']!r}: severity: expected none, since the files hold all five, "
                 f"got {table['severity']!r}; leave it out"
             )
             continue
         severities = {"severity": [1, 2, 3, 4, 5]} if table["name"] in known else {}
         made[table["name"]] = parser.methods("corruption", {**table, **severities}, i)
         if made[table["name"]] and not severities:
-            problems.append(
-                f"corrupt: corruption {table['name']!r}: expected one with severities, which the files hold five of; "
+            problems.add(
+                f"corruption {table['name']!r}: expected one with severities, which the files hold five of; "
                 f"known: {', '.join(known)}"
             )
     if not names:
-        problems.append(f"--corruptions: expected names or all, got none; known: {', '.join(known)}")
-    if problems:
-        raise ConfigError(dict.fromkeys(problems))  # one field is wrong five times
+        problems.lines.append(f"--corruptions: expected names or all, got none; known: {', '.join(known)}")
+    if problems.lines:
+        raise ConfigError(dict.fromkeys(problems.lines))  # one field is wrong five times
     source = open_source(data, size=size)
     examples = source.test(n)
     folder = run_folder(out)

@@ -21,7 +21,8 @@ import pydantic
 from pydantic import Field
 
 from robust_eval.config.budgets import budget
-from robust_eval.config.method_tables import AnalysisPlan, AttackPlan, MethodTables, Table, attempt, located
+from robust_eval.config.method_tables import AnalysisPlan, AttackPlan, MethodTables, Table, located
+from robust_eval.config.problems import Problems
 from robust_eval.corruptions._given import given_tables
 from robust_eval.data import Source, open_source
 from robust_eval.data.corrupted import CorruptedFiles, open_corrupted
@@ -208,36 +209,44 @@ def read(name: str, *, data: str | None = None, checks: str | None = None) -> Ex
 
 def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
     """Return the experiment that tables describe; raises ``ConfigError`` with all of their problems."""
-    problems: list[str] = []
-    frame = _frame(dict(tables), where, problems)
+    problems = Problems(where)
+    frame = _frame(dict(tables), problems)
     if frame.folder is not None:
         folder = Path(_absolute(folder, frame.folder))
     for module in frame.imports:
-        attempt(lambda module=module: _import(module, folder), problems, where)
-    parser = MethodTables(where, problems, folder)
-    named = [] if frame.budget is None else attempt(lambda: budget(str(frame.budget)), problems, where) or []
+        with problems:
+            _import(module, folder)
+    parser = MethodTables(problems, folder)
+    named: Sequence[Table] = ()
+    if frame.budget is not None:
+        with problems:
+            named = budget(frame.budget)
     tried = [*named, *frame.attack]
     attacks = [plan for i, table in enumerate(tried) for plan in parser.attacks(table, i - len(named))]
     asked: Sequence[str | Table] = frame.corruption
-    if (files := attempt(lambda: _corrupted(frame, folder), problems, where)) is not None:
-        asked = attempt(lambda: given_tables(files, frame.corruption), problems, where) or ()
+    with problems:
+        if (files := _corrupted(frame, folder)) is not None:
+            asked = ()  # where they cannot be used, none is looked at further
+            asked = given_tables(files, frame.corruption)
     corruptions = [c for i, t in enumerate(asked) for c in parser.methods("corruption", t, i)]
     defenses = [d for i, t in enumerate(frame.defense) for d in parser.methods("defense", t, i)]
     analyses = [plan for i, table in enumerate(frame.analysis) for plan in parser.analyses(table, i)]
-    source = attempt(lambda: _source(frame, folder), problems, where)
+    source: Source | None = None
+    with problems:
+        source = _source(frame, folder)
     if frame.data.pool is not None:
-        attempt(lambda: _pool_source(frame, folder), problems, where)
+        with problems:
+            _pool_source(frame, folder)
     recipes = [parser.recipe(frame.recipe, table, i, source) for i, table in enumerate(frame.train)]
     # the trainings of one table differ in their seed alone and are one line of a report
     called = [found[0][0] for found in recipes if found] + [table.name for table in frame.model if table.name]
     for i, table in enumerate(frame.model):
         parser.model(table.architecture, i)
     if not tables.get("train") and not tables.get("model"):
-        problems.append(f"{where}: expected at least one [[train]] or [[model]] table, got none")
+        problems.add("expected at least one [[train]] or [[model]] table, got none")
     for name in sorted({name for name in called if called.count(name) > 1}):
-        problems.append(f"{where}: two models are named {name!r}; give one of them another name")
-    if problems:
-        raise ConfigError(problems)
+        problems.add(f"two models are named {name!r}; give one of them another name")
+    problems.require_none()
     return Experiment(
         frame,
         tuple(chain.from_iterable(recipes)),
@@ -249,13 +258,13 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
     )
 
 
-def _frame(tables: Table, where: str, problems: list[str]) -> Frame:
+def _frame(tables: Table, problems: Problems) -> Frame:
     """Return the frame; what is wrong with it is noted and left out, so that the methods are looked at too."""
     adapter: pydantic.TypeAdapter[Frame] = pydantic.TypeAdapter(Frame)
     try:
         return adapter.validate_python(tables)
     except pydantic.ValidationError as error:
-        problems += explain(error, Frame, where=where)
+        problems.lines += explain(error, Frame, where=problems.place)
         wrong = {problem["loc"][0] for problem in error.errors()}
     rest = {key: value for key, value in tables.items() if key not in wrong}
     if "data" in wrong:

@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 
 import pydantic
 
+from robust_eval.config.problems import Problems
 from robust_eval.data import Source
-from robust_eval.errors import ConfigError, DataError
+from robust_eval.errors import ConfigError
 from robust_eval.methods import Analysis, Attack
 from robust_eval.models.factory import is_factory
 from robust_eval.models.recipe import Recipe
 from robust_eval.registry import Kind, build, describe, explain, find
 from robust_eval.threat import ANY_IMAGE, DEFAULT_RADIUS, Access, parse_number
 
-__all__ = ["AnalysisPlan", "AttackPlan", "MethodTables", "Table", "attempt", "located"]
+__all__ = ["AnalysisPlan", "AttackPlan", "MethodTables", "Table", "located"]
 
 Table = dict[str, Any]
 
@@ -44,10 +45,9 @@ class AnalysisPlan(NamedTuple):
 
 
 class MethodTables:
-    """Builds methods from tables and collects what is wrong with them."""
+    """Builds methods from tables and adds what is wrong with them to ``problems``."""
 
-    def __init__(self, where: str, problems: list[str], folder: Path | None = None) -> None:
-        self.where = where
+    def __init__(self, problems: Problems, folder: Path | None = None) -> None:
         self.problems = problems
         self.folder = folder or Path()
         """Where relative paths in a table start."""
@@ -56,21 +56,20 @@ class MethodTables:
         """Return the methods of a table: one, or one for each value of a list."""
         name, fields = _named(table)
         if not isinstance(name, str):
-            self.problems.append(f"{self.where}: [[{kind}]] {i + 1}: {_no_name(name)}")
+            self.problems.at(f"[[{kind}]] {i + 1}").add(_no_name(name))
             return []
-        cls = attempt(lambda: find(kind, name), self.problems, self.where)
+        cls = self._find(kind, name)
         if cls is None:
             return []
         sweeps = getattr(cls, "sweeps", ("eps", "severity"))
         swept = {key: fields.pop(key) for key in sweeps if isinstance(fields.get(key), list)}
         for key in (key for key, values in swept.items() if not values):
-            self.problems.append(f"{self.where}: {kind} {name!r}: {key}: expected at least one value, got []")
-        made = []
+            self.problems.at(f"{kind} {name!r}").add(f"{key}: expected at least one value, got []")
+        made: list[Any] = []
         for values in itertools.product(*swept.values()):
             params = fields | dict(zip(swept, values, strict=True))
-            method = attempt(lambda params=params: build(kind, name, params), self.problems, self.where)
-            if method is not None:
-                made.append(method)
+            with self.problems:
+                made.append(build(kind, name, params))
         return made
 
     def attacks(self, table: str | Table, i: int) -> list[AttackPlan]:
@@ -78,8 +77,9 @@ class MethodTables:
         name, fields = _named(table)
         if not isinstance(name, str):
             return self.methods("attack", table, i)
-        words = self._access(name, fields.pop("access", ["transfer", "adaptive"]))
-        cls = attempt(lambda: find("attack", name), self.problems, self.where)
+        problems = self.problems.at(f"attack {name!r}")
+        words = _access(fields.pop("access", ["transfer", "adaptive"]), problems)
+        cls = self._find("attack", name)
         score_at: tuple[float, ...] = ()
         if cls is None:
             return []
@@ -90,21 +90,19 @@ class MethodTables:
             given = fields.pop("eps", ANY_IMAGE if unbounded else default)
             radii = given if isinstance(given, list) else [given]
             if not radii:
-                self.problems.append(
-                    f"{self.where}: attack {name!r}: eps: expected at least one value, got []"
-                )
-            found = [
-                attempt(lambda value=value: _radius(value), self.problems, f"{self.where}: attack {name!r}")
-                for value in radii
-            ]
-            found += [ANY_IMAGE] if unbounded else []
-            score_at = tuple(sorted({radius for radius in found if radius is not None}))
+                problems.add("eps: expected at least one value, got []")
+            found = {ANY_IMAGE} if unbounded else set()
+            for value in radii:
+                with problems:
+                    found.add(_radius(value))
+            score_at = tuple(sorted(found))
         elif "norm" in fields and "eps" not in fields:
             # the field's own default is a radius of its default norm
             fields["eps"] = DEFAULT_RADIUS.get(str(fields["norm"]), 0.0)
         made = self.methods("attack", {"name": name, **fields}, i)
         for attack in made:
-            attempt(lambda attack=attack: attack.threat, self.problems, f"{self.where}: attack {name!r}")
+            with problems:
+                _ = attack.threat  # which is refused for a norm it does not know
         return [AttackPlan(attack, words, score_at) for attack in made]
 
     def analyses(self, table: str | Table, i: int) -> list[AnalysisPlan]:
@@ -112,42 +110,24 @@ class MethodTables:
         name, fields = _named(table)
         if not isinstance(name, str):
             return self.methods("analysis", table, i)
+        problems = self.problems.at(f"analysis {name!r}")
         given, resize = fields.pop("other", []), fields.pop("resize", False)
         others = [given] if isinstance(given, str) else given
         if not isinstance(others, list) or not all(isinstance(other, str) for other in others):
-            self.problems.append(
-                f"{self.where}: analysis {name!r}: other: expected the name or path of a set, or a list, got {given!r}"
-            )
+            problems.add(f"other: expected the name or path of a set, or a list, got {given!r}")
             others = []
         if not isinstance(resize, bool):
-            self.problems.append(
-                f"{self.where}: analysis {name!r}: resize: expected true or false, got {resize!r}"
-            )
+            problems.add(f"resize: expected true or false, got {resize!r}")
         made = self.methods("analysis", {"name": name, **fields}, i)
         for analysis in made:
             if analysis.compares and not others:
-                self.problems.append(
-                    f"{self.where}: analysis {name!r}: expected another set of images to compare with, got none; "
+                problems.add(
+                    "expected another set of images to compare with, got none; "
                     "name one with other = (a set, a file, a folder)"
                 )
             if others and not analysis.compares:
-                self.problems.append(
-                    f"{self.where}: analysis {name!r}: compares with no other set; leave other out"
-                )
+                problems.add("compares with no other set; leave other out")
         return [AnalysisPlan(analysis, tuple(others), bool(resize)) for analysis in made]
-
-    def _access(self, name: str, access: Any) -> tuple[Access, ...]:
-        """Return how an attack is aimed at defended models; ``none`` leaves them alone."""
-        words = access if isinstance(access, list) else [access]
-        if words == ["none"]:
-            return ()
-        if not words or any(word not in ("transfer", "adaptive") for word in words):
-            self.problems.append(
-                f"{self.where}: attack {name!r}: access: expected 'transfer' or 'adaptive' or both, or 'none' to leave "
-                f"defended models out, got {access!r}"
-            )
-            return ()
-        return tuple(words)
 
     def recipe(
         self, defaults: Table, table: Table, i: int, source: Source | None
@@ -157,64 +137,87 @@ class MethodTables:
         fields |= defaults | table
         fields |= located(fields, self.folder)
         name = fields.pop("name", None)
-        where = f"{self.where}: [[train]] {i + 1}"
-        seeds = self._seeds(fields, table, where)
+        problems = self.problems.at(f"[[train]] {i + 1}")
+        seeds = _seeds(fields, table, problems)
         methods: Table = {}
         for kind in ("architecture", "regularizer"):
             given = fields.pop(kind, None)
-            methods[kind] = self.method(kind, given, where)
+            methods[kind] = _method(kind, given, problems)
         if name is not None and not isinstance(name, str):
-            self.problems.append(f"{where}: name: expected a string, got {name!r}")
+            problems.add(f"name: expected a string, got {name!r}")
         try:
             recipes = [Recipe(**methods, **fields, **seed) for seed in seeds]
         except pydantic.ValidationError as error:
-            lines = explain(error, Recipe, where=where)
+            lines = explain(error, Recipe, where=problems.place)
             # a method that could not be built has been explained above
-            absent = tuple(f"{where}: {kind}:" for kind, method in methods.items() if method is None)
-            self.problems += [line for line in lines if not line.startswith(absent)]
+            absent = tuple(f"{problems.place}: {kind}:" for kind, method in methods.items() if method is None)
+            problems.lines += [line for line in lines if not line.startswith(absent)]
             return []
         return [(name or describe(recipe.regularizer).name, recipe) for recipe in recipes]
 
-    def _seeds(self, fields: Table, table: Table, where: str) -> list[Table]:
-        """Take ``seed`` and ``seeds`` out of the fields of a recipe; return the field ``seed`` of each training."""
-        # what a table says goes before the defaults, whichever of the two words it uses
-        given = table if {"seed", "seeds"} & set(table) else fields
-        seed, seeds = given.get("seed"), given.get("seeds")
-        for word in ("seed", "seeds"):
-            fields.pop(word, None)
-        if seeds is None:
-            return [{}] if seed is None else [{"seed": seed}]
-        if seed is not None:
-            self.problems.append(f"{where}: expected seed or seeds, got both")
-        if not isinstance(seeds, list) or not seeds or len(set(map(str, seeds))) < len(seeds):
-            self.problems.append(f"{where}: seeds: expected a list of different whole numbers, got {seeds!r}")
-            return []
-        return [{"seed": seed} for seed in seeds]
-
     def model(self, architecture: str | Table | None, i: int) -> None:
         """Note what is wrong with the architecture of a ``[[model]]`` table; its files are looked at later."""
-        where = f"{self.where}: [[model]] {i + 1}"
+        problems = self.problems.at(f"[[model]] {i + 1}")
         if isinstance(architecture, str) and architecture.endswith(".py"):
-            self.problems.append(
-                f"{where}: architecture: expected file.py:factory, got {architecture!r}; add the name of the function "
+            problems.add(
+                f"architecture: expected file.py:factory, got {architecture!r}; add the name of the function "
                 f"that returns the network, as in '{architecture}:build'"
             )
         elif architecture is not None and not is_factory(architecture):
-            self.method("architecture", architecture, where)
+            _method("architecture", architecture, problems)
 
-    def method(self, kind: Kind, table: Any, where: str) -> Any:
-        """Return the one method that a table describes, ``None`` after noting what is wrong with it."""
-        if table is None:
-            self.problems.append(f"{where}: field {kind!r} is missing")
-            return None
-        if not isinstance(table, str | Mapping):
-            self.problems.append(f"{where}: {kind}: expected a name or a table, got {table!r}")
-            return None
-        name, params = _named(table)
-        if not isinstance(name, str):
-            self.problems.append(f"{where}: {kind}: {_no_name(name)}")
-            return None
-        return attempt(lambda: build(kind, name, params), self.problems, where)
+    def _find(self, kind: Kind, name: str) -> type[Any] | None:
+        with self.problems:
+            return find(kind, name)
+        return None
+
+
+def _access(access: Any, problems: Problems) -> tuple[Access, ...]:
+    """Return how an attack is aimed at defended models; ``none`` leaves them alone."""
+    words = access if isinstance(access, list) else [access]
+    if words == ["none"]:
+        return ()
+    if not words or any(word not in ("transfer", "adaptive") for word in words):
+        problems.add(
+            "access: expected 'transfer' or 'adaptive' or both, or 'none' to leave "
+            f"defended models out, got {access!r}"
+        )
+        return ()
+    return tuple(words)
+
+
+def _seeds(fields: Table, table: Table, problems: Problems) -> list[Table]:
+    """Take ``seed`` and ``seeds`` out of the fields of a recipe; return the field ``seed`` of each training."""
+    # what a table says goes before the defaults, whichever of the two words it uses
+    given = table if {"seed", "seeds"} & set(table) else fields
+    seed, seeds = given.get("seed"), given.get("seeds")
+    for word in ("seed", "seeds"):
+        fields.pop(word, None)
+    if seeds is None:
+        return [{}] if seed is None else [{"seed": seed}]
+    if seed is not None:
+        problems.add("expected seed or seeds, got both")
+    if not isinstance(seeds, list) or not seeds or len(set(map(str, seeds))) < len(seeds):
+        problems.add(f"seeds: expected a list of different whole numbers, got {seeds!r}")
+        return []
+    return [{"seed": seed} for seed in seeds]
+
+
+def _method(kind: Kind, table: Any, problems: Problems) -> Any:
+    """Return the one method that a table in that place describes, ``None`` if it describes none."""
+    if table is None:
+        problems.add(f"field {kind!r} is missing")
+        return None
+    if not isinstance(table, str | Mapping):
+        problems.add(f"{kind}: expected a name or a table, got {table!r}")
+        return None
+    name, params = _named(table)
+    if not isinstance(name, str):
+        problems.add(f"{kind}: {_no_name(name)}")
+        return None
+    with problems:
+        return build(kind, name, params)
+    return None
 
 
 def _named(table: str | Mapping[str, Any]) -> tuple[Any, Table]:
@@ -251,14 +254,3 @@ def _radius(value: Any) -> float:
     if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number < math.inf:
         raise ConfigError(f"eps: expected a finite number >= 0 such as 0.5 or '8/255', got {value!r}")
     return float(number)
-
-
-def attempt(make: Any, problems: list[str], where: str | None = None) -> Any:
-    """Return what ``make`` makes, or ``None`` after noting its problems."""
-    try:
-        return make()
-    except ConfigError as error:
-        problems += [line if where is None else f"{where}: {line}" for line in error.problems]
-    except (DataError, ValueError) as error:
-        problems.append(str(error) if where is None else f"{where}: {error}")
-    return None

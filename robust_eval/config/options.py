@@ -10,6 +10,7 @@ from typing import Any
 from robust_eval.attacks.peers.resolve import LIBRARIES, counterparts, installed
 from robust_eval.config.budgets import budget as tables_of
 from robust_eval.config.method_tables import MethodTables, located
+from robust_eval.config.problems import Problems
 from robust_eval.config.settings import apply_settings, settings, split_names
 from robust_eval.data import NOISE
 from robust_eval.data.corrupted import open_corrupted
@@ -231,8 +232,7 @@ def _peer_tables(tables: Tables) -> Tables:
             f"--cross-check: expected {', '.join(LIBRARIES)} or one of them to be installed, got none; "
             "pip install 'robust-eval[peers]'"
         )
-    problems: list[str] = []
-    parser = MethodTables("evaluate", problems)
+    parser = MethodTables(problems := Problems("evaluate"))
     found: Tables = []
     for plan in [plan for table in tables for plan in parser.attacks(table, 0)]:
         for name, params in counterparts(describe(plan.attack).name, describe(plan.attack).params):
@@ -240,7 +240,7 @@ def _peer_tables(tables: Tables) -> Tables:
             table = {"name": name, **params, **radii, "access": "none"}
             if name.partition(":")[0] in present and table not in found:
                 found.append(table)
-    if not found and not problems:  # which parse() tells
+    if not found and not problems.lines:  # which parse() tells
         names = ", ".join(dict.fromkeys(table["name"] for table in tables)) or "no attack"
         raise ConfigError(
             f"--cross-check: expected an attack with a counterpart in {', '.join(present)}, such as pgd or cw, "

@@ -17,7 +17,8 @@ output that is not finite is none of the model's own.
 ``detection_accuracy``
     ``max_t ½ (TPR(t) + TNR(t))``, at least 0.5
 
-Intervals are percentiles of a bootstrap over images, of both sets, and the same for all scores.
+Intervals are percentiles of a bootstrap over images, of both sets, and the same for all scores. scikit-learn, which has
+two of the measures, would be called for each of a thousand draws; here many are counted at once.
 """
 
 from __future__ import annotations

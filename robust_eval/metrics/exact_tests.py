@@ -1,10 +1,15 @@
-"""Exact tests on small counts: a check speaks up only where chance explains what it saw with probability below 1 %."""
+"""Exact tests on counts, for checks, comparisons of attacks and of models.
+
+A check speaks up only where chance explains what it saw with probability below 1 %, so that it is silent on few images.
+"""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from scipy.stats import binomtest
 
-__all__ = ["LEVEL", "above", "below", "more_often"]
+__all__ = ["LEVEL", "above", "below", "mcnemar", "more_often"]
 
 LEVEL = 0.01
 """Probability of a false alarm of one comparison, at most."""
@@ -12,21 +17,30 @@ LEVEL = 0.01
 
 def above(count: int, n: int, rate: float) -> bool:
     """Whether ``count`` of ``n`` is more than independent events of this rate explain; never for ``n`` = 0."""
-    return n > 0 and bool(binomtest(count, n, rate, alternative="greater").pvalue < LEVEL)
+    return _chance(count, n, rate, "greater") < LEVEL
 
 
 def below(count: int, n: int, rate: float) -> bool:
     """Whether ``count`` of ``n`` is fewer than independent events of this rate explain; never for ``n`` = 0."""
-    return n > 0 and bool(binomtest(count, n, rate, alternative="less").pvalue < LEVEL)
+    return _chance(count, n, rate, "less") < LEVEL
 
 
 def more_often(first: int, second: int, *, comparisons: int = 1) -> bool:
     """Whether ``first`` is clearly more than ``second``, of the images on which exactly one of two things happened.
 
-    The exact one-sided form of McNemar's test (McNemar 1947): each such image is a fair coin if both are equally
-    likely. The level is shared by ``comparisons`` of them (Bonferroni).
+    McNemar's exact test, one-sided. The level is shared by ``comparisons`` of them (Bonferroni).
     """
-    both = first + second
-    if not both:
-        return False
-    return bool(binomtest(first, both, 0.5, alternative="greater").pvalue < LEVEL / comparisons)
+    return _chance(first, first + second, 0.5, "greater") < LEVEL / comparisons
+
+
+def mcnemar(first: int, second: int) -> float:
+    """Return the two-sided p of McNemar's exact test (McNemar 1947): are two things equally likely?
+
+    Each image on which exactly one of them happened, the first or the second, is then a fair coin; 1 without any.
+    """
+    return _chance(first, first + second, 0.5, "two-sided")
+
+
+def _chance(count: int, n: int, rate: float, alternative: Literal["greater", "less", "two-sided"]) -> float:
+    """Return the p of the exact binomial test; 1 where nothing was counted, which scipy refuses."""
+    return float(binomtest(count, n, rate, alternative=alternative).pvalue) if n else 1.0

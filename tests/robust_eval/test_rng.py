@@ -1,4 +1,5 @@
 import math
+import random
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 from scipy import stats
 
 from robust_eval import Rng
-from robust_eval.rng import GOLDEN, MIX_1, MIX_2, seeded
+from robust_eval.rng import GOLDEN, MIX_1, MIX_2, rewound, seeded
 
 N = 100_000
 IDS = torch.tensor([0, 1, 7, 12, 500, 2**40])
@@ -178,6 +179,29 @@ def test_seeded_fixes_the_global_draws_inside_and_restores_the_state_outside():
             draws.append(torch.rand(3))
         assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+
+
+def drawn():
+    return torch.rand(1).item(), np.random.rand(), random.random()  # noqa: NPY002
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_seeded_everywhere_means_numpys_and_pythons_generators_too(everywhere):
+    found = []
+    for _ in range(2):
+        before = str(np.random.get_state())  # noqa: NPY002
+        with seeded(Rng(1), everywhere=everywhere):
+            found.append(drawn())
+        assert (str(np.random.get_state()) == before) == everywhere  # noqa: NPY002
+        drawn()
+    assert [a == b for a, b in zip(*found, strict=True)] == [True, everywhere, everywhere]
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_what_is_drawn_before_a_rewind_is_drawn_again(everywhere):
+    with rewound(everywhere=everywhere):
+        first = drawn()
+    assert [a == b for a, b in zip(first, drawn(), strict=True)] == [True, everywhere, everywhere]
 
 
 def test_seeded_restores_the_state_when_the_body_raises():

@@ -10,6 +10,7 @@ from robust_eval import attack
 from robust_eval.checks import violations
 from robust_eval.config.budgets import settings
 from robust_eval.config.method_tables import MethodTables
+from robust_eval.config.problems import Problems
 from robust_eval.data import Examples
 from robust_eval.errors import ConfigError
 from robust_eval.evaluation.evaluate import evaluate
@@ -75,8 +76,8 @@ def test_no_record_of_angles_is_compared_with_another():
 
 def test_a_list_of_angles_is_one_attack_each():
     table = {"name": "rotation_translation", "degrees": [5, 15, 30]}
-    plans = MethodTables("test", problems := []).attacks(table, 0)
-    assert not problems and [plan.attack.degrees for plan in plans] == [5, 15, 30]
+    plans = MethodTables(problems := Problems("test")).attacks(table, 0)
+    assert not problems.lines and [plan.attack.degrees for plan in plans] == [5, 15, 30]
     said = settings(plans)
     assert [setting.threat for setting in said] == ["spatial ±5°", "spatial ±15°", "spatial ±30°"]
     assert all("translation=0.1" in setting.params for setting in said)

@@ -14,13 +14,14 @@ from robust_eval.models.recipe import Journal
 from robust_eval.rng import Rng
 from trainers import train
 from trainers.objective import Objective
-from trainers.optim import Plateau, learning_rate, make_optimizer
+from trainers.optim import make_optimizer
 from trainers.regularizers.adversarial import Adversarial
 from trainers.regularizers.cascading_sum import CascadingSum
 from trainers.regularizers.cutmix import CutMix
 from trainers.regularizers.erm import ERM
 from trainers.regularizers.gradual_cascading_sum import GradualCascadingSum
 from trainers.regularizers.mixup import Mixup
+from trainers.schedule import learning_rate
 
 
 def run(recipe, examples):
@@ -347,23 +348,6 @@ def test_an_objective_is_the_loss_of_its_regularizer(network):
     assert torch.equal(value, Mixup().loss(network, x, y, rng=rng, progress=0.0))
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "constant"])
-def test_the_rate_rises_over_the_first_twentieth(recipe, schedule):
-    made = recipe(ERM(), schedule=schedule, lr=0.2)
-    rates = [learning_rate(made, step, 100) for step in range(100)]
-    assert rates[:5] == pytest.approx([0.04, 0.08, 0.12, 0.16, 0.2])
-    assert max(rates) == 0.2
-    if schedule == "cosine":
-        assert rates[5:] == sorted(rates[5:], reverse=True) and 0 < rates[-1] < 0.001
-    else:
-        assert set(rates[5:]) == {0.2}
-
-
-@pytest.mark.parametrize("steps", [1, 2, 3])
-def test_the_shortest_schedules_have_a_positive_rate(recipe, steps):
-    assert all(learning_rate(recipe(ERM()), step, steps) > 0 for step in range(steps))
-
-
 class Killed(Exception):
     pass
 
@@ -507,43 +491,6 @@ def test_training_starts_from_given_weights(recipe, few, tmp_path):
 
 def test_mixed_precision_learns(recipe, digits):
     assert run(recipe(ERM(), epochs=3, precision="bf16"), digits).history[-1]["validation_accuracy"] > 0.9
-
-
-def rates(recipe, steps=100, **fields):
-    made = recipe(ERM(), lr=0.2, **fields)
-    return [learning_rate(made, step, steps) for step in range(steps)]
-
-
-def test_the_rate_steps_down_at_its_milestones(recipe):
-    found = rates(recipe, schedule="multi_step", milestones=(0.5, 0.8), decay=0.1, warm_up=0)
-    assert found[:50] == [0.2] * 50
-    assert found[50:80] == pytest.approx([0.02] * 30) and found[80:] == pytest.approx([0.002] * 20)
-    found = rates(recipe, schedule="step", step_every=0.3, decay=0.5, warm_up=0)
-    assert [found.count(rate) for rate in (0.2, 0.1, 0.05, 0.025)] == [30, 30, 30, 10]
-
-
-@pytest.mark.parametrize("steps", [10, 77, 100])
-def test_one_cycle_is_that_of_torch(recipe, network, steps):
-    optimizer = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9)
-    reference = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.2, total_steps=steps)
-    expected = []
-    for _ in range(steps):
-        expected.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        reference.step() if len(expected) < steps else None
-    assert rates(recipe, steps, schedule="one_cycle") == pytest.approx(expected)
-
-
-def test_a_plateau_halves_the_rate_after_so_many_steps_without_a_new_low(recipe):
-    plateau = Plateau(patience=3)
-    for loss in (5.0, 4.0, 3.0):
-        plateau.see(loss)
-    assert plateau.halvings == 0
-    for _ in range(3):
-        plateau.see(10.0)
-    assert plateau.halvings == 1
-    made = recipe(ERM(), schedule="halve_on_plateau", lr=0.2, warm_up=0)
-    assert learning_rate(made, 50, 100, halvings=2) == pytest.approx(0.05)
 
 
 OPTIMIZERS = {"sgd": 0.05, "adam": 0.005, "adamw": 0.005, "adagrad": 0.02, "rmsprop": 0.001}

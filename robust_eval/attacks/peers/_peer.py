@@ -161,7 +161,8 @@ class Peer(Attack):
         """Return what the library makes of a batch, inside the box; the clean image where it is not finite."""
         call = Call(seen, x, y, self.threat.eps, self.threat.norm, classes, rng.key & 0x7FFFFFFF)
         try:
-            with seen.watching(rng), seeded(rng), _numpy_seeded(call.seed), torch.enable_grad():
+            with seen.watching(rng), seeded(rng, everywhere=True), torch.enable_grad():
+                np.random.seed(call.seed)  # noqa: NPY002 - theirs, as they would seed it
                 found = self.theirs.attack(self._params, call).detach().to(x)
         except RobustEvalError:
             raise
@@ -321,17 +322,6 @@ class _Seen(nn.Module):
 
     def _met(self, gradient: Tensor) -> None:
         self._spent["backwards"] += len(gradient)
-
-
-@contextmanager
-def _numpy_seeded(seed: int) -> Iterator[None]:
-    """Run what draws from numpy's global generator with that seeded, and put it back afterwards."""
-    before = np.random.get_state()  # noqa: NPY002 - theirs
-    np.random.seed(seed)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(before)  # noqa: NPY002
 
 
 @contextmanager

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pandas as pd
-from scipy.stats import binom
 
 from robust_eval.checks.card import check
 from robust_eval.findings import VERDICTS, Check
+from robust_eval.metrics.exact_tests import above
 from robust_eval.results.attacked import (
     broken,
     kind,
@@ -18,7 +18,7 @@ from robust_eval.results.attacked import (
     radii_of,
     why_unknown,
 )
-from robust_eval.results.comparisons.group import LEVEL, Found, Group, compared
+from robust_eval.results.comparisons.group import Found, Group, compared
 from robust_eval.results.record import Record
 
 __all__ = ["beats_examination", "behind_examinations"]
@@ -78,7 +78,7 @@ def behind_examinations(
         ours, theirs = broken.align(probed, join="inner")
         if len(ours):
             gap = compared(ours, theirs)
-            many = bool(binom.sf(round(gap.figure * len(ours)) - 1, len(ours), GAP) < LEVEL)
+            many = above(round(gap.figure * len(ours)), len(ours), GAP)
             found.append((gap.clear * (1 + many), gap.figure))
     if not found:
         return None

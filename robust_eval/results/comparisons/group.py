@@ -6,15 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import pandas as pd
-from scipy.stats import binom
 
 from robust_eval.findings import Check
+from robust_eval.metrics.exact_tests import above, more_often
 from robust_eval.results.record import Record
 
-__all__ = ["LEVEL", "Compared", "Found", "Group", "alone", "compared", "together", "worst_of"]
+__all__ = ["Compared", "Found", "Group", "alone", "compared", "together", "worst_of"]
 
-LEVEL = 0.01
-"""Of the exact tests."""
 TOLERANCE = 0.005
 """Share of the images that a baseline may break alone."""
 
@@ -41,7 +39,7 @@ def compared(stronger: pd.Series[bool], weaker: pd.Series[bool]) -> Compared:
     """Compare two attacks by McNemar's exact test, one-sided."""
     stronger, weaker = stronger.align(weaker, join="inner")
     more, fewer = int((weaker & ~stronger).sum()), int((stronger & ~weaker).sum())
-    clear = bool(binom.sf(more - 1, more + fewer, 0.5) < LEVEL)
+    clear = more_often(more, fewer)
     return Compared(max(0, more - fewer) / max(len(stronger), 1), clear)
 
 
@@ -54,7 +52,7 @@ def alone(union: pd.Series[bool], baseline: pd.Series[bool]) -> Compared:
     """Count what only a baseline breaks, and test whether it is more than the tolerance."""
     union, baseline = union.align(baseline, join="inner")
     only, n = int((baseline & ~union).sum()), len(union)
-    return Compared(only / max(n, 1), bool(binom.sf(only - 1, n, TOLERANCE) < LEVEL))
+    return Compared(only / max(n, 1), above(only, n, TOLERANCE))
 
 
 def worst_of(

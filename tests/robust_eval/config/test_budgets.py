@@ -4,16 +4,15 @@ import pytest
 
 from robust_eval.config.budgets import BUDGETS, budget, settings
 from robust_eval.config.method_tables import MethodTables
+from robust_eval.config.problems import Problems
 from robust_eval.errors import UnknownNameError
 from robust_eval.registry import names
 
 
 def plans(tables):
-    problems = []
-    made = [
-        plan for i, table in enumerate(tables) for plan in MethodTables("test", problems).attacks(table, i)
-    ]
-    assert not problems
+    parser = MethodTables(Problems("test"))
+    made = [plan for i, table in enumerate(tables) for plan in parser.attacks(table, i)]
+    assert not parser.problems.lines
     return made
 
 
