@@ -6,20 +6,23 @@ import json
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from robust_eval.classifier.accelerate import Precision
 from robust_eval.errors import RobustEvalError
 from robust_eval.evaluation.analyse import analyse
-from robust_eval.evaluation.evaluate import evaluate, rescored
+from robust_eval.evaluation.evaluate import evaluate
 from robust_eval.evaluation.examine import examine
-from robust_eval.evaluation.workbench import Loaded, Workbench
+from robust_eval.evaluation.summary import rescored
+from robust_eval.evaluation.workbench import Workbench
 from robust_eval.identity import content_key
 from robust_eval.models.recipe import Train
-from robust_eval.results.cell import Cell, ModelSource
+from robust_eval.models.source import Loaded, ModelSource, RecipeModel
+from robust_eval.results.cell import Cell
 from robust_eval.results.record import Record
 from robust_eval.results.store import Store
-from robust_eval.run.training import _load
+from robust_eval.run.training import trained_model
 
 __all__ = ["Failure", "Outcome", "Progress", "run"]
 
@@ -95,11 +98,14 @@ def run(
         def report(fraction: float, text: str) -> None:
             progress.training(source.name, fraction, text)
 
+        def weights_of(model: RecipeModel) -> Path:
+            return trained_model(model, store, train=train, device=device, report=report)
+
         key = content_key(source.identity)
         if key in broken:  # a training that failed would fail again, once for each cell of the model
             raise broken[key]
         try:
-            return _load(source, store, train, device, report)
+            return source.load(weights_of)
         except Exception as error:
             broken[key] = error
             raise
