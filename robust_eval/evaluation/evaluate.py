@@ -84,7 +84,7 @@ def _measured(prepared: Prepared, part: slice) -> _Part:
         perturbed = untouched(x)
 
     violated = torch.zeros_like(perturbed.attacked)
-    if attack is not None:  # what left its constraints counts as not attacked at all
+    if attack is not None:  # what left its constraints is taken back
         violated = checks.violations(x, perturbed.x, attack.threat)
         perturbed = perturbed._replace(x=torch.where(violated.view(-1, 1, 1, 1), x, perturbed.x))
 
