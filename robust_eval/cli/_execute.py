@@ -148,12 +148,13 @@ def _say_cost(
     Networks are not compiled for it, which takes longer than an estimate may.
     """
     from robust_eval.evaluation.workbench import Workbench
-    from robust_eval.run.cost import estimate, untrained
+    from robust_eval.run.cost import estimate
 
+    bench = Workbench(
+        lambda source: source.untrained(), device=device, batch_size=batch_size, precision=precision
+    )
     try:
-        expected = estimate(
-            missing, Workbench(untrained, device=device, batch_size=batch_size, precision=precision)
-        )
+        expected = estimate(missing, bench)
     except THEIRS as error:
         reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
         say(console, f"cost not estimated: {reason}")

@@ -118,14 +118,14 @@ def _beyond(experiment: Experiment) -> list[str]:
     """Return the analyses that need the stages of a network, where it has none."""
     from robust_eval.analyses._looked_at import reason, stages_of
     from robust_eval.config.plan import models
-    from robust_eval.models.source import OwnModel
     from robust_eval.registry import describe
 
     needing = [describe(each.analysis).name for each in experiment.analyses if each.analysis.needs_stages]
-    (source,) = models(experiment) if needing else (None,)
-    if not isinstance(source, OwnModel) or reason(lambda: stages_of("analyze", source.network)) is None:
+    if not needing:
         return []
-    return needing
+    (source,) = models(experiment)
+    network = source.untrained().network
+    return needing if reason(lambda: stages_of("analyze", network)) is not None else []
 
 
 def _tell_left_out(names: list[str]) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
     from robust_eval.evaluation.workbench import Workbench
+    from robust_eval.models.source import RecipeModel
     from robust_eval.results.cell import Cell
     from robust_eval.results.record import Record
 
@@ -75,8 +76,7 @@ def doctor(
     from robust_eval.errors import ConfigError
     from robust_eval.evaluation.evaluate import evaluate
     from robust_eval.evaluation.examine import examine
-    from robust_eval.evaluation.workbench import Loaded, Workbench
-    from robust_eval.models.source import OwnModel
+    from robust_eval.evaluation.workbench import Workbench
 
     if not data:
         raise ConfigError("--data: expected a named set, a .npz file or an image folder, got none")
@@ -100,11 +100,12 @@ def doctor(
         if cell.family in ("clean", "examination")
     ]
 
-    def load(source: Any) -> Loaded:
-        assert isinstance(source, OwnModel)
-        return Loaded(source.network, source.weights_sha256)
-
-    bench = Workbench(load, device=pick_device(device), batch_size=batch_size, precision=precision)  # type: ignore[arg-type]
+    bench = Workbench(
+        lambda source: source.load(_no_recipe),
+        device=pick_device(device),
+        batch_size=batch_size,
+        precision=precision,  # type: ignore[arg-type]
+    )
     console, failed = open_console(), False
     say(console, _cost(cells, bench))
     for cell in cells:
@@ -119,6 +120,10 @@ def doctor(
             say(console, line, style)
         failed |= any(check.verdict in ("fail", "not_made") for check in record.checks)
     return 1 if failed else 0
+
+
+def _no_recipe(model: RecipeModel) -> Path:
+    raise AssertionError(f"expected the user's own model, got the recipe {model.name}")
 
 
 def _radius(eps: str) -> tuple[str, str]:

@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
-
 from robust_eval.checks.examination import Examination
 from robust_eval.config.experiment import Experiment, ModelTable
 from robust_eval.config.method_tables import AnalysisPlan
@@ -23,9 +21,9 @@ from robust_eval.errors import ConfigError, DataError
 from robust_eval.identity import content_key
 from robust_eval.methods import Analysis, Attack, Defense
 from robust_eval.models.factory import is_factory
-from robust_eval.models.source import OwnModel, RecipeModel, own_model
+from robust_eval.models.source import ModelSource, OwnModel, RecipeModel, own_model
 from robust_eval.registry import describe
-from robust_eval.results.cell import Cell, Data, ModelSource
+from robust_eval.results.cell import Cell, Data
 from robust_eval.rng import Rng, seeded
 from robust_eval.threat import DEFAULT_RADIUS, Access
 
@@ -168,26 +166,18 @@ def _misfits(model: ModelSource, analyses: Sequence[tuple[Analysis, Data | None]
     """Return why analyses cannot look at a model, with the sets they compare with."""
     if not analyses:
         return []
-    network, classes = _structure(model)
+    with seeded(Rng(0)):
+        network = model.untrained().network
     found = [text for analysis, _ in analyses if (text := analysis.misfit(network))]
     for analysis, other in analyses:
-        if classes is None or other is None or not analysis.needs_labels:
+        if model.classes is None or other is None or not analysis.needs_labels:
             continue
-        if (highest := int(other.examples.labels.max())) >= classes:
+        if (highest := int(other.examples.labels.max())) >= model.classes:
             found.append(
-                f"{describe(analysis).name}: {other.name}: expected labels in 0..{classes - 1}, the outputs of the "
-                f"model, got label {highest}; name a test set of the same classes"
+                f"{describe(analysis).name}: {other.name}: expected labels in 0..{model.classes - 1}, the outputs of "
+                f"the model, got label {highest}; name a test set of the same classes"
             )
     return list(dict.fromkeys(found))
-
-
-def _structure(model: ModelSource) -> tuple[nn.Module, int | None]:
-    """Return a network of the model's structure, and how many outputs it has."""
-    if isinstance(model, OwnModel):
-        return model.network, model.classes
-    assert isinstance(model, RecipeModel)
-    with seeded(Rng(0)):
-        return model.untrained(), model.examples.classes
 
 
 def _examinations(experiment: Experiment) -> list[Examination]:

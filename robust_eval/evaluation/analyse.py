@@ -6,10 +6,12 @@ import time
 
 import torch
 
+from robust_eval.data import Examples
+from robust_eval.evaluation.prepared import images_of
 from robust_eval.evaluation.provenance import provenance
 from robust_eval.evaluation.workbench import Workbench
 from robust_eval.methods import Analysis, Batch
-from robust_eval.results.cell import Cell, Data
+from robust_eval.results.cell import Cell
 from robust_eval.results.record import Record
 from robust_eval.rng import Rng, seeded
 
@@ -24,14 +26,15 @@ def analyse(cell: Cell, bench: Workbench) -> Record:
     started = time.perf_counter()
     analysis = cell.perturbation
     assert isinstance(analysis, Analysis)
-    model, images = bench.model(cell), _batch(cell.data, bench)
+    prepared = bench.prepare(cell)
+    model, device = prepared.model, prepared.execution.device
+    images = _batch(cell.data.examples, device)
     rng = Rng(cell.seed).for_batch(len(images.x)).child("analysis")
-    other = None if cell.other is None else _batch(cell.other, bench)
+    other = None if cell.other is None else _batch(cell.other.examples, device)
     training = None
     if analysis.needs_training and (pool := cell.pool) is not None:
         drawn = rng.child("training").numpy().permutation(len(pool))[:TRAINING]
-        some = pool[torch.from_numpy(drawn).sort().values]
-        training = _batch(Data(cell.data.name, some), bench)
+        training = _batch(pool[torch.from_numpy(drawn).sort().values], device)
     with model.frozen(), seeded(rng):
         rows = analysis.look(model, images, other=other, training=training, rng=rng)
     return Record(
@@ -40,10 +43,10 @@ def analyse(cell: Cell, bench: Workbench) -> Record:
         labels=cell.labels,
         summary=analysis.summary(rows),
         checks=(),
-        provenance=provenance(cell, bench, rows, time.perf_counter() - started),
+        provenance=provenance(prepared, rows, time.perf_counter() - started),
         rows=rows,
     )
 
 
-def _batch(data: Data, bench: Workbench) -> Batch:
-    return Batch(*bench.images(data), data.examples.classes)
+def _batch(examples: Examples, device: torch.device) -> Batch:
+    return Batch(*images_of(examples, device=device), examples.classes)

@@ -40,35 +40,33 @@ def examine(cell: Cell, bench: Workbench, *, begin: Callable[[str], None] = lamb
     started = time.perf_counter()
     examination = cell.perturbation
     assert isinstance(examination, Examination)
-    labels = cell.data.examples.labels
+    prepared, labels = bench.prepare(cell), cell.data.examples.labels
     rng = Rng(cell.seed).for_batch(len(labels)).child("examination")
     whole, some = not examination.norm_only, slice(examination.images)
     undefended = whole and cell.defense is None
-    verdicts: list[Check] = [*bench.model_checks(cell)] if whole else []
+    verdicts: list[Check] = [*prepared.checks] if whole else []
     if undefended:
         with seeded(rng):
             try:
-                verdicts.append(
-                    normalisation(bench.base(cell), *bench.images(cell.data, some), rng.select(some))
-                )
+                verdicts.append(normalisation(prepared.base, *prepared.images(some), rng.select(some)))
             except RobustEvalError:
                 raise
             except Exception as error:  # a model that refuses pixels outside [0, 1]
                 verdicts.append(Check.not_made("normalisation", error))
-    correct = (bench.clean(cell).prediction.cpu() == labels).nonzero()[:, 0]
+    correct = (prepared.clean.prediction.cpu() == labels).nonzero()[:, 0]
     right, classes = correct[some], cell.data.examples.classes
     if undefended:
         verdicts.append(checks.above_chance(len(correct), len(labels), classes))
     verdicts.append(checks.enough_images(len(right)))
     ledger, broken_at = Ledger(), np.zeros(0)
     if len(right):
-        model, seen, adapted = bench.model(cell), bench.target(cell), bench.adapted(cell)
+        model, seen, adapted = prepared.model, prepared.seen, prepared.aimed_at.adapted
         model.ledger = seen.ledger = ledger
         if whole:
             verdicts += [checks.vanishing_gradient(adapted), checks.gradient_draws(adapted)]
         threat = Threat(examination.norm, examination.eps)
         with seeded(rng):
-            probe = Probe(model, seen, *bench.images(cell.data, right), threat, rng.select(right))
+            probe = Probe(model, seen, *prepared.images(right), threat, rng.select(right))
             verdicts += run_suite(probe, examination.level, norm_only=not whole, begin=begin)
         broken_at = probe.broken_at.numpy()
     rows = pd.DataFrame(
@@ -86,6 +84,6 @@ def examine(cell: Cell, bench: Workbench, *, begin: Callable[[str], None] = lamb
         labels=cell.labels,
         summary=(),
         checks=tuple(verdicts),
-        provenance=provenance(cell, bench, rows, time.perf_counter() - started),
+        provenance=provenance(prepared, rows, time.perf_counter() - started),
         rows=rows,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -10,20 +11,22 @@ import numpy as np
 import pandas as pd
 import torch
 
-from robust_eval.evaluation.workbench import Workbench
-from robust_eval.results.cell import Cell
+from robust_eval.adaptive import Expectation
+from robust_eval.evaluation.perturbing import Perturbed
+from robust_eval.evaluation.prepared import Prepared
+from robust_eval.methods import Attack
 
-__all__ = ["provenance"]
+__all__ = ["how_perturbed", "provenance"]
 
 
-def provenance(cell: Cell, bench: Workbench, rows: pd.DataFrame, seconds: float) -> dict[str, Any]:
+def provenance(prepared: Prepared, rows: pd.DataFrame, seconds: float) -> dict[str, Any]:
     """Return what a record says about how it was made."""
-    training = bench.training(cell)
+    _, weights_sha256, training = prepared.loaded
     return {
         "seconds": round(seconds, 4),
         **{name: int(rows[name].sum()) for name in ("forwards", "backwards") if name in rows},
-        "device": str(bench.device),
-        "weights_sha256": bench.weights_sha256(cell),
+        "device": str(prepared.execution.device),
+        "weights_sha256": weights_sha256,
         **({} if training is None else {"training": training}),
         "versions": {
             "robust-eval": version("robust-eval"),
@@ -32,3 +35,23 @@ def provenance(cell: Cell, bench: Workbench, rows: pd.DataFrame, seconds: float)
             "python": platform.python_version(),
         },
     }
+
+
+def how_perturbed(prepared: Prepared, parts: Sequence[Perturbed]) -> dict[str, Any]:
+    """Return how the perturbation was made, and how the model that an attack saw differs from the one scored."""
+    # a part in which nobody was attacked knows nothing of it
+    perturbed = max(parts, key=lambda part: int(part.attacked.sum()))
+    facts: dict[str, Any] = {
+        "precision": perturbed.precision,
+        "slow_because": perturbed.slow_because,
+        "batch_size": perturbed.batch_size or prepared.batch_size,
+    }
+    attack = prepared.cell.perturbation
+    if not (isinstance(attack, Attack) and attack.adapts):
+        return facts
+    adapted = prepared.aimed_at.adapted
+    if adapted.remedies:
+        facts["remedies"] = list(adapted.remedies)
+    if isinstance(adapted.network, Expectation):
+        facts["gradient_draws"] = adapted.network.draws
+    return facts

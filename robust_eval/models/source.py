@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
 from robust_eval.adaptive.randomness import GlobalDraws, draws_by_itself
 from robust_eval.classifier import frozen
+from robust_eval.classifier.normalized import Normalized
 from robust_eval.data import Examples
 from robust_eval.errors import THEIRS, CheckpointError, ConfigError, DataError
 from robust_eval.identity import content_key, file_sha256
-from robust_eval.models.checkpoint import (
-    state_sha256,
-)
+from robust_eval.models.checkpoint import load_into, read_card, read_state, state_sha256
 from robust_eval.models.loading import load_network, recipe_on_card
 from robust_eval.models.recipe import Recipe
 from robust_eval.registry import describe
@@ -27,7 +26,51 @@ from robust_eval.types import StochasticModule
 PROBES = 16
 """Images on which a model is watched for randomness of its own."""
 
-__all__ = ["OwnModel", "RecipeModel", "own_model"]
+__all__ = ["Loaded", "ModelSource", "OwnModel", "RecipeModel", "WeightsOf", "own_model"]
+
+
+class Loaded(NamedTuple):
+    """A network for images in [0, 1] [n,c,h,w], and what is known of its weights."""
+
+    network: nn.Module
+    weights_sha256: str
+    training: dict[str, Any] | None = None
+    """What its card says of how it was trained, beside the recipe: how much of noisy labels it learnt."""
+
+
+@runtime_checkable
+class ModelSource(Protocol):
+    """Where a model comes from."""
+
+    @property
+    def name(self) -> str:
+        """What the reader calls it."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides its weights: a recipe, or the hash of a file."""
+
+    @property
+    def structure(self) -> dict[str, Any]:
+        """What decides how fast it is, as far as that is known: models of the same architecture are equally fast."""
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """``arch``, ``regularizer`` and ``train_seed`` for the report."""
+
+    @property
+    def classes(self) -> int | None:
+        """How many outputs it has, where that is known."""
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether its output depends on draws."""
+
+    def load(self, weights_of: WeightsOf) -> Loaded:
+        """Return the model to be evaluated; ``weights_of`` is asked for the weights of a recipe."""
+
+    def untrained(self) -> Loaded:
+        """Return a model of the same structure at no cost, whose weights may be any."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +86,11 @@ class RecipeModel:
     def identity(self) -> dict[str, Any]:
         """The recipe and the training data's fingerprint."""
         return {"recipe": self.recipe.spec(), "data": self.examples.fingerprint}
+
+    @property
+    def structure(self) -> dict[str, Any]:
+        """The architecture."""
+        return describe(self.recipe.architecture)._asdict()
 
     @property
     def key(self) -> str:
@@ -63,10 +111,38 @@ class RecipeModel:
         """No registered architecture is."""
         return False
 
-    def untrained(self) -> nn.Module:
-        """Return its network for images in [0, 1] [n,c,h,w], before training and without normalisation."""
+    @property
+    def classes(self) -> int:
+        """As many as its training images have."""
+        return self.examples.classes
+
+    def load(self, weights_of: WeightsOf) -> Loaded:
+        """Return the network with the weights in the file that ``weights_of`` names, and what its card says.
+
+        Raises ``CheckpointError`` when the weights are not those that the card was written for.
+        """
+        path = weights_of(self)
+        network = self._built()
+        card = read_card(path) or {}
+        load_into(network, read_state(path), source=str(path))
+        if self.recipe.mean is not None and self.recipe.std is not None:
+            network = Normalized(network, self.recipe.mean, self.recipe.std)
+        training: dict[str, Any] = {
+            name: card[name] for name in ("wrong_labels", "memorisation") if name in card
+        }
+        return Loaded(network, file_sha256(path), training or None)
+
+    def untrained(self) -> Loaded:
+        """Return the network before training and without normalisation."""
+        return Loaded(self._built(), "untrained")
+
+    def _built(self) -> nn.Module:
         channels, _, _ = self.examples.shape
-        return self.recipe.architecture.build(channels=channels, classes=self.examples.classes)
+        return self.recipe.architecture.build(channels=channels, classes=self.classes)
+
+
+WeightsOf = Callable[[RecipeModel], Path]
+"""Names the file of a recipe's weights, trained first if there is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +176,19 @@ class OwnModel:
     def stochastic(self) -> bool:
         """Whether the network's output depends on draws, declared or not."""
         return isinstance(self.network, StochasticModule) and self.network.stochastic
+
+    @property
+    def structure(self) -> dict[str, Any]:
+        """The file: of another one nothing is known."""
+        return self.identity
+
+    def load(self, weights_of: WeightsOf) -> Loaded:
+        """Return the network, which has its weights already."""
+        return Loaded(self.network, self.weights_sha256)
+
+    def untrained(self) -> Loaded:
+        """Return the network itself: to be had at no cost."""
+        return Loaded(self.network, self.weights_sha256)
 
 
 def own_model(

@@ -8,43 +8,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from robust_eval.checks.examination import Examination
 from robust_eval.data import Examples
 from robust_eval.findings import SCHEMA
 from robust_eval.identity import content_key
 from robust_eval.methods import Analysis, Attack, Corruption, Defense
+from robust_eval.models.source import ModelSource
 from robust_eval.registry import Description, describe
 from robust_eval.threat import Access, threat_text
 
-__all__ = ["Cell", "Data", "ModelSource"]
+__all__ = ["Cell", "Data"]
 
 TRAITS = ("gradients", "baseline", "asks_model", "single_step", "beats_single_step")
 """Class attributes of an attack by which its records are compared with others."""
 ADAPTATION = 1
 """Version of how attacks are adapted to a model (:mod:`robust_eval.adaptive`); raised when its numbers would change."""
-
-
-@runtime_checkable
-class ModelSource(Protocol):
-    """Where a model comes from; loading it is the workbench's business."""
-
-    @property
-    def name(self) -> str:
-        """What the reader calls it."""
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What decides its weights: a recipe, or the hash of a file."""
-
-    @property
-    def labels(self) -> dict[str, Any]:
-        """``arch``, ``regularizer`` and ``train_seed`` for the report."""
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether its output depends on draws."""
 
 
 @dataclass(frozen=True)

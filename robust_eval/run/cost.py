@@ -20,17 +20,17 @@ from robust_eval.adaptive.expectation import MOST
 from robust_eval.attacks.peers._peer import Peer
 from robust_eval.checks.examination import Examination
 from robust_eval.classifier import Classifier
-from robust_eval.errors import NoGradientError, RobustEvalError
-from robust_eval.evaluation.workbench import Loaded, Workbench
+from robust_eval.errors import NoGradientError
+from robust_eval.evaluation.prepared import Prepared
+from robust_eval.evaluation.workbench import Workbench
 from robust_eval.identity import content_key
 from robust_eval.losses import cross_entropy
 from robust_eval.methods import Analysis, Attack, Passes
-from robust_eval.models.source import OwnModel, RecipeModel
 from robust_eval.registry import describe
-from robust_eval.results.cell import Cell, ModelSource
+from robust_eval.results.cell import Cell
 from robust_eval.rng import Rng, seeded
 
-__all__ = ["Estimate", "Line", "Speed", "estimate", "untrained"]
+__all__ = ["Estimate", "Line", "Speed", "estimate"]
 
 LONG_ENOUGH = 0.05
 """Seconds a batch must take to be a measurement."""
@@ -88,14 +88,15 @@ def estimate(cells: Sequence[Cell], bench: Workbench) -> Estimate:
     shared: set[str] = set()
     lines: dict[str, Line] = {}
     for cell in cells:
+        prepared = bench.prepare(cell)
         if isinstance(cell.perturbation, Examination):
-            at_most = cell.perturbation.cost.times(cell.perturbation.images * _draws(cell, bench))
-            speed = _speed(speeds, cell, bench, defended=True, fast=True).speed
+            at_most = cell.perturbation.cost.times(cell.perturbation.images * _draws(prepared))
+            speed = _speed(speeds, prepared, defended=True, fast=True).speed
             _add(lines, CHECKS, at_most, speed.seconds(at_most))
             continue
         if isinstance(cell.perturbation, Analysis):
             looked_at = len(cell.data.examples) + (0 if cell.other is None else len(cell.other.examples))
-            speed, classes = _speed(speeds, cell, bench, defended=True, fast=False)
+            speed, classes = _speed(speeds, prepared, defended=True, fast=False)
             look = cell.perturbation.cost(looked_at, classes)
             name = describe(cell.perturbation).name
             _add(lines, name, look, 0.0 if look is None else speed.seconds(look))
@@ -103,11 +104,11 @@ def estimate(cells: Sequence[Cell], bench: Workbench) -> Estimate:
         n = len(cell.data.examples)
         draws = cell.draws if cell.stochastic else 1
         scoring = Passes(n * draws, 0)
-        speed = _speed(speeds, cell, bench, defended=True, fast=False).speed
+        speed = _speed(speeds, prepared, defended=True, fast=False).speed
         _add(lines, SCORING, scoring, speed.seconds(scoring))
         if cell.perturbation is None and cell.defense is not None and cell.defense.certificate_passes:
             proof = Passes(n * cell.defense.certificate_passes, 0)
-            speed = _speed(speeds, cell, bench, defended=False, fast=False).speed
+            speed = _speed(speeds, prepared, defended=False, fast=False).speed
             _add(lines, "certificates", proof, speed.seconds(proof))
         if not isinstance(cell.perturbation, Attack):
             continue
@@ -120,23 +121,12 @@ def estimate(cells: Sequence[Cell], bench: Workbench) -> Estimate:
                 continue
             shared.add(spec)
         of_peer = isinstance(cell.perturbation, Peer)
-        speed, classes = _speed(speeds, cell, bench, defended=cell.access == "adaptive", fast=not of_peer)
+        speed, classes = _speed(speeds, prepared, defended=cell.access == "adaptive", fast=not of_peer)
         one = cell.perturbation.cost(classes)
-        whole = None if one is None else one.times(n * (1 if of_peer else _draws(cell, bench)))
+        whole = None if one is None else one.times(n * (1 if of_peer else _draws(prepared)))
         _add(lines, name, whole, 0.0 if whole is None else speed.seconds(whole))
     ordered = sorted(lines.values(), key=lambda line: (line.name == SCORING) * 2 + (line.name == CHECKS))
     return Estimate(tuple(ordered), time.perf_counter() - started)
-
-
-def untrained(source: ModelSource) -> Loaded:
-    """Return a model as fast as the one that will be evaluated: itself, or its architecture before training."""
-    if isinstance(source, OwnModel):
-        return Loaded(source.network, source.weights_sha256)
-    if not isinstance(source, RecipeModel):
-        raise RobustEvalError(
-            f"model {source.name}: expected a recipe or weights, got {type(source).__name__}"
-        )
-    return Loaded(source.untrained(), "untrained")
 
 
 def _add(lines: dict[str, Line], name: str, cost: Passes | None, seconds: float) -> None:
@@ -145,10 +135,9 @@ def _add(lines: dict[str, Line], name: str, cost: Passes | None, seconds: float)
     lines[name] = Line(name, known.cells + 1, total, known.seconds + seconds)
 
 
-def _draws(cell: Cell, bench: Workbench) -> int:
+def _draws(prepared: Prepared) -> int:
     """Return over how many draws a gradient is averaged; the most it can be where that is found out in the attack."""
-    model = bench.model(cell) if cell.access == "adaptive" else bench.base(cell)
-    return (cell.gradient_draws or MOST) if model.stochastic else 1
+    return (prepared.cell.gradient_draws or MOST) if prepared.aimed_at.model.stochastic else 1
 
 
 class _Measured(NamedTuple):
@@ -156,27 +145,20 @@ class _Measured(NamedTuple):
     classes: int
 
 
-def _speed(
-    known: dict[str, _Measured], cell: Cell, bench: Workbench, *, defended: bool, fast: bool
-) -> _Measured:
+def _speed(known: dict[str, _Measured], prepared: Prepared, *, defended: bool, fast: bool) -> _Measured:
     """Return the speed and the classes of what is asked; models of one architecture are measured once."""
-    source = cell.model
-    recipe = (
-        describe(source.recipe.architecture)._asdict() if isinstance(source, RecipeModel) else source.identity
-    )
+    cell = prepared.cell
     defense = describe(cell.defense)._asdict() if defended and cell.defense is not None else None
-    key = content_key({"architecture": recipe, "defense": defense, "fast": fast})
+    key = content_key({"architecture": cell.model.structure, "defense": defense, "fast": fast})
     if key not in known:
-        model = (
-            bench.target(cell, adapted=False) if fast else bench.model(cell) if defended else bench.base(cell)
-        )
-        known[key] = _measured(model, cell, bench)
+        model = prepared.unadapted if fast else prepared.model if defended else prepared.base
+        known[key] = _measured(model, prepared)
     return known[key]
 
 
-def _measured(model: Classifier, cell: Cell, bench: Workbench) -> _Measured:
+def _measured(model: Classifier, prepared: Prepared) -> _Measured:
     """Time batches that grow until one takes long enough; a first small one is not counted."""
-    images, labels = bench.images(cell.data, slice(model.batch_size))
+    images, labels = prepared.images(slice(model.batch_size))
 
     def timed(count: int) -> _Measured:
         x, y = images[:count], labels[:count]

@@ -8,19 +8,15 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from robust_eval.classifier.normalized import Normalized
 from robust_eval.data import Examples
-from robust_eval.evaluation.workbench import Loaded
 from robust_eval.files import alone
-from robust_eval.identity import file_sha256
 from robust_eval.metrics.memorisation import memorisation
-from robust_eval.models.checkpoint import load_into, read_card, read_state, save
+from robust_eval.models.checkpoint import save
 from robust_eval.models.recipe import NO_JOURNAL, Journal, Recipe, Train, Trained
-from robust_eval.models.source import OwnModel, RecipeModel
-from robust_eval.results.cell import ModelSource
+from robust_eval.models.source import RecipeModel
 from robust_eval.results.store import Store
 
-__all__ = ["load", "trained_model"]
+__all__ = ["trained_model"]
 
 
 def trained_model(
@@ -64,25 +60,6 @@ def _train(
 
 def _is_saved(path: Path) -> bool:
     return path.exists() and path.with_suffix(".json").exists()
-
-
-def load(
-    source: ModelSource, store: Store, train: Train, device: str, report: Callable[[float, str], None]
-) -> Loaded:
-    """Return a model ready to be evaluated: the user's own, or one of a recipe, which is trained if it is not yet."""
-    if isinstance(source, OwnModel):
-        return Loaded(source.network, source.weights_sha256)
-    assert isinstance(source, RecipeModel)
-    path = trained_model(source, store, train=train, device=device, report=report)
-    network = source.untrained()
-    card = read_card(path) or {}  # raises when the weights are not those the card was written for
-    load_into(network, read_state(path), source=str(path))
-    if source.recipe.mean is not None and source.recipe.std is not None:
-        network = Normalized(network, source.recipe.mean, source.recipe.std)
-    training: dict[str, object] = {
-        name: card[name] for name in ("wrong_labels", "memorisation") if name in card
-    }
-    return Loaded(network, file_sha256(path), training or None)
 
 
 def _card(source: RecipeModel, trained: Trained) -> dict[str, object]:

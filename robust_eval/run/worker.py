@@ -18,16 +18,18 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from robust_eval.classifier.accelerate import Precision
 from robust_eval.errors import DataError, RobustEvalError
 from robust_eval.evaluation.analyse import analyse
-from robust_eval.evaluation.evaluate import evaluate, rescored
+from robust_eval.evaluation.evaluate import evaluate
 from robust_eval.evaluation.examine import examine
-from robust_eval.evaluation.workbench import Loaded, Workbench
+from robust_eval.evaluation.summary import rescored
+from robust_eval.evaluation.workbench import Workbench
 from robust_eval.findings import reason
 from robust_eval.identity import content_key
 from robust_eval.models.recipe import Train
-from robust_eval.results.cell import Cell, ModelSource
+from robust_eval.models.source import Loaded, ModelSource, RecipeModel
+from robust_eval.results.cell import Cell
 from robust_eval.results.record import Record
 from robust_eval.results.store import Store
-from robust_eval.run.training import load
+from robust_eval.run.training import trained_model
 
 __all__ = ["SILENT", "Failure", "Job", "Options", "Outcome", "Progress", "refresh", "unpacked", "work"]
 
@@ -206,11 +208,14 @@ class _Loader:
         def report(fraction: float, text: str) -> None:
             self._progress.training(source.name, fraction, text)
 
+        def weights_of(model: RecipeModel) -> Path:
+            return trained_model(model, self._store, train=self._train, device=self._device, report=report)
+
         key = content_key(source.identity)
         if key in self._broken:
             raise self._broken[key]
         try:
-            return load(source, self._store, self._train, self._device, report)
+            return source.load(weights_of)
         except BaseException as error:
             self._broken[key] = error
             raise

@@ -13,10 +13,11 @@ from robust_eval.config.experiment import parse
 from robust_eval.config.plan import plan
 from robust_eval.data import Examples
 from robust_eval.errors import DataError
-from robust_eval.evaluation.evaluate import evaluate, rescored, summarise
-from robust_eval.evaluation.workbench import Loaded, Workbench
+from robust_eval.evaluation.evaluate import evaluate
+from robust_eval.evaluation.summary import rescored, summarise
+from robust_eval.evaluation.workbench import Workbench
 from robust_eval.metrics.intervals import wilson
-from robust_eval.models.source import OwnModel
+from robust_eval.models.source import Loaded, OwnModel
 from robust_eval.registry import build, find, names
 from robust_eval.results.cell import Cell, Data
 from robust_eval.results.store import Store
@@ -109,10 +110,10 @@ def test_the_pool_is_part_of_the_key_where_it_is_mixed_with(name):
         assert len({with_pool.key, without.key, other.key}) == 3
         assert with_pool.spec["pool"] == MIXABLE.pool.fingerprint
         with pytest.raises(DataError, match=f"'{name}' mixes with training images, and data has none"):
-            bench().model(without)
+            evaluate(without, bench())
     else:
         assert with_pool.key == without.key == other.key and with_pool.spec["pool"] is None
-        assert torch.equal(*(bench().clean(cell).prediction for cell in (with_pool, without)))
+        assert torch.equal(*(bench().prepare(cell).clean.prediction for cell in (with_pool, without)))
 
 
 @pytest.mark.parametrize("name", names("defense"))

@@ -14,8 +14,8 @@ from robust_eval.config.problems import Problems
 from robust_eval.data import Examples
 from robust_eval.errors import ConfigError
 from robust_eval.evaluation.evaluate import evaluate
-from robust_eval.evaluation.workbench import Loaded, Workbench
-from robust_eval.models.source import OwnModel
+from robust_eval.evaluation.workbench import Workbench
+from robust_eval.models.source import Loaded, OwnModel
 from robust_eval.registry import find, names
 from robust_eval.results.cell import Cell, Data
 from robust_eval.results.comparisons import across

@@ -17,8 +17,8 @@ from robust_eval.classifier.memory import bytes_per_image
 from robust_eval.data import Examples
 from robust_eval.evaluation.evaluate import evaluate
 from robust_eval.evaluation.examine import examine
-from robust_eval.evaluation.workbench import Loaded, Workbench
-from robust_eval.models.source import OwnModel
+from robust_eval.evaluation.workbench import Workbench
+from robust_eval.models.source import Loaded, OwnModel
 from robust_eval.registry import build
 from robust_eval.results.cell import Cell, Data
 from robust_eval.rng import Rng

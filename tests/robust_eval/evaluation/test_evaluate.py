@@ -14,10 +14,11 @@ import defenses  # noqa: F401 - registers the methods
 from robust_eval import Classifier, Rng, attack, corruption, registry
 from robust_eval.adaptive import GlobalDraws
 from robust_eval.data import Examples
-from robust_eval.evaluation.evaluate import evaluate, rescored
-from robust_eval.evaluation.workbench import Loaded, Workbench
+from robust_eval.evaluation.evaluate import evaluate
+from robust_eval.evaluation.summary import rescored
+from robust_eval.evaluation.workbench import Workbench
 from robust_eval.methods import Attack
-from robust_eval.models.source import OwnModel
+from robust_eval.models.source import Loaded, OwnModel
 from robust_eval.registry import build, register
 from robust_eval.results.cell import Cell, Data
 from robust_eval.threat import Threat
@@ -171,8 +172,8 @@ def test_images_measured_in_parts_give_the_record_of_all_at_once(perturbation, d
     access = "adaptive" if defense is not None and isinstance(perturbation, Attack) else "none"
     cell = Cell(source(NETWORK), DATA, perturbation, defense, access)
     whole = evaluate(cell, bench())
-    monkeypatch.setattr("robust_eval.evaluation.workbench.VALUES_IN_MEMORY", 5 * 64)
-    assert len(bench().parts(DATA)) == 5
+    monkeypatch.setattr("robust_eval.evaluation.prepared.VALUES_IN_MEMORY", 5 * 64)
+    assert len(bench().prepare(cell).parts) == 5
     parts = evaluate(cell, bench())
     assert_frame_equal(parts.rows, whole.rows, rtol=1e-5, atol=1e-6)
     assert [m.metric for m in parts.summary] == [m.metric for m in whole.summary]
@@ -319,8 +320,7 @@ def test_a_defense_without_a_pool_is_refused():
         evaluate(Cell(source(NETWORK), Data("data", DATA.examples), None, method), bench())
 
 
-def test_shared_results_are_dropped_when_memory_is_short():
+def test_a_cell_is_the_same_where_hardly_anything_can_be_kept():
     small = Workbench(lambda model: Loaded(model.network, model.weights_sha256), memory=1)
     cell = Cell(source(NETWORK), DATA, attack("fgsm", eps=0.02))
     assert_frame_equal(evaluate(cell, small).rows, evaluate(cell, bench()).rows)
-    assert len(small._kept) == 1

@@ -1,36 +1,24 @@
 """A cell's key is a hash of what decides its numbers, and of nothing else."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 import defenses  # noqa: F401 - registers the methods
 import trainers  # noqa: F401
 from robust_eval import attack, corruption
 from robust_eval.data import Examples
 from robust_eval.identity import content_key
+from robust_eval.models.source import OwnModel
 from robust_eval.registry import build, describe
 from robust_eval.results import cell
 from robust_eval.results.cell import Cell, Data
 
 
-@dataclass(frozen=True)
-class Source:
-    name: str = "net"
-    weights: str = "a"
-
-    @property
-    def identity(self):
-        return {"weights": self.weights}
-
-    @property
-    def labels(self):
-        return {"arch": "test", "regularizer": "unknown", "train_seed": None}
-
-    @property
-    def stochastic(self):
-        return False
+def source(name="net", weights="a"):
+    return OwnModel(name, nn.Identity(), "test", {"weights": weights}, "0")
 
 
 def examples(first=0):
@@ -42,12 +30,12 @@ def examples(first=0):
 POOL = examples(9)
 DATA = Data("data", examples(), POOL)
 SUM = build("defense", "sum_augmentation", {"k": 2})
-DEFENDED = Cell(Source(), DATA, attack("pgd"), defense=SUM, access="transfer")
+DEFENDED = Cell(source(), DATA, attack("pgd"), defense=SUM, access="transfer")
 
 
 def test_numbers_written_in_another_way_give_the_same_key():
     keys = {
-        Cell(Source(), DATA, attack("pgd", eps=eps, steps=steps)).key
+        Cell(source(), DATA, attack("pgd", eps=eps, steps=steps)).key
         for eps in ("8/255", 8 / 255, " 8 / 255")
         for steps in (10, 10.0)
     }
@@ -58,7 +46,7 @@ def test_numbers_written_in_another_way_give_the_same_key():
 
 def test_names_and_radii_to_score_at_are_not_identity():
     renamed = replace(
-        DEFENDED, model=Source("other"), data=Data("renamed", examples(), POOL), score_at=(0.5,)
+        DEFENDED, model=source("other"), data=Data("renamed", examples(), POOL), score_at=(0.5,)
     )
     assert renamed.key == DEFENDED.key
     assert renamed.labels != DEFENDED.labels
@@ -67,7 +55,7 @@ def test_names_and_radii_to_score_at_are_not_identity():
 @pytest.mark.parametrize(
     "changed",
     [
-        {"model": Source(weights="b")},
+        {"model": source(weights="b")},
         {"data": Data("data", examples(1), POOL)},
         {"data": Data("data", examples()[:3], POOL)},
         {"data": Data("data", Examples(examples().images, torch.tensor([0, 1, 3, 2]), 4), POOL)},
@@ -90,18 +78,18 @@ def test_what_decides_the_numbers_is_identity(changed):
 
 
 def test_draws_and_pool_do_not_matter_without_a_defense():
-    plain = Cell(Source(), DATA, corruption("fog", severity=2))
+    plain = Cell(source(), DATA, corruption("fog", severity=2))
     assert replace(plain, draws=99, data=Data("data", examples(), examples(8))).key == plain.key
     assert replace(plain, perturbation=corruption("fog", severity=3)).key != plain.key
 
 
 def test_the_version_of_a_method_and_of_the_schema_are_identity(monkeypatch):
-    key = Cell(Source(), DATA, attack("pgd")).key
+    key = Cell(source(), DATA, attack("pgd")).key
     monkeypatch.setattr(cell, "describe", lambda method: describe(method)._replace(version=99))
-    assert Cell(Source(), DATA, attack("pgd")).key != key
+    assert Cell(source(), DATA, attack("pgd")).key != key
     monkeypatch.undo()
     monkeypatch.setattr(cell, "SCHEMA", 99)
-    assert Cell(Source(), DATA, attack("pgd")).key != key
+    assert Cell(source(), DATA, attack("pgd")).key != key
 
 
 def test_the_key_of_plain_data_does_not_depend_on_the_order_of_its_fields():
@@ -116,10 +104,10 @@ def test_the_key_of_plain_data_does_not_depend_on_the_order_of_its_fields():
     ("given", "text"),
     [
         (DEFENDED, "net · sum_augmentation (transfer) · pgd linf 8/255"),
-        (Cell(Source(), DATA, defense=SUM), "net · sum_augmentation · clean"),
-        (Cell(Source(), DATA, attack("pgd", norm="l2", eps=0.5)), "net · pgd l2 0.5"),
-        (Cell(Source(), DATA, attack("cw")), "net · cw"),
-        (Cell(Source(), DATA, corruption("fog")), "net · fog severity 3"),
+        (Cell(source(), DATA, defense=SUM), "net · sum_augmentation · clean"),
+        (Cell(source(), DATA, attack("pgd", norm="l2", eps=0.5)), "net · pgd l2 0.5"),
+        (Cell(source(), DATA, attack("cw")), "net · cw"),
+        (Cell(source(), DATA, corruption("fog")), "net · fog severity 3"),
     ],
 )
 def test_a_cell_says_what_it_measures(given, text):

@@ -6,6 +6,7 @@ changelog says so.
 
 import pytest
 import torch
+from torch import nn
 
 import defenses  # noqa: F401 - registers the methods
 import trainers  # noqa: F401
@@ -13,16 +14,9 @@ from robust_eval import attack, corruption
 from robust_eval.checks.examination import Examination
 from robust_eval.data import Examples
 from robust_eval.models.recipe import Recipe
-from robust_eval.models.source import RecipeModel
+from robust_eval.models.source import OwnModel, RecipeModel
 from robust_eval.registry import build
 from robust_eval.results.cell import Cell, Data
-
-
-class Source:
-    name = "net"
-    identity = {"weights": "a"}  # noqa: RUF012
-    labels = {"arch": "test", "regularizer": "unknown", "train_seed": None}  # noqa: RUF012
-    stochastic = False
 
 
 def examples(first=0):
@@ -40,7 +34,7 @@ TRAINED = RecipeModel("mixup", RECIPE, examples(9))
 
 
 def of_source(*args, **fields):
-    return Cell(Source(), DATA, *args, **fields)
+    return Cell(OwnModel("net", nn.Identity(), "test", {"weights": "a"}, "0"), DATA, *args, **fields)
 
 
 CELLS = {

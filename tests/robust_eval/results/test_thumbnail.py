@@ -11,9 +11,9 @@ from torch import nn
 
 from robust_eval.data import Examples
 from robust_eval.evaluation.evaluate import evaluate
-from robust_eval.evaluation.workbench import Loaded, Workbench
+from robust_eval.evaluation.workbench import Workbench
 from robust_eval.metrics.classification import CLASSES_KEPT
-from robust_eval.models.source import OwnModel
+from robust_eval.models.source import Loaded, OwnModel
 from robust_eval.registry import build
 from robust_eval.results.cell import Cell, Data
 from robust_eval.results.thumbnail import LONGEST, thumbnail

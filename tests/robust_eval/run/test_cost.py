@@ -13,7 +13,7 @@ from robust_eval.evaluation.workbench import Workbench
 from robust_eval.methods import FEW, Passes
 from robust_eval.registry import find, names
 from robust_eval.run import cost
-from robust_eval.run.cost import Speed, estimate, untrained
+from robust_eval.run.cost import Speed, estimate
 
 SMALL = {
     "steps": 6,
@@ -28,6 +28,10 @@ SMALL = {
     "candidates": 3,
 }
 CLASSES = 5
+
+
+def bench(**options):
+    return Workbench(lambda source: source.untrained(), **options)
 
 
 class Sure(nn.Module):
@@ -149,9 +153,7 @@ def speed(monkeypatch):
 
 
 def test_a_run_costs_its_attacks_on_all_images_and_their_scoring(cells, speed):
-    found = estimate(
-        cells(attack=["fgsm", {"name": "pgd", "steps": 5, "eps": [0.1, 0.2]}]), Workbench(untrained)
-    )
+    found = estimate(cells(attack=["fgsm", {"name": "pgd", "steps": 5, "eps": [0.1, 0.2]}]), bench())
     lines = {line.name: line for line in found.lines}
     assert list(lines) == ["fgsm", "pgd", "scoring"]
     assert (lines["pgd"].cells, lines["scoring"].cells) == (2, 4)
@@ -163,7 +165,7 @@ def test_a_run_costs_its_attacks_on_all_images_and_their_scoring(cells, speed):
 
 def test_an_attack_says_itself_what_it_costs(cells, speed, monkeypatch):
     monkeypatch.setattr(find("attack", "pgd"), "cost", lambda self, classes: Passes(classes, 7))
-    line, _ = estimate(cells(attack=["pgd"]), Workbench(untrained)).lines
+    line, _ = estimate(cells(attack=["pgd"]), bench()).lines
     assert line.passes == Passes(3, 7).times(12)
 
 
@@ -173,7 +175,7 @@ def test_an_analysis_says_itself_what_it_costs(cells, speed):
         "activation_magnitude",
         {"name": "detection", "other": "uniform"},
     ]
-    lines = {line.name: line for line in estimate(cells(analysis=looks), Workbench(untrained)).lines}
+    lines = {line.name: line for line in estimate(cells(analysis=looks), bench()).lines}
     assert lines["in_between"].passes == Passes(2 * 5 * 11 + 1, 5 * 11)
     assert lines["activation_magnitude"].passes == Passes(12, 0)
     assert lines["detection"].passes == Passes(12 + 12, 0)
@@ -181,7 +183,7 @@ def test_an_analysis_says_itself_what_it_costs(cells, speed):
 
 
 def test_checks_are_a_line_of_their_own(cells, speed):
-    found = estimate(cells(attack=["fgsm"], checks="quick"), Workbench(untrained))
+    found = estimate(cells(attack=["fgsm"], checks="quick"), bench())
     lines = {line.name: line for line in found.lines}
     assert list(lines) == ["fgsm", "checks", "scoring"]
     assert lines["checks"].passes == Examination().cost.times(32)
@@ -189,9 +191,7 @@ def test_checks_are_a_line_of_their_own(cells, speed):
 
 def test_what_is_carried_over_to_several_defenses_is_made_once(cells, speed):
     defenses = [{"name": "sum_augmentation", "copies": 2}, {"name": "sum_augmentation", "copies": 3}]
-    several = estimate(
-        cells(attack=[{"name": "fgsm", "access": "transfer"}], defense=defenses), Workbench(untrained)
-    )
+    several = estimate(cells(attack=[{"name": "fgsm", "access": "transfer"}], defense=defenses), bench())
     alone = attack("fgsm").cost(3).times(12)
     fgsm, scoring = several.lines
     assert fgsm.cells == 3 and fgsm.passes == alone.times(2)  # on the plain model, and once to carry over
@@ -208,9 +208,9 @@ def test_an_attack_on_a_model_that_draws_costs_no_more_than_is_said(cells, speed
         gradient_draws=given,
     )
     (cell,) = (cell for cell in made if cell.access == "adaptive")
-    line = next(line for line in estimate([cell], Workbench(untrained)).lines if line.name == "pgd")
+    line = next(line for line in estimate([cell], bench()).lines if line.name == "pgd")
     assert line.passes == attack("pgd", steps=2).cost(3).times(12 * (given or 16))
-    record = evaluate(cell, Workbench(untrained, precision="fp32"))
+    record = evaluate(cell, bench(precision="fp32"))
     assert record.provenance["gradient_draws"] >= 3, "as many as are needed"
     assert 0 < record.provenance["backwards"] <= line.passes.backwards
     assert record.provenance["forwards"] <= line.passes.forwards
@@ -222,19 +222,19 @@ def test_a_model_that_autograd_cannot_differentiate_is_timed_by_its_forward_pass
             return x.detach().flatten(1)[:, :3] * 1.0
 
     cell, *_ = cells(attack=["fgsm"])
-    found = cost._measured(Classifier(Cut()), cell, Workbench(untrained))
+    found = cost._measured(Classifier(Cut()), bench().prepare(cell))
     assert found.speed.gradient == cost.BOTH_WAYS * found.speed.forward and found.classes == 3
 
 
 def test_an_attack_of_which_nothing_is_known_is_a_line_without_a_number(cells, speed):
     pytest.importorskip("torchattacks")
-    found = estimate(cells(attack=["torchattacks:Pixle", "fgsm"]), Workbench(untrained))
+    found = estimate(cells(attack=["torchattacks:Pixle", "fgsm"]), bench())
     assert [line.passes is None for line in found.lines] == [True, False, False]
 
 
 def test_measuring_takes_a_moment_and_changes_no_model(cells):
     made = cells(attack=["pgd"], defense=[{"name": "sum_augmentation", "copies": 2}])
-    found = estimate(made, Workbench(untrained))
+    found = estimate(made, bench())
     assert 0 < found.spent < 5 and all(line.seconds > 0 for line in found.lines)
 
 
@@ -246,9 +246,9 @@ def test_an_architecture_is_measured_once_however_many_models_have_it(cells, mon
     train = [
         {"name": str(seed), "regularizer": "erm", "architecture": small, "seed": seed} for seed in range(4)
     ]
-    estimate(cells(train=train, attack=["fgsm"]), Workbench(untrained))
+    estimate(cells(train=train, attack=["fgsm"]), bench())
     assert len(asked) == 2  # as it is attacked, and as it is scored
 
 
 def test_no_cells_cost_nothing():
-    assert estimate([], Workbench(untrained)).seconds == 0
+    assert estimate([], bench()).seconds == 0
