@@ -2,6 +2,8 @@
 
 The rules are those of :mod:`.apgd`. All examples of a task climb side by side, each to one class or to several; an
 example leaves with all its walks. A state is a row for each walk, and each step makes a new one.
+
+One file, though a long one: its parts share the state and are read in the order in which a step takes them.
 """
 
 from __future__ import annotations

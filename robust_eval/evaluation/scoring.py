@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from robust_eval.adaptive import GlobalDraws
 from robust_eval.classifier import Classifier
-from robust_eval.metrics.classification import CLASSES_KEPT, per_example
+from robust_eval.metrics.classification import CLASSES_KEPT
+from robust_eval.metrics.per_example import per_example
 from robust_eval.rng import Rng, seeded
 from robust_eval.types import Images, Labels, Logits, Mask
 
@@ -29,22 +30,21 @@ class Scored(NamedTuple):
     """1 for correct, 0 for wrong; the share of correct draws for a stochastic model."""
     worst: Float[Tensor, " n"] | None
     """1 where every draw is correct; ``None`` for a deterministic model."""
-    nll: Float[Tensor, " n"]
-    brier: Float[Tensor, " n"]
-    rank: Int[Tensor, " n"]
+    measures: dict[str, Tensor]
+    """Each metric of :data:`robust_eval.metrics.per_example.PER_EXAMPLE` by its name, [n]."""
     probabilities: Float[Tensor, "n k"] | None
     """Of each class, averaged over draws, in float32; ``None`` for more than ``CLASSES_KEPT`` classes."""
 
     def part(self, which: slice) -> Scored:
         """Return the answers to some of the images."""
-        columns: list[Any] = [None if column is None else column[which] for column in self]
+        columns: list[Any] = [_mapped(lambda column: column[which], column) for column in self]
         return Scored(*columns)
 
     @classmethod
     def together(cls, parts: Sequence[Scored]) -> Scored:
         """Return the answers to several batches as those to one."""
         columns: list[Any] = [
-            None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)
+            _mapped(lambda *several: torch.cat(several), *column) for column in zip(*parts, strict=True)
         ]
         return cls(*columns)
 
@@ -64,8 +64,7 @@ def score(model: Classifier, x: Images, y: Labels, *, draws: int, rng: Rng) -> S
     confidence = probabilities.gather(1, majority.clamp(min=0)[:, None])[:, 0]
     worst = right.amin(0) if model.stochastic else None
     kept = probabilities.float() if probabilities.shape[1] <= CLASSES_KEPT else None
-    measures = per_example(probabilities, y)
-    return Scored(majority, confidence, right.mean(0), worst, **measures, probabilities=kept)
+    return Scored(majority, confidence, right.mean(0), worst, per_example(probabilities, y), kept)
 
 
 def fooled_in_bytes(
@@ -91,6 +90,14 @@ def asked_twice(model: Classifier, x: Images, *, rng: Rng) -> tuple[Logits, Logi
     again = rng.child("again") if isinstance(model.network, GlobalDraws) else rng
     with seeded(rng):
         return model.logits(x, rng=rng), model.logits(x, rng=again)
+
+
+def _mapped(change: Callable[..., Tensor], *columns: Any) -> Any:
+    """Return the changed column, each of those in a dictionary, ``None`` where there is none."""
+    first = columns[0]
+    if isinstance(first, dict):
+        return {name: change(*(column[name] for column in columns)) for name in first}
+    return None if first is None else change(*columns)
 
 
 def _predicted(probabilities: Float[Tensor, "n k"]) -> Labels:

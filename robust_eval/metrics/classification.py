@@ -30,7 +30,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.stats import rankdata
@@ -41,7 +40,7 @@ from robust_eval.errors import DataError
 from robust_eval.findings import Measurement
 from robust_eval.metrics.accuracy import accuracy
 from robust_eval.metrics.intervals import Z
-from robust_eval.types import Labels
+from robust_eval.metrics.per_example import PER_EXAMPLE
 
 __all__ = [
     "CALIBRATION",
@@ -55,7 +54,6 @@ __all__ = [
     "classification",
     "confusion",
     "likelihood",
-    "per_example",
     "probability_columns",
 ]
 
@@ -64,26 +62,6 @@ CLASSES_KEPT = 20
 """Most classes for which records keep the probability of each: of 1,000 they would be most of what a record holds."""
 PER_CLASS = ("precision", "recall", "specificity", "false_positive_rate", "false_discovery_rate", "f1", "mcc")
 COUNTS = ("tp", "fp", "fn", "tn")
-
-
-def per_example(probabilities: Float[Tensor, "n k"], y: Labels) -> dict[str, Tensor]:
-    """Return the columns of a record's rows that likelihood is computed from, for probabilities that sum to 1.
-
-    ``nll`` in nats, at most 708 for float64 and 87 for float32, where smaller probabilities round to 0; ``brier`` in
-    [0, 2]; ``rank`` of the label, 0 for the most probable class.
-    """
-    finite = probabilities.isfinite().all(1)
-    p = torch.where(finite[:, None], probabilities, 0)
-    label = p.gather(1, y[:, None])
-    classes = torch.arange(p.shape[1], device=p.device)
-    before = (p > label) | ((p == label) & (classes < y[:, None]))
-    missed = p.double().square().sum(1) - label[:, 0].double().square() + (1 - label[:, 0].double()).square()
-    return {
-        "nll": -label[:, 0].clamp(min=torch.finfo(p.dtype).tiny).double().log(),
-        # no answer is as bad as a certain one that is wrong
-        "brier": torch.where(finite, missed, 2.0),
-        "rank": torch.where(finite, before.sum(1), p.shape[1] - 1),
-    }
 
 
 def probability_columns(probabilities: Float[Tensor, "n k"]) -> dict[str, Tensor]:
@@ -101,7 +79,7 @@ def likelihood(rows: pd.DataFrame, *, top: Sequence[int] | None = None) -> tuple
         return ()
     if top is None:
         top = () if "p0" in rows and "p5" not in rows else (5,)
-    found = [_mean(rows[name], name) for name in ("nll", "brier") if name in rows]
+    found = [_mean(rows[name], name) for name, metric in PER_EXAMPLE.items() if metric.mean and name in rows]
     if "rank" in rows:
         found += [
             accuracy((rows["rank"] < k).astype(float), metric=f"top{k}_accuracy")

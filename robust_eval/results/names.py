@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from robust_eval.findings import Check, Verdict, worst
+from robust_eval.metrics.per_example import PER_EXAMPLE
 from robust_eval.threat import short_text
 
 __all__ = [
@@ -34,8 +35,7 @@ _SPOKEN = {
     "accuracy_majority": "accuracy of the majority over draws",
     "accuracy_worst_of_k": "accuracy in the worst of the draws",
     "median_distance": "median distance",
-    "nll": "NLL",
-    "brier": "Brier score",
+    **{name: metric.words for name, metric in PER_EXAMPLE.items() if metric.mean},
     "top5_accuracy": "top-5 accuracy",
     "calibration_error_equal_mass": "ECE, equal mass",
     "calibration_error": "expected calibration error (ECE)",

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from robust_eval.classifier.accelerate import Precision
 from robust_eval.errors import DataError, RobustEvalError
-from robust_eval.evaluation.analyse import analyse
+from robust_eval.evaluation.analyze import analyze
 from robust_eval.evaluation.evaluate import evaluate
 from robust_eval.evaluation.examine import examine
 from robust_eval.evaluation.summary import rescored
@@ -33,7 +33,7 @@ from robust_eval.run.training import trained_model
 
 __all__ = ["SILENT", "Failure", "Job", "Options", "Outcome", "Progress", "refresh", "unpacked", "work"]
 
-_MEASURE = {"examination": examine, "analysis": analyse}
+_MEASURE = {"examination": examine, "analysis": analyze}
 """Families of cells that are not a perturbation of images."""
 
 

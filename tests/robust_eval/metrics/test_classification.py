@@ -17,10 +17,10 @@ from robust_eval.metrics.classification import (
     classification,
     confusion,
     likelihood,
-    per_example,
     probability_columns,
 )
 from robust_eval.metrics.intervals import wilson
+from robust_eval.metrics.per_example import per_example
 
 
 def answers(n=400, classes=7, seed=0, rounded=None):

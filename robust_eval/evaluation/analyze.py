@@ -15,13 +15,13 @@ from robust_eval.results.cell import Cell
 from robust_eval.results.record import Record
 from robust_eval.rng import Rng, seeded
 
-__all__ = ["analyse"]
+__all__ = ["analyze"]
 
 TRAINING = 4096
 """Training images that an analysis is given at most, drawn by the cell's seed: a set may be larger than memory."""
 
 
-def analyse(cell: Cell, bench: Workbench) -> Record:
+def analyze(cell: Cell, bench: Workbench) -> Record:
     """Return the record of an analysis of what is scored: the model, with its defense if it has one."""
     started = time.perf_counter()
     analysis = cell.perturbation
