@@ -41,7 +41,7 @@ def refused(cli):
 
 
 def contents():
-    return {path.name: path.read_bytes() for path in Path("c").iterdir()}
+    return {path.name: path.read_bytes() for path in Path("c").iterdir() if path.name != _written.LOCK}
 
 
 class Shown(nn.Module):
@@ -229,7 +229,7 @@ def test_files_of_other_images_or_another_program_are_not_touched(done, refused)
     assert contents() == {name: content for name, content in before.items() if name != "corruptions.json"}
 
 
-def test_a_disk_that_is_full_is_told_and_what_is_whole_is_kept(done, refused, monkeypatch):
+def test_a_disk_that_is_full_is_told_and_what_is_whole_is_kept(cli, done, refused, monkeypatch):
     done(*CORRUPT, "--corruptions", "contrast")
 
     def full(*_):
@@ -237,8 +237,12 @@ def test_a_disk_that_is_full_is_told_and_what_is_whole_is_kept(done, refused, mo
         yield
 
     monkeypatch.setattr(_written, "_blocks", full)
-    (line,) = refused(*CORRUPT, "--corruptions", "contrast,fog")
-    assert "--out c: cannot be written (No space left on device); what is whole is kept" in line
+    outcome = cli(*CORRUPT, "--corruptions", "contrast,fog")
+    (line,) = outcome.err.splitlines()
+    assert outcome.code == 1
+    assert line.startswith(
+        "error: c/fog.npy: cannot be written (No space left on device); what is finished is kept"
+    )
     assert set(contents()) == {"contrast.npy", "labels.npy", "corruptions.json"}
     monkeypatch.setattr(_written.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
     (line,) = refused(*CORRUPT, "--corruptions", "contrast,fog")

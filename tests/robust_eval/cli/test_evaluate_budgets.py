@@ -130,7 +130,9 @@ def test_a_run_is_estimated_in_the_precision_it_will_be_measured_in(done, monkey
     asked = []
 
     def estimate(cells, bench):
-        asked.append((bench.precision, bench.device.type, bench.batch_size(cells[0])))
+        prepared = bench.prepare(cells[0])
+        how = prepared.execution
+        asked.append((how.precision, how.device.type, prepared.batch_size))
         return cost.Estimate((), 0.0)
 
     monkeypatch.setattr(cost, "estimate", estimate)

@@ -1,5 +1,6 @@
 """A job that another process is sent gives the records that this process would have written."""
 
+import importlib
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,9 +11,11 @@ from pandas.testing import assert_frame_equal
 
 import defenses  # noqa: F401 - registers the methods
 import trainers
+from robust_eval import registry
 from robust_eval.config.experiment import parse
 from robust_eval.config.plan import plan
 from robust_eval.errors import DataError
+from robust_eval.models.source import OwnModel
 from robust_eval.results.store import Store
 from robust_eval.run.worker import Job, Options, unpacked, work
 
@@ -81,7 +84,10 @@ def cells(tmp_path, monkeypatch):
     (tmp_path / "net.py").write_text(FACTORY)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{':'.join(sys.path)}")
-    __import__("sent_plugin")
+    registry.names("attack")  # what the packages register must outlive this test, the plug-in must not
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    monkeypatch.delitem(sys.modules, "sent_plugin", raising=False)
+    importlib.import_module("sent_plugin")
     recipe = {"architecture": {"name": "small_cnn", "width": 4}, "epochs": 1, "batch_size": 64}
     tables = {
         "name": "sent",
@@ -136,10 +142,10 @@ def test_a_model_whose_file_changed_on_the_way_is_refused(cells, tmp_path):
 
 
 def test_what_cannot_be_sent_is_said_before_it_is(cells, tmp_path):
-    class Local:
-        name, identity, labels, stochastic = "net", {"weights": "a"}, {}, False
+    class Local(torch.nn.Module):
+        pass
 
-    local = [replace(cells[0], model=Local())]
+    local = [replace(cells[0], model=OwnModel("net", Local(), "net", {"weights": "a"}, "0" * 64))]
     with pytest.raises(DataError, match=r"expected what another process can be sent, got .*Local"):
         job(local, tmp_path).packed()
 
