@@ -40,8 +40,8 @@ def refused(cli):
     return run
 
 
-def contents():
-    return {path.name: path.read_bytes() for path in Path("c").iterdir() if path.name != _written.LOCK}
+def contents(folder="c"):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name != _written.LOCK}
 
 
 class Shown(nn.Module):
@@ -138,7 +138,7 @@ def test_a_stopped_run_leaves_whole_files_only_and_goes_on(cli, done, monkeypatc
             yield block
 
     done("corrupt", "data.npz", "--out", "whole", "--corruptions", "contrast,fog")
-    whole = {path.name: path.read_bytes() for path in Path("whole").iterdir()}
+    whole = contents("whole")
     monkeypatch.setattr(_written, "_blocks", stopped)
     assert cli(*CORRUPT, "--corruptions", "contrast,fog").code == 130
     assert set(contents()) == {"contrast.npy", "labels.npy", "corruptions.json"}
