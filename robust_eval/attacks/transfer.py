@@ -24,6 +24,7 @@ from torch import nn
 from robust_eval.attacks._aim import Aim
 from robust_eval.classifier import Classifier
 from robust_eval.errors import CheckpointError, ConfigError, DataError
+from robust_eval.fields import Real
 from robust_eval.identity import file_sha256
 from robust_eval.methods import FEW, Attack, Passes
 from robust_eval.models.checkpoint import state_sha256
@@ -165,8 +166,8 @@ def _resolve(name: str) -> Resolved:
         [
             ("surrogate", str | None, dataclasses.field(default=None, metadata=here)),
             ("architecture", str | dict[str, Any] | None, dataclasses.field(default=None, metadata=here)),
-            ("mean", tuple[float, ...] | None, dataclasses.field(default=None, metadata=here)),
-            ("std", tuple[float, ...] | None, dataclasses.field(default=None, metadata=here)),
+            ("mean", tuple[Real, ...] | None, dataclasses.field(default=None, metadata=here)),
+            ("std", tuple[Real, ...] | None, dataclasses.field(default=None, metadata=here)),
             *(
                 (field.name, hints[field.name], dataclasses.field(default=field.default))
                 for field in dataclasses.fields(inner)

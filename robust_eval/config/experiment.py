@@ -27,6 +27,7 @@ from robust_eval.corruptions._given import given_tables
 from robust_eval.data import Source, open_source
 from robust_eval.data.corrupted import CorruptedFiles, open_corrupted
 from robust_eval.errors import ConfigError, near
+from robust_eval.fields import LAST_SEED, MOST, Real, Seed, Side, Whole
 from robust_eval.methods import Corruption, Defense
 from robust_eval.models.factory import is_factory
 from robust_eval.models.recipe import Recipe
@@ -42,22 +43,22 @@ class DataTable:
 
     name: str
     """A registered set, a ``.npz`` file or an image folder."""
-    n: Annotated[int, Field(ge=1)] | None = None
+    n: Annotated[Whole, Field(ge=1)] | None = None
     """How many test images; all if left out."""
     pool: str | None = None
     """Training images that defenses mix with; the train split of the set if left out."""
     corrupted: str | None = None
     """Folder of corrupted test images, such as CIFAR-10-C, that the ``[[corruption]]`` tables are read from; all that
     is in it if there are no such tables. They are made if left out."""
-    size: Annotated[int, Field(ge=1)] | None = None
+    size: Side | None = None
     """Side in pixels to which a folder's images are resized and cropped."""
-    per_class: Annotated[int, Field(ge=1)] | None = None
+    per_class: Annotated[Whole, Field(ge=1)] | None = None
     """How many training images of each class are kept; all if left out."""
-    label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    label_noise: Annotated[Real, Field(ge=0, le=1)] = 0.0
     """Part of the training labels that is replaced. Test labels never are."""
     noisy_labels: Literal["any", "other"] = "any"
     """What labels are replaced by: ``any`` class, the true one too, or an ``other`` one."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Of which images are kept and which labels are replaced; one for all models, whatever seed they train with."""
 
 
@@ -72,8 +73,8 @@ class ModelTable:
     """A registered name, a table with ``name`` and fields, or ``path/to/file.py:factory``; may be left out when
     the checkpoint has a card of :command:`robust-eval train` beside it."""
     name: str | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    mean: tuple[Real, ...] | None = None
+    std: tuple[Real, ...] | None = None
 
 
 @checked
@@ -82,10 +83,10 @@ class Frame:
     """The experiment file before its methods are looked up."""
 
     name: str = "experiment"
-    seed: Annotated[int, Field(ge=0, strict=True)] = 0
-    draws: Annotated[int, Field(ge=1, strict=True)] = 10
+    seed: Annotated[int, Field(ge=0, le=LAST_SEED, strict=True)] = 0
+    draws: Annotated[int, Field(ge=1, le=MOST, strict=True)] = 10
     """Fresh draws over which a randomised model is scored."""
-    gradient_draws: Annotated[int, Field(ge=1, strict=True)] | None = None
+    gradient_draws: Annotated[int, Field(ge=1, le=MOST, strict=True)] | None = None
     """Draws that gradients through a randomised model are averaged over; as many as they need if left out."""
     checks: Literal["quick", "full", "off"] = "quick"
     """How thoroughly each model that is attacked is examined for reasons not to trust its numbers."""
