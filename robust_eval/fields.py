@@ -9,20 +9,22 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-__all__ = ["LARGEST", "LAST_SEED", "MOST", "Depth", "Positive", "Real", "Seed", "Side", "Whole", "Width"]
+from robust_eval.bounds import LARGEST, LAST_SEED, MOST
 
-MOST = 10_000_000
-"""More steps, draws or copies than any machine takes; mistyped rather than meant."""
-LARGEST = 1e9
-"""No length, rate or weight reaches it."""
-LAST_SEED = 2**63 - 1
-"""What a column of a table of records holds."""
+__all__ = ["Depth", "Positive", "Real", "Seed", "Side", "Whole", "Width"]
+
+DIGITS = 20
+"""No number of 64 bits has more."""
 
 
 def _whole(value: Any) -> Any:
     """Refuse ``true`` and ``false``, which count as 1 and 0 elsewhere."""
     if isinstance(value, bool):
         raise ValueError(f"expected a whole number, got {value}")
+    if isinstance(value, float) and not abs(value) <= LAST_SEED:
+        raise ValueError(f"expected a whole number of reasonable size, got {value:g}")
+    if isinstance(value, str) and len(value) > DIGITS:
+        raise ValueError(f"expected a whole number of reasonable size, got one of {len(value):,} characters")
     return value
 
 
@@ -38,9 +40,9 @@ Real = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False), Bef
 """Any number."""
 Positive = Annotated[Real, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, le=LAST_SEED), BeforeValidator(_whole)]
-Width = Annotated[Whole, Field(ge=1, le=1024)]
+Width = Annotated[int, Field(ge=1, le=1024), BeforeValidator(_whole)]
 """Channels or their factor, or how often a layer is repeated: larger networks fit nowhere."""
-Depth = Annotated[Whole, Field(le=2048)]
+Depth = Annotated[int, Field(le=2048), BeforeValidator(_whole)]
 """Layers of a network."""
-Side = Annotated[Whole, Field(ge=1, le=16384)]
+Side = Annotated[int, Field(ge=1, le=16384), BeforeValidator(_whole)]
 """Of an image, in pixels."""

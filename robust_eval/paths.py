@@ -81,7 +81,7 @@ def misnamed(path: str | Path) -> str | None:
         text.encode("utf-8")
     except UnicodeEncodeError:
         return f"expected a path in UTF-8, got {shown(text)}; rename it, or name a link to it"
-    longest = max(len(os.fsencode(part)) for part in Path(text).parts)
+    longest = max((len(os.fsencode(part)) for part in Path(text).parts), default=0)
     if longest > 255:
         return f"expected names of 255 bytes at most, got {shown(text)} of {longest}; give a shorter one"
     if len(os.fsencode(text)) > 4095:

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
+from robust_eval.bounds import LARGEST
 from robust_eval.errors import ConfigError
-from robust_eval.fields import LARGEST
 from robust_eval.types import Images
 
 __all__ = [

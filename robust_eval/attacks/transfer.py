@@ -30,6 +30,7 @@ from robust_eval.methods import FEW, Attack, Passes
 from robust_eval.models.checkpoint import state_sha256
 from robust_eval.models.factory import is_factory
 from robust_eval.models.loading import load_network, recipe_on_card
+from robust_eval.paths import misnamed
 from robust_eval.registry import Resolved, build, find, resolver, version
 from robust_eval.rng import Rng
 from robust_eval.threat import Spatial, Threat
@@ -74,6 +75,8 @@ class Transfer(Attack):
                 f"attack 'transfer:{self.behind}': expected surrogate, the file of another model's weights "
                 f"(--set transfer:{self.behind}.surrogate=other.safetensors), got none"
             )
+        if path is not None and (problem := misnamed(path)) is not None:
+            raise ConfigError(f"attack 'transfer:{self.behind}': surrogate: {problem}")
         sha256 = None if path is None else file_sha256(path)
         return _loaded(path, sha256, json.dumps(architecture), mean, std)
 

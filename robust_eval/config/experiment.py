@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
@@ -20,20 +19,26 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
+from robust_eval.bounds import LAST_SEED, MOST
 from robust_eval.config.budgets import budget
 from robust_eval.config.method_tables import AnalysisPlan, AttackPlan, MethodTables, Table, located
 from robust_eval.config.problems import Problems
+from robust_eval.config.toml import read_toml, toml
 from robust_eval.corruptions._given import given_tables
 from robust_eval.data import Source, open_source
 from robust_eval.data.corrupted import CorruptedFiles, open_corrupted
-from robust_eval.errors import ConfigError, near
-from robust_eval.fields import LAST_SEED, MOST, Real, Seed, Side, Whole
+from robust_eval.errors import THEIRS, ConfigError, near
+from robust_eval.fields import Real, Seed, Side, Whole
 from robust_eval.methods import Corruption, Defense
 from robust_eval.models.factory import is_factory
 from robust_eval.models.recipe import Recipe
+from robust_eval.paths import exists, expanded, is_folder, misnamed, shown, what_is
 from robust_eval.registry import checked, explain, names
 
 __all__ = ["DataTable", "Experiment", "ModelTable", "named_experiments", "parse", "read"]
+
+
+Name = Annotated[str, Field(min_length=1)]
 
 
 @checked
@@ -41,13 +46,13 @@ __all__ = ["DataTable", "Experiment", "ModelTable", "named_experiments", "parse"
 class DataTable:
     """The images to measure on."""
 
-    name: str
+    name: Name
     """A registered set, a ``.npz`` file or an image folder."""
     n: Annotated[Whole, Field(ge=1)] | None = None
     """How many test images; all if left out."""
-    pool: str | None = None
+    pool: Name | None = None
     """Training images that defenses mix with; the train split of the set if left out."""
-    corrupted: str | None = None
+    corrupted: Name | None = None
     """Folder of corrupted test images, such as CIFAR-10-C, that the ``[[corruption]]`` tables are read from; all that
     is in it if there are no such tables. They are made if left out."""
     size: Side | None = None
@@ -67,7 +72,7 @@ class DataTable:
 class ModelTable:
     """A model of the user's own."""
 
-    checkpoint: str | None = None
+    checkpoint: Name | None = None
     """Weights: ``.safetensors``, ``.pt`` or ``.pth``; may be left out when a factory returns a trained model."""
     architecture: str | Table | None = None
     """A registered name, a table with ``name`` and fields, or ``path/to/file.py:factory``; may be left out when
@@ -181,26 +186,24 @@ def read(name: str, *, data: str | None = None, checks: str | None = None) -> Ex
         text = (resources.files("robust_eval") / "experiments" / f"{name}.toml").read_text(encoding="utf-8")
         folder = Path.cwd()
     else:
-        path = Path(name).expanduser()
-        if path.is_dir():
+        if (problem := misnamed(name)) is not None:
+            raise ConfigError(f"experiment: {problem}")
+        path = expanded(name)
+        if (lies := what_is(path)) == "a folder":
             raise ConfigError(
                 f"experiment {name}: expected a file or a run folder, got a folder without experiment.toml"
             )
-        if not path.is_file():
+        if lies == "none":
             known = named_experiments()
             raise ConfigError(
                 f"experiment {name!r}: no such file or name{near(name, known)}; shipped: {', '.join(known)}"
             )
-        try:
-            text, folder = path.read_text(encoding="utf-8"), path.resolve().parent
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"experiment {name}: cannot be read ({error})") from None
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"experiment {name}: not valid TOML: {error}") from None
+        text, folder = read_toml(path, where=f"experiment {shown(name)}"), path.resolve().parent
+    tables = toml(text, where=f"experiment {shown(name)}")
     if data is not None:
-        given = data if data in names("data") else str(Path(data).expanduser().absolute())
+        if (problem := misnamed(data)) is not None:
+            raise ConfigError(f"--data: {problem}")
+        given = data if data in names("data") else str(expanded(data).absolute())
         table = tables.get("data")
         tables["data"] = {**(table if isinstance(table, dict) else {}), "name": given}
     if checks is not None:
@@ -242,7 +245,7 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
     # the trainings of one table differ in their seed alone and are one line of a report
     called = [found[0][0] for found in recipes if found] + [table.name for table in frame.model if table.name]
     for i, table in enumerate(frame.model):
-        parser.model(table.architecture, i)
+        parser.model(table.checkpoint, table.architecture, i)
     if not tables.get("train") and not tables.get("model"):
         problems.add("expected at least one [[train]] or [[model]] table, got none")
     for name in sorted({name for name in called if called.count(name) > 1}):
@@ -281,7 +284,7 @@ def _at(folder: Path, name: str) -> str:
     stays as it is.
     """
     path = _absolute(folder, name)
-    return path if name not in names("data") and (Path(path).exists() or "/" in name) else name
+    return path if name not in names("data") and (exists(path) or "/" in name) else name
 
 
 def _source(frame: Frame, folder: Path) -> Source:
@@ -301,7 +304,7 @@ def _pool_source(frame: Frame, folder: Path) -> Source:
     """Open the pool; images of a folder are resized like those measured."""
     assert frame.data.pool is not None
     name = _at(folder, frame.data.pool)
-    return open_source(name, size=frame.data.size if Path(name).is_dir() else None)
+    return open_source(name, size=frame.data.size if is_folder(name) else None)
 
 
 def _corrupted(frame: Frame, folder: Path) -> CorruptedFiles | None:
@@ -310,15 +313,18 @@ def _corrupted(frame: Frame, folder: Path) -> CorruptedFiles | None:
 
 
 def _absolute(folder: Path, name: str) -> str:
-    return str((folder / Path(name).expanduser()).absolute())
+    return str((folder / expanded(name)).absolute())
 
 
 def _import(module: str, folder: Path) -> None:
+    file = folder.joinpath(*module.split(".")).with_suffix(".py") if module.strip(".") else folder
+    if (lies := what_is(file)) not in ("a file", "a folder", "none"):
+        raise ConfigError(f"imports: {module!r}: expected a Python file, got {lies}")
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     try:
         importlib.import_module(module)
-    except Exception as error:
+    except THEIRS as error:
         reason = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
         raise ConfigError(
             f"imports: {module!r} cannot be imported from {folder} or Python's path ({reason})"

@@ -76,6 +76,10 @@ def _opened(name: str, size: int | None) -> Source:
         raise DataError(f"data: {problem}")
     path, lies = Path(name), what_is(name)
     if lies == "a folder":
+        if path.resolve() == Path(path.resolve().anchor):
+            raise DataError(
+                f"data {name}: expected a folder of images, got that of all files; name one in it"
+            )
         return _imagenet_v2(path, size) or Folder(path=path, size=size)
     if lies not in ("a file", "none"):
         raise DataError(f"data {shown(name)}: expected a .npz file or a folder of images, got {lies}")

@@ -1,7 +1,7 @@
 """Which image files a folder of classes holds, and in which order: class by class, then shuffled once for all.
 
 Classes are numbered in alphabetical order; folders whose names are all numbers, as numbers: ``2`` comes before ``10``.
-Links to folders are followed, those that lead back to where they are end there; hidden folders are left out.
+Links to folders are followed, and each folder is looked into once; hidden folders are left out.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ __all__ = ["ENDINGS", "File", "in_class_folders", "readable", "shuffled", "sub_f
 log = logging.getLogger(__name__)
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+ENOUGH = 10_000
+"""Files without an image among them after which a folder is no class."""
 
 
 class File(NamedTuple):
@@ -56,8 +58,8 @@ def sub_folders(folder: Path) -> list[str]:
 def _say_order(first: str, last: str) -> None:
     """Say once how the classes are numbered: other loaders sort such names as text."""
     log.warning(
-        "class folders %s to %s are in the order of their numbers (2 before 10), not in that of the alphabet; for a "
-        "model trained in the other order, name the folders with leading zeros in its order",
+        "class folders %s to %s are in the order of their numbers (2 before 10), not in that of the alphabet; a "
+        "model trained in the other one needs folders that are not all numbers (c0, c1, ...)",
         first,
         last,
     )
@@ -98,14 +100,19 @@ def readable(name: str) -> str:
 
 
 def _images_in(folder: Path) -> tuple[list[Path], Counter[str]]:
-    """Return the image files below a folder, sorted, and how many others there are of each ending."""
+    """Return the image files below a folder, sorted, and how many others there are of each ending.
+
+    Where there are others only, few of them are looked at.
+    """
     paths: list[Path] = []
     others: Counter[str] = Counter()
-    for path, regular in _walked(folder, frozenset()):
+    for path, regular in _walked(folder):
         ending = path.suffix.lower()
         if ending not in ENDINGS:
             if path.name[0] != ".":
                 others[ending or "without an ending"] += 1
+            if not paths and others.total() >= ENOUGH:
+                break
         elif regular or (found := what_is(path)) == "a file":
             paths.append(path)
         else:
@@ -113,24 +120,39 @@ def _images_in(folder: Path) -> tuple[list[Path], Counter[str]]:
     return sorted(paths), others
 
 
-def _walked(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[tuple[Path, bool]]:
-    """Yield what is no folder below one, and whether it is known to be a regular file."""
+def _walked(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Yield what is no folder below one, and whether it is known to be a regular file.
+
+    Each folder is looked into once, however many links lead to it; by its own name, where it has one here.
+    """
+    seen: set[tuple[int, int]] = set()
+    links = [folder]
+    while links:
+        waiting = [links.pop(0)]
+        while waiting:
+            place = waiting.pop()
+            entries = _entries(place, seen)
+            for entry in entries:
+                if not entry.is_dir():
+                    yield Path(entry.path), entry.is_file(follow_symlinks=False)
+                elif entry.name[0] != ".":
+                    (links if entry.is_symlink() else waiting).append(Path(entry.path))
+        links.sort()
+
+
+def _entries(folder: Path, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
+    """Return what lies in a folder; nothing for one that is not there, or was looked into before."""
     try:
         status = folder.stat()
-        here = (status.st_dev, status.st_ino)
-        if here in above:  # a link to a folder that it lies in
-            return
+        if (here := (status.st_dev, status.st_ino)) in seen:
+            return []
+        seen.add(here)
         with os.scandir(folder) as found:
-            entries = list(found)
+            return sorted(found, key=lambda entry: entry.name)
     except FileNotFoundError:
-        return
+        return []
     except OSError as error:
         raise DataError(f"data: {shown(folder)} cannot be looked into ({error.strerror})") from None
-    for entry in entries:
-        if not entry.is_dir():
-            yield Path(entry.path), entry.is_file(follow_symlinks=False)
-        elif entry.name[0] != ".":
-            yield from _walked(Path(entry.path), above | {here})
 
 
 def _loose(folder: Path) -> str:

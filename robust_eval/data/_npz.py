@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ class Npz:
             self._require_room(name, math.prod(shape) * header.dtype.itemsize)
             content = bytearray(math.prod(shape) * header.dtype.itemsize)
             _fill(file, content)
-            order = "F" if header.fortran else "C"
+            order: Literal["F", "C"] = "F" if header.fortran else "C"
             array: NDArray[Any] = np.frombuffer(content, header.dtype).reshape(shape, order=order)
             return array if n is None or not shape else array[:n]
 
@@ -89,7 +89,7 @@ class Npz:
         members = self.archive.namelist()
         member = self.archive.getinfo(f"{name}.npy" if f"{name}.npy" in members else name)
         try:
-            with self.archive.open(member) as file:
+            with cast("zipfile.ZipExtFile", self.archive.open(member)) as file:
                 header = _header(file)
                 if header.dtype.hasobject:
                     raise DataError(

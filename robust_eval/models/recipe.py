@@ -14,6 +14,7 @@ from robust_eval.data import Examples
 from robust_eval.fields import Positive, Real, Seed, Whole
 from robust_eval.identity import file_sha256
 from robust_eval.methods import Architecture, Regularizer
+from robust_eval.paths import is_file, shown, what_is
 from robust_eval.registry import checked, describe
 
 __all__ = ["NO_JOURNAL", "Journal", "Recipe", "Train", "Trained"]
@@ -83,8 +84,10 @@ class Recipe:
             raise ValueError(f"expected mean and std together, got mean={self.mean!r} and std={self.std!r}")
         if self.checkpoint == "best" and not self.validation:
             raise ValueError("expected validation > 0 with checkpoint='best', which is chosen by it, got 0")
-        if self.start is not None and not self.start.is_file():
-            raise ValueError(f"start: expected a weights file, got {str(self.start)!r}, which does not exist")
+        if self.start is not None and not is_file(self.start):
+            raise ValueError(
+                f"start: expected a weights file, got {shown(self.start)!r}, where there is {what_is(self.start)}"
+            )
 
     def spec(self) -> dict[str, Any]:
         """Return the recipe as plain data, methods as name, parameters and version."""
