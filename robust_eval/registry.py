@@ -216,6 +216,8 @@ def explain(error: pydantic.ValidationError, cls: type[Any], *, where: str) -> l
         else:
             expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
             expected = "at least one value" if short else expected.partition(", unable to parse")[0]
+            if problem["type"] == "string_unicode":
+                expected = "text in UTF-8"
             for theirs, ours in _WORDS.items():
                 expected = expected.replace(theirs, ours)
             place = place if name == "value" else f"{place}: {name}"

@@ -46,7 +46,7 @@ def parse_number(value: Any) -> Any:
         # a fraction would write all the digits of 1e999999999
         return float(text) if "e" in text.lower() else float(Fraction(text))
     except (ValueError, ZeroDivisionError, OverflowError):
-        raise ValueError(f"expected a number or a fraction such as '8/255', got {value!r}") from None
+        raise ValueError(f"expected a number or a fraction such as '8/255', got {value[:40]!r}") from None
 
 
 Pixels = Annotated[float, BeforeValidator(parse_number), Field(ge=0, le=LARGEST, allow_inf_nan=False)]

@@ -275,7 +275,8 @@ def _frame(tables: Table, problems: Problems) -> Frame:
         data = tables.get("data")
         name = data.get("name") if isinstance(data, Mapping) else None
         # nothing is measured after a problem: any set will do to look at the other tables with
-        rest["data"] = {"name": name if isinstance(name, str) else "digits"}
+        named = isinstance(name, str) and misnamed(name) is None
+        rest["data"] = {"name": name if named else "digits"}
     return adapter.validate_python(rest)
 
 

@@ -259,7 +259,10 @@ def _no_name(name: object) -> str:
 
 
 def _radius(value: Any) -> float:
-    number = parse_number(value)
-    if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number < math.inf:
+    try:
+        number = parse_number(value)
+    except ValueError as error:
+        raise ConfigError(f"eps: {error}") from None
+    if not isinstance(number, int | float) or not 0 <= number < math.inf:
         raise ConfigError(f"eps: expected a finite number >= 0 such as 0.5 or '8/255', got {value!r}")
     return float(number)

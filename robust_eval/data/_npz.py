@@ -95,7 +95,7 @@ class Npz:
                     raise DataError(
                         f"data {self.path}: {name} holds Python objects, which are not unpickled; save plain numbers"
                     )
-                told, there = header.size + file.tell(), member.file_size
+                told, there = header.size, member.file_size - file.tell()
                 if told != there:
                     raise DataError(
                         f"data {self.path}: {name} is damaged: its header tells of {told:,} bytes, and there are "
