@@ -23,6 +23,7 @@ from torch import nn
 
 from defenses._straight_through import Preprocessed
 from robust_eval.data import Examples
+from robust_eval.fields import Whole
 from robust_eval.methods import Defense
 from robust_eval.registry import register
 from robust_eval.types import Images
@@ -35,7 +36,7 @@ __all__ = ["BitDepth"]
 class BitDepth(Defense):
     """Fewer bits for each pixel of the input."""
 
-    bits: Annotated[int, Field(ge=1, le=8)] = 5
+    bits: Annotated[Whole, Field(ge=1, le=8)] = 5
     """Bits that are left for each channel of a pixel, of 8."""
 
     @property

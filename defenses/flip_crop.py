@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from defenses._averaged import Averaged, average
 from robust_eval.data import Examples
+from robust_eval.fields import Whole
 from robust_eval.methods import Defense
 from robust_eval.registry import register
 from robust_eval.rng import Rng
@@ -40,9 +41,9 @@ __all__ = ["FlipCrop"]
 class FlipCrop(Defense):
     """Test-time augmentation by crops and mirror images."""
 
-    crop: Annotated[int, Field(ge=0)] = 4
+    crop: Annotated[Whole, Field(ge=0)] = 4
     """Padding in pixels from which a copy is cut; 0 takes the image and its mirror image, each once."""
-    copies: Annotated[int, Field(ge=1)] = 10
+    copies: Annotated[Whole, Field(ge=1)] = 10
     """Crops whose probabilities are averaged, without meaning where ``crop`` is 0."""
 
     @property

@@ -34,6 +34,7 @@ from torch.nn import functional
 from defenses._averaged import Averaged, average
 from robust_eval.classifier import Classifier
 from robust_eval.data import Examples
+from robust_eval.fields import Positive, Real, Whole
 from robust_eval.methods import Certificate, Defense
 from robust_eval.registry import register
 from robust_eval.rng import Rng
@@ -47,15 +48,15 @@ __all__ = ["GaussianSmoothing"]
 class GaussianSmoothing(Defense):
     """Randomised smoothing."""
 
-    sigma: Annotated[float, Field(gt=0)] = 0.25
+    sigma: Positive = 0.25
     """Standard deviation of the noise, in units of the [0, 1] pixel range."""
-    copies: Annotated[int, Field(ge=1)] = 16
+    copies: Annotated[Whole, Field(ge=1)] = 16
     """Noisy images whose probabilities are averaged."""
-    certify_draws: Annotated[int, Field(ge=0)] = 0
+    certify_draws: Annotated[Whole, Field(ge=0)] = 0
     """Noisy images that vote on a certificate; 0 gives none, the paper takes 100,000."""
-    select_draws: Annotated[int, Field(ge=1)] = 100
+    select_draws: Annotated[Whole, Field(ge=1)] = 100
     """Noisy images that vote on the class to certify."""
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
+    alpha: Annotated[Real, Field(gt=0, lt=1)] = 0.001
     """Probability with which the certificate of an image may be wrong."""
 
     def wrap(self, network: nn.Module, pool: Examples | None = None) -> Averaged:

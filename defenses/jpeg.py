@@ -23,6 +23,7 @@ from torch import nn
 from defenses._straight_through import Preprocessed
 from robust_eval.corruptions.digital import through_jpeg
 from robust_eval.data import Examples
+from robust_eval.fields import Whole
 from robust_eval.methods import Defense
 from robust_eval.registry import register
 from robust_eval.types import Images
@@ -35,7 +36,7 @@ __all__ = ["Jpeg"]
 class Jpeg(Defense):
     """JPEG compression of the input."""
 
-    quality: Annotated[int, Field(ge=1, le=100)] = 75
+    quality: Annotated[Whole, Field(ge=1, le=100)] = 75
     """As libjpeg counts, 1 (smallest file) to 100."""
 
     @property

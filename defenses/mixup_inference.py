@@ -27,6 +27,7 @@ from torch import nn
 from defenses._averaged import ANY, Pooled, average, log_probabilities
 from robust_eval.data import Examples
 from robust_eval.errors import ConfigError
+from robust_eval.fields import Real, Whole
 from robust_eval.methods import Defense
 from robust_eval.registry import register
 from robust_eval.rng import Rng
@@ -34,8 +35,8 @@ from robust_eval.types import Images, Labels, Logits
 
 __all__ = ["MixupInference"]
 
-Weight = Annotated[float, Field(gt=0, le=1)]
-Samples = Annotated[int, Field(ge=1)]
+Weight = Annotated[Real, Field(gt=0, le=1)]
+Samples = Annotated[Whole, Field(ge=1)]
 LAM_OL = {"mixup": 0.5, "interpolated_adversarial": 0.6}
 
 
@@ -59,7 +60,7 @@ class MixupInference(Defense):
     """Mixtures in ``pl``: 10, or 5 in ``combined``."""
     samples_ol: Samples | None = None
     """Mixtures in ``ol``: 30, or 15 in ``combined``."""
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.2
+    threshold: Annotated[Real, Field(ge=0, le=1)] = 0.2
     """Loss of confidence at which ``combined`` turns to ``ol``."""
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ from torch import nn
 
 from defenses._averaged import Pooled, average
 from robust_eval.data import Examples
+from robust_eval.fields import Positive, Whole
 from robust_eval.methods import Defense
 from robust_eval.registry import register
 from robust_eval.rng import Rng
@@ -36,11 +37,11 @@ class SumAugmentation(Defense):
 
     needs_pool: ClassVar[bool] = True
 
-    lam: Annotated[float, Field(gt=0)] = 1.0
+    lam: Positive = 1.0
     """Weight λ of the image relative to each image mixed in."""
-    k: Annotated[int, Field(ge=1)] = 4
+    k: Annotated[Whole, Field(ge=1)] = 4
     """Images in a sum, the tested one among them."""
-    copies: Annotated[int, Field(ge=1)] = 16
+    copies: Annotated[Whole, Field(ge=1)] = 16
     """Sums whose probabilities are averaged."""
 
     def wrap(self, network: nn.Module, pool: Examples | None = None) -> Pooled:

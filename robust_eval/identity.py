@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robust_eval.errors import CheckpointError, near
+from robust_eval.paths import is_folder, misnamed, shown, what_is
 
 __all__ = ["content_key", "existing", "file_sha256"]
 
@@ -22,11 +23,15 @@ def file_sha256(path: str | Path) -> str:
 def existing(path: str | Path) -> Path:
     """Return the path of a file that can be read; raises ``CheckpointError`` for one that cannot."""
     path = Path(path)
-    if path.is_dir():
+    if (problem := misnamed(path)) is not None:
+        raise CheckpointError(f"checkpoint: {problem}")
+    if is_folder(path):
         raise CheckpointError(f"{path}: expected a file of weights, got a folder; name a file in it")
-    if not path.is_file():
-        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    if (found := what_is(path)) == "none":
+        beside = [other.name for other in path.parent.iterdir()] if is_folder(path.parent) else []
         raise CheckpointError(f"{path}: no such file{near(path.name, beside)}")
+    if found != "a file":
+        raise CheckpointError(f"{shown(path)}: expected a file of weights, got {found}")
     if not os.access(path, os.R_OK):
         raise CheckpointError(f"{path}: expected a readable file; give yourself the right to read it")
     return path

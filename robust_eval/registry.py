@@ -61,6 +61,8 @@ _WORDS = {
     "less than or equal to ": "<= ",
     "less than ": "< ",
 }
+LONGEST = 160
+"""Characters of a value that a message shows."""
 _METHODS: dict[tuple[str, str], type[Any]] = {}
 _ENTRIES: dict[type[Any], tuple[Kind, str, int]] = {}
 _RESOLVERS: dict[tuple[Kind, str], Callable[[str], Resolved]] = {}
@@ -200,6 +202,9 @@ def explain(error: pydantic.ValidationError, cls: type[Any], *, where: str) -> l
     lines = []
     alternatives: dict[str, tuple[list[str], Any]] = {}
     for problem in error.errors(include_url=False):
+        short = problem["type"] in ("too_short", "string_too_short")
+        if short and problem["input"]:  # what is wrong with the values themselves is told already
+            continue
         path, fields = _located(cls, problem["loc"])
         *above, name = path or ["value"]
         place = ": ".join([where, *above])
@@ -210,17 +215,25 @@ def explain(error: pydantic.ValidationError, cls: type[Any], *, where: str) -> l
             lines.append(f"{place}: field {name!r} is missing")
         else:
             expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-            expected = expected.partition(", unable to parse")[0]
+            expected = "at least one value" if short else expected.partition(", unable to parse")[0]
+            if problem["type"] == "string_unicode":
+                expected = "text in UTF-8"
             for theirs, ours in _WORDS.items():
                 expected = expected.replace(theirs, ours)
             place = place if name == "value" else f"{place}: {name}"
             alternatives.setdefault(place, ([], problem["input"]))[0].append(expected)
     for place, (wanted, got) in alternatives.items():
         expected = " or ".join(dict.fromkeys(wanted))
-        tail = "" if "got " in expected else f", got {got!r}"
+        tail = "" if "got " in expected else f", got {_short(got)}"
         expected = expected if expected.startswith("expected") else f"expected {expected}"
         lines.append(f"{place}: {expected}{tail}")
     return lines
+
+
+def _short(value: Any) -> str:
+    """Return a value as it is written, the end of a long one left out."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _located(cls: type[Any], loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
+from robust_eval.bounds import LARGEST
 from robust_eval.errors import ConfigError
 from robust_eval.types import Images
 
@@ -36,15 +37,19 @@ Bound = Literal["linf", "l2", "l1", "spatial"]
 
 def parse_number(value: Any) -> Any:
     """Turn ``"8/255"`` or ``"0.5"`` into a float; anything else passes unchanged for the type check to judge."""
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number or a fraction such as '8/255', got {value}")
     if not isinstance(value, str):
         return value
+    text = value.replace(" ", "")
     try:
-        return float(Fraction(value.replace(" ", "")))
+        # a fraction would write all the digits of 1e999999999
+        return float(text) if "e" in text.lower() else float(Fraction(text))
     except (ValueError, ZeroDivisionError, OverflowError):
-        raise ValueError(f"expected a number or a fraction such as '8/255', got {value!r}") from None
+        raise ValueError(f"expected a number or a fraction such as '8/255', got {value[:40]!r}") from None
 
 
-Pixels = Annotated[float, BeforeValidator(parse_number), Field(ge=0, allow_inf_nan=False)]
+Pixels = Annotated[float, BeforeValidator(parse_number), Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 """A length in units of the [0, 1] pixel range; ``"8/255"`` is accepted."""
 
 

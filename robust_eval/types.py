@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
+from robust_eval.fields import Whole
 from robust_eval.moved import found_elsewhere
 from robust_eval.rng import Rng
 
@@ -20,7 +21,7 @@ Logits = Float[Tensor, "n k"]
 Mask = Bool[Tensor, " n"]
 
 
-Severity = Annotated[int, Field(ge=1, le=5)]
+Severity = Annotated[Whole, Field(ge=1, le=5)]
 
 
 class AttackResult(NamedTuple):

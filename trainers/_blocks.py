@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
+from robust_eval.fields import Real, Whole
 from robust_eval.mixing import mix, random_box
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels
@@ -29,7 +30,7 @@ def _odd(block: int) -> int:
     return block
 
 
-Block = Annotated[int, Field(ge=1), AfterValidator(_odd)]
+Block = Annotated[Whole, Field(ge=1), AfterValidator(_odd)]
 """Side of a block, in positions of the feature map."""
 
 
@@ -88,15 +89,15 @@ def _successes(trials: int, rate: float, generator: torch.Generator) -> Tensor:
 class PatchUp(Fitting):
     """Loss of batches in which blocks of features come from other images, in all or in part."""
 
-    gamma: Annotated[float, Field(ge=0, lt=1)]
+    gamma: Annotated[Real, Field(ge=0, lt=1)]
     """Sets how many blocks there are; the part of the features they cover differs from it."""
-    probability: Annotated[float, Field(ge=0, le=1)]
+    probability: Annotated[Real, Field(ge=0, le=1)]
     """Chance that a batch is mixed at all."""
     block: Block = 7
     """Side of a block, an odd number; where it does not fit, the largest odd one that does."""
     layers: Annotated[tuple[Layer, ...], Field(min_length=1)] = ("input", "stem", "stage1")
     """Layers of which one is drawn for each batch: ``input``, ``stem``, ``stage1``, ..."""
-    loss_terms: Annotated[int, Field(ge=1, le=2)] = 2
+    loss_terms: Annotated[Whole, Field(ge=1, le=2)] = 2
     """Terms of the loss, which are equal: 2 as published; 1 has the step size of other methods."""
 
     @abstractmethod

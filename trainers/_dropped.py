@@ -16,6 +16,7 @@ from jaxtyping import Float, Shaped
 from pydantic import Field
 from torch import Tensor, nn
 
+from robust_eval.fields import Real
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels
 from trainers.fitting import Fitting
@@ -30,7 +31,7 @@ Features = Float[Tensor, "n c h w"]
 class Dropped(Fitting):
     """Loss with a part of the features of hidden layers set to zero."""
 
-    probability: Annotated[float, Field(ge=0, lt=1)]
+    probability: Annotated[Real, Field(ge=0, lt=1)]
     """Chance of each feature to be dropped; 0 is ERM."""
     # not the input: divided by 1 - p, its pixels would leave [0, 1]
     layers: Annotated[tuple[Hidden, ...], Field(min_length=1)] = ("stage1", "stage2")

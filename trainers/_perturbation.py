@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robust_eval.classifier import frozen
+from robust_eval.fields import Whole
 from robust_eval.geometry import project, random_start, steepest
 from robust_eval.methods import Regularizer
 from robust_eval.rng import Rng
@@ -38,7 +39,7 @@ class Perturbing(Regularizer):
     """Radius of the ball, in units of the [0, 1] pixel range; with l2 something like 0.5 is usual at 32x32."""
     step_size: Pixels = 2 / 255
     """Length of a step, in the same units and the same norm."""
-    steps: Annotated[int, Field(ge=1)] = 10
+    steps: Annotated[Whole, Field(ge=1)] = 10
     norm: Literal["linf", "l2"] = "linf"
 
     def __post_init__(self) -> None:

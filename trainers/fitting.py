@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from robust_eval.fields import Real
 from robust_eval.methods import Regularizer
 from robust_eval.mixing import soft_targets
 from robust_eval.types import Labels, Logits
@@ -65,7 +66,7 @@ class Fitting(Regularizer):
 
     criterion: Criterion = "ce"
     """Cross-entropy, or binary cross-entropy on sigmoids or on the softmax."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     """Part of every target that is spread evenly over all classes."""
 
     def targets(self, y: Labels, logits: Logits) -> Targets:

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from robust_eval.analyses._looked_at import compared
 from robust_eval.classifier import Classifier
+from robust_eval.fields import Whole
 from robust_eval.findings import Measurement
 from robust_eval.methods import Analysis, Batch, Plot
 from robust_eval.metrics.detection import measure
@@ -55,7 +56,7 @@ class Detection(Analysis):
         split="set",
     )
 
-    resamples: Annotated[int, Field(ge=1)] = 1000
+    resamples: Annotated[Whole, Field(ge=1)] = 1000
     """Of the bootstrap."""
 
     def look(

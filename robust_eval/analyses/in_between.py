@@ -32,6 +32,7 @@ from torch.nn import functional
 from robust_eval.analyses._looked_at import normal_interval
 from robust_eval.classifier import Classifier, Loss, misclassified
 from robust_eval.errors import DataError
+from robust_eval.fields import Whole
 from robust_eval.findings import Measurement
 from robust_eval.methods import Analysis, Batch, Passes, Plot
 from robust_eval.metrics.accuracy import accuracy
@@ -63,9 +64,9 @@ class InBetween(Analysis):
         "Between two images of different classes: λ x_i + (1 - λ) x_j", x="lam", y="value", split="quantity"
     )
 
-    pairs: Annotated[int, Field(ge=1)] = 200
+    pairs: Annotated[Whole, Field(ge=1)] = 200
     """How many pairs of images are drawn."""
-    points: Annotated[int, Field(ge=3), AfterValidator(_odd)] = 11
+    points: Annotated[Whole, Field(ge=3), AfterValidator(_odd)] = 11
     """Values of λ, evenly from 0 to 1, both included."""
 
     def look(

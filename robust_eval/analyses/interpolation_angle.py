@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from robust_eval.analyses._looked_at import in_parts, reason, stages_of
 from robust_eval.classifier import Classifier
 from robust_eval.errors import DataError
+from robust_eval.fields import Real, Whole
 from robust_eval.findings import Measurement
 from robust_eval.methods import Analysis, Batch, Passes, Plot
 from robust_eval.registry import build, find, register
@@ -75,13 +76,13 @@ class InterpolationAngle(Analysis):
     """Names of regularizers whose mixing is looked at, whatever the network was trained with."""
     layer: str = "stage2"
     """The stage whose output is mixed: ``stem``, ``stage1``, ..."""
-    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.75
+    gamma: Annotated[Real, Field(ge=0, lt=1)] = 0.75
     """Of those that mix blocks: sets how many."""
-    block: Annotated[int, Field(ge=1)] = 7
+    block: Annotated[Whole, Field(ge=1)] = 7
     """Of those that mix blocks: the side of one."""
-    batch: Annotated[int, Field(ge=2)] = 100
+    batch: Annotated[Whole, Field(ge=2)] = 100
     """Images mixed with one another."""
-    batches: Annotated[int, Field(ge=1)] = 10
+    batches: Annotated[Whole, Field(ge=1)] = 10
     """How many such batches; images are taken again where there are fewer than these need."""
 
     def look(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from robust_eval.classifier import Classifier, misclassified
 from robust_eval.errors import ConfigError
+from robust_eval.fields import Whole
 from robust_eval.losses import margin
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Logits, Mask
@@ -24,7 +25,7 @@ __all__ = [
     "mean_probability_margin",
 ]
 
-Target = Literal["next", "least_likely", "random"] | Annotated[int, Field(ge=0)]
+Target = Literal["next", "least_likely", "random"] | Annotated[Whole, Field(ge=0)]
 """The class an attack pushes to: the one after the label, the least likely one on the clean image, one drawn at random
 that is not the label, or this one for all."""
 

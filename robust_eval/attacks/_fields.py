@@ -6,9 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-__all__ = ["Fraction", "Positive", "Steps"]
+from robust_eval.fields import Real, Whole
 
-Steps = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(gt=0, le=2)]
+__all__ = ["Fraction", "Steps"]
+
+Steps = Annotated[Whole, Field(ge=1)]
+Fraction = Annotated[Real, Field(gt=0, le=2)]
 """A length relative to the radius; 2 crosses the whole ball, so more is never meant."""

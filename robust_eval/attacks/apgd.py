@@ -44,6 +44,7 @@ from robust_eval.attacks._climb import Found, Rules, Task, climb
 from robust_eval.attacks._fields import Steps
 from robust_eval.classifier import Classifier, Loss
 from robust_eval.errors import ConfigError
+from robust_eval.fields import Real
 from robust_eval.losses import LossName, cross_entropy, dlr, loss_for, require_classes
 from robust_eval.methods import FEW, Attack, Passes, walk
 from robust_eval.registry import register
@@ -79,7 +80,7 @@ class APGD(Attack):
     """Gradient steps of one walk."""
     restarts: Steps = 1
     """Random starts; a further one is spent on the examples that still resist."""
-    rho: Annotated[float, Field(gt=0, le=1)] = 0.75
+    rho: Annotated[Real, Field(gt=0, le=1)] = 0.75
     """Share ρ of the steps that must raise the loss for the step size to stay, in (0, 1] (linf and l2)."""
     draws: Steps = 1
     """Draws of a stochastic model that a gradient is averaged over; a deterministic one is asked once."""

@@ -30,9 +30,10 @@ from pydantic import Field
 from torch import Tensor
 
 from robust_eval.attacks._aim import Aim, Target, choose_aim
-from robust_eval.attacks._fields import Positive, Steps
+from robust_eval.attacks._fields import Steps
 from robust_eval.attacks._segment import gap, nearest_on_segment
 from robust_eval.classifier import Classifier
+from robust_eval.fields import Positive, Real, Whole
 from robust_eval.losses import loss_for
 from robust_eval.methods import FEW, Attack, Passes, walk
 from robust_eval.registry import register
@@ -59,7 +60,7 @@ class CarliniWagner(Attack):
     steps: Steps = 100
     """Adam steps for each value of ``c``."""
     lr: Positive = 0.01
-    confidence: Annotated[float, Field(ge=0)] = 0.0
+    confidence: Annotated[Real, Field(ge=0)] = 0.0
     """Margin κ in logits by which the wrong class must win."""
     initial_const: Positive = 1e-3
     """The first ``c``."""
@@ -67,7 +68,7 @@ class CarliniWagner(Attack):
     """Whether an example leaves a search when a tenth of the steps, or ten, lowered neither its objective nor the
     lowest so far by 1 %, and the whole attack when a smaller ``c`` that worked brought it 1 % at most, or ``c`` is
     known up to a factor of two. A stochastic model is searched longer: 0.01 %, and all searches."""
-    line_search: Annotated[int, Field(ge=0)] = 4
+    line_search: Annotated[Whole, Field(ge=0)] = 4
     """Forward passes spent at the end on a nearer point between the image and the best one."""
     target: Target | None = None
     """The class to be predicted; ``None`` is content with any wrong one."""

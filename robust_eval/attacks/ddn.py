@@ -25,9 +25,10 @@ from pydantic import Field
 
 from robust_eval.attacks._aim import Target, choose_aim
 from robust_eval.attacks._closest import Closest
-from robust_eval.attacks._fields import Positive, Steps
+from robust_eval.attacks._fields import Steps
 from robust_eval.attacks._schedule import Objective, cosine, objective
 from robust_eval.classifier import Classifier
+from robust_eval.fields import Positive, Real, Whole
 from robust_eval.geometry import heading
 from robust_eval.methods import FEW, Attack, Passes, walk
 from robust_eval.registry import register
@@ -47,15 +48,15 @@ class DDN(Attack):
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)
 
     steps: Steps = 100
-    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    gamma: Annotated[Real, Field(gt=0, lt=1)] = 0.05
     """Fraction γ by which the length changes at each step."""
     init_norm: Positive = 1.0
     """Length of the first perturbation, in units of the [0, 1] pixel range."""
-    levels: Annotated[int, Field(ge=2)] | None = None
+    levels: Annotated[Whole, Field(ge=2)] | None = None
     """Grey levels that every point is rounded to, 256 for an 8-bit file; leaves the line search out."""
     loss: Objective = "annealed"
     """What is climbed; the paper's is "ce"."""
-    line_search: Annotated[int, Field(ge=0)] = 4
+    line_search: Annotated[Whole, Field(ge=0)] = 4
     """Forward passes spent at the end on a nearer point between the image and the best one."""
     target: Target | None = None
     """The class to be predicted; ``None`` is content with any wrong one."""

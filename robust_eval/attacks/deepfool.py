@@ -28,6 +28,7 @@ from robust_eval.attacks._aim import Aim, Target, choose_aim
 from robust_eval.attacks._fields import Steps
 from robust_eval.attacks._segment import gap, nearest_on_segment
 from robust_eval.classifier import Classifier
+from robust_eval.fields import Real, Whole
 from robust_eval.geometry import unit_l2
 from robust_eval.methods import FEW, Attack, Passes, walk
 from robust_eval.registry import register
@@ -47,13 +48,13 @@ class DeepFool(Attack):
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)
 
     steps: Steps = 50
-    overshoot: Annotated[float, Field(ge=0)] = 0.02
+    overshoot: Annotated[Real, Field(ge=0)] = 0.02
     """Fraction η by which the boundary is overstepped."""
-    candidates: Annotated[int, Field(ge=2)] = 10
+    candidates: Annotated[Whole, Field(ge=2)] = 10
     """How many of the likeliest classes the first step looks at, the label among them."""
-    later_candidates: Annotated[int, Field(ge=2)] = 3
+    later_candidates: Annotated[Whole, Field(ge=2)] = 3
     """How many of them later steps look at, the label among them: those that the last gradients put nearest."""
-    line_search: Annotated[int, Field(ge=0)] = 2
+    line_search: Annotated[Whole, Field(ge=0)] = 2
     """Forward passes spent on a nearer point between the image and the point found."""
     target: Target | None = None
     """The class to be predicted, the only candidate; ``None`` is content with any wrong one."""

@@ -52,6 +52,7 @@ from robust_eval.attacks._boundary_walk import (
 from robust_eval.attacks._fields import Steps
 from robust_eval.attacks._hyperplane import step_onto_plane
 from robust_eval.classifier import Classifier
+from robust_eval.fields import Real
 from robust_eval.geometry import length
 from robust_eval.methods import Attack, Passes, walk
 from robust_eval.registry import register
@@ -70,11 +71,11 @@ class _Boundary(Attack):
 
     norm: Norm = "linf"
     steps: Steps = 100
-    alpha_max: Annotated[float, Field(ge=0, le=1)] = 0.1
+    alpha_max: Annotated[Real, Field(ge=0, le=1)] = 0.1
     """Greatest weight α of the image's own projection."""
-    eta: Annotated[float, Field(ge=1)] = 1.05
+    eta: Annotated[Real, Field(ge=1)] = 1.05
     """Factor η by which a projection is overstepped."""
-    beta: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta: Annotated[Real, Field(ge=0, lt=1)] = 0.9
     """What is left of the way from the image after a point that fools the model."""
 
     def _step(self, model: Classifier, walks: Walks, rng: Rng) -> Chosen:

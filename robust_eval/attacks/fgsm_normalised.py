@@ -25,6 +25,7 @@ from pydantic import Field
 from robust_eval.attacks._aim import Aim
 from robust_eval.classifier import Classifier
 from robust_eval.errors import DataError
+from robust_eval.fields import Positive
 from robust_eval.losses import cross_entropy
 from robust_eval.methods import Attack, Passes, walk
 from robust_eval.registry import register
@@ -46,7 +47,7 @@ class FGSMNormalised(Attack):
 
     eps: Pixels = 0.1
     """Length of the step in units after normalisation."""
-    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.25,)
+    std: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.25,)
     """What the normalisation divides each channel by, in units of the [0, 1] pixel range; a single number is that of
     all channels. About what photographs have; CIFAR-10's are 0.2470, 0.2435, 0.2616."""
     clip: Literal["box", "image"] = "box"

@@ -29,10 +29,11 @@ from torch import Tensor
 
 from robust_eval.attacks._aim import Target, choose_aim
 from robust_eval.attacks._closest import Closest
-from robust_eval.attacks._fields import Positive, Steps
+from robust_eval.attacks._fields import Steps
 from robust_eval.attacks._schedule import Objective, cosine, objective
 from robust_eval.attacks._segment import gap
 from robust_eval.classifier import Classifier
+from robust_eval.fields import Positive, Real, Whole
 from robust_eval.geometry import dual_length, heading, length
 from robust_eval.methods import FEW, Attack, Passes, walk
 from robust_eval.registry import register
@@ -59,11 +60,11 @@ class FMN(Attack):
     steps: Steps = 100
     step_size: Positive = 1.0
     """L2 length of the first step, in units of the [0, 1] pixel range; it falls to a hundredth."""
-    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    gamma: Annotated[Real, Field(gt=0, lt=1)] = 0.05
     """Fraction γ by which the radius changes at the first step; it falls to 0.001."""
     loss: Objective = "annealed"
     """What is climbed; the paper's is "margin"."""
-    line_search: Annotated[int, Field(ge=0)] = 4
+    line_search: Annotated[Whole, Field(ge=0)] = 4
     """Forward passes spent at the end on a nearer point between the image and the best one."""
     target: Target | None = None
     """The class to be predicted; ``None`` is content with any wrong one."""

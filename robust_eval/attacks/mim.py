@@ -22,6 +22,7 @@ from robust_eval.attacks._aim import Target, choose_aim
 from robust_eval.attacks._ascent import ascend, ascent_cost
 from robust_eval.attacks._fields import Fraction, Steps
 from robust_eval.classifier import Classifier
+from robust_eval.fields import Real
 from robust_eval.losses import LossName
 from robust_eval.methods import Attack, Passes
 from robust_eval.registry import register
@@ -43,7 +44,7 @@ class MIM(Attack):
     steps: Steps = 10
     relative_step_size: Fraction = 0.1
     """Length of a step as a fraction of ``eps``."""
-    momentum: Annotated[float, Field(ge=0)] = 1.0
+    momentum: Annotated[Real, Field(ge=0)] = 1.0
     """Decay factor μ of the accumulated gradient."""
     loss: LossName = "ce"
     """What is ascended: cross-entropy ``ce``, ``margin`` of logits, or ``dlr``."""

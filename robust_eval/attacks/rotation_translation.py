@@ -29,6 +29,7 @@ from robust_eval.attacks._aim import Aim
 from robust_eval.attacks._fields import Steps
 from robust_eval.classifier import Classifier
 from robust_eval.corruptions.deformation import Interpolation, Matrix, warped
+from robust_eval.fields import Real
 from robust_eval.losses import margin
 from robust_eval.methods import FEW, Attack, Passes
 from robust_eval.registry import register
@@ -59,9 +60,9 @@ class RotationTranslation(Attack):
     own_units: ClassVar[bool] = True
     sweeps: ClassVar[tuple[str, ...]] = ("degrees",)
 
-    degrees: Annotated[float, Field(ge=0, le=180)] = 30.0
+    degrees: Annotated[Real, Field(ge=0, le=180)] = 30.0
     """Largest angle in either direction, in degrees."""
-    translation: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    translation: Annotated[Real, Field(ge=0, lt=1)] = 0.1
     """Largest shift in each direction, as a fraction of the side; rounded to whole pixels."""
     angles: Steps = 31
     """Angles of the grid, evenly spread over ±degrees; a single one is 0."""

@@ -36,6 +36,7 @@ from robust_eval.attacks._aim import Aim, mean_log_probability
 from robust_eval.attacks._fields import Steps
 from robust_eval.attacks._l1 import project_l1
 from robust_eval.classifier import Classifier
+from robust_eval.fields import Real
 from robust_eval.losses import margin
 from robust_eval.methods import FEW, Attack, Passes
 from robust_eval.registry import register
@@ -68,7 +69,7 @@ class Square(Attack):
     norm: Norm = "linf"
     queries: Steps = 5000
     """Forward passes of each restart, the start among them."""
-    p_init: Annotated[float, Field(gt=0, le=1)] = 0.8
+    p_init: Annotated[Real, Field(gt=0, le=1)] = 0.8
     """Share p of the image that the first squares cover."""
     restarts: Steps = 1
     """Random starts; with several, an example keeps the first that fools the model."""

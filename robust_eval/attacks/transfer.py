@@ -24,11 +24,13 @@ from torch import nn
 from robust_eval.attacks._aim import Aim
 from robust_eval.classifier import Classifier
 from robust_eval.errors import CheckpointError, ConfigError, DataError
+from robust_eval.fields import Real
 from robust_eval.identity import file_sha256
 from robust_eval.methods import FEW, Attack, Passes
 from robust_eval.models.checkpoint import state_sha256
 from robust_eval.models.factory import is_factory
 from robust_eval.models.loading import load_network, recipe_on_card
+from robust_eval.paths import misnamed
 from robust_eval.registry import Resolved, build, find, resolver, version
 from robust_eval.rng import Rng
 from robust_eval.threat import Spatial, Threat
@@ -73,6 +75,8 @@ class Transfer(Attack):
                 f"attack 'transfer:{self.behind}': expected surrogate, the file of another model's weights "
                 f"(--set transfer:{self.behind}.surrogate=other.safetensors), got none"
             )
+        if path is not None and (problem := misnamed(path)) is not None:
+            raise ConfigError(f"attack 'transfer:{self.behind}': surrogate: {problem}")
         sha256 = None if path is None else file_sha256(path)
         return _loaded(path, sha256, json.dumps(architecture), mean, std)
 
@@ -165,8 +169,8 @@ def _resolve(name: str) -> Resolved:
         [
             ("surrogate", str | None, dataclasses.field(default=None, metadata=here)),
             ("architecture", str | dict[str, Any] | None, dataclasses.field(default=None, metadata=here)),
-            ("mean", tuple[float, ...] | None, dataclasses.field(default=None, metadata=here)),
-            ("std", tuple[float, ...] | None, dataclasses.field(default=None, metadata=here)),
+            ("mean", tuple[Real, ...] | None, dataclasses.field(default=None, metadata=here)),
+            ("std", tuple[Real, ...] | None, dataclasses.field(default=None, metadata=here)),
             *(
                 (field.name, hints[field.name], dataclasses.field(default=field.default))
                 for field in dataclasses.fields(inner)

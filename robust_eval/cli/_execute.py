@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from robust_eval.cli._console import open_console, say
 from robust_eval.errors import THEIRS, ConfigError
 from robust_eval.files import sweep
+from robust_eval.paths import misnamed, shown, what_is
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,11 +24,15 @@ __all__ = ["execute", "make_folder", "run_folder"]
 
 def run_folder(out: Path) -> Path:
     """Return a folder to write into, which is not made yet; raises ``ConfigError`` where that cannot be done."""
+    if (problem := misnamed(out)) is not None:
+        raise ConfigError(f"--out: {problem}")
     present = out.absolute()
-    while not os.path.lexists(present):
+    while (lies := what_is(present)) == "none":
         present = present.parent
-    if not present.is_dir():
-        raise ConfigError(f"--out {out}: expected a folder, but {present} is a file; give another name")
+    if lies != "a folder":
+        raise ConfigError(
+            f"--out {shown(out)}: expected a folder, but {present} is {lies}; give another name"
+        )
     if not os.access(present, os.W_OK | os.X_OK):
         raise ConfigError(f"--out {out}: {present} is not writable; give a folder where you may write")
     return out

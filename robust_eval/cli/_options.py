@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from robust_eval.bounds import LAST_SEED, MOST
 from robust_eval.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "Arch",
@@ -30,12 +28,27 @@ __all__ = [
     "Settings",
     "Size",
     "Std",
+    "path_named",
     "pick_device",
 ]
 
+
+def path_named(text: str) -> Path:
+    """Return the path that an option names; raises ``BadParameter`` for one that no file can have."""
+    from robust_eval.paths import misnamed
+
+    if (problem := misnamed(text)) is not None:
+        raise typer.BadParameter(problem)
+    return Path(text)
+
+
 Checkpoint = Annotated[
     Path | None,
-    typer.Argument(help="Weights (.safetensors, .pt, .pth). Left out: the factory returns a trained model."),
+    typer.Argument(
+        parser=path_named,
+        metavar="[CHECKPOINT]",
+        help="Weights (.safetensors, .pt, .pth). Left out: the factory returns a trained model.",
+    ),
 ]
 Arch = Annotated[
     str | None,
@@ -46,16 +59,24 @@ Arch = Annotated[
 Data = Annotated[str, typer.Option(help="A named set, a .npz file or an image folder.")]
 Mean = Annotated[str | None, typer.Option(help="Normalisation inside the model, e.g. 0.49,0.48,0.45.")]
 Std = Annotated[str | None, typer.Option(help="Normalisation inside the model, e.g. 0.25,0.24,0.26.")]
-Size = Annotated[int | None, typer.Option(min=1, help="Resize and crop a folder's images to this side.")]
+Size = Annotated[
+    int | None, typer.Option(min=1, max=16384, help="Resize and crop a folder's images to this side.")
+]
 ModelName = Annotated[str | None, typer.Option(help="What the report calls the model.")]
-Seed = Annotated[int, typer.Option(min=0)]
+Seed = Annotated[int, typer.Option(min=0, max=LAST_SEED)]
 Out = Annotated[
-    Path | None, typer.Option(help="Run folder; an existing one is added to. Default: runs/MODEL.")
+    Path | None,
+    typer.Option(
+        parser=path_named,
+        metavar="PATH",
+        help="Run folder; an existing one is added to. Default: runs/MODEL.",
+    ),
 ]
 GradientDraws = Annotated[
     int | None,
     typer.Option(
         min=1,
+        max=MOST,
         help="Draws a gradient through a randomised model is averaged over. Default: as many as it needs.",
     ),
 ]
@@ -65,6 +86,7 @@ BatchSize = Annotated[
     int | None,
     typer.Option(
         min=1,
+        max=MOST,
         help="Images at a time; bounds memory, changes results by rounding at most. Default: by image size.",
     ),
 ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robust_eval.bounds import MOST
 from robust_eval.cli._options import (
     Arch,
     BatchSize,
@@ -34,7 +35,9 @@ def analyze(
     checkpoint: Checkpoint = None,
     arch: Arch = None,
     data: Data = "",
-    n: Annotated[int | None, typer.Option(min=1, help="How many test images. Default: all.")] = None,
+    n: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="How many test images. Default: all.")
+    ] = None,
     analyses: Annotated[
         str,
         typer.Option(

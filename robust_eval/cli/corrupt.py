@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from robust_eval.cli._options import Settings, Size
+from robust_eval.bounds import LAST_SEED, MOST
+from robust_eval.cli._options import Settings, Size, path_named
 
 __all__ = ["corrupt"]
 
@@ -16,13 +17,20 @@ __all__ = ["corrupt"]
 def corrupt(
     data: Annotated[str, typer.Argument(help="A named set, a .npz file or an image folder.")],
     out: Annotated[
-        Path, typer.Option(help="Folder for the files; what is whole in it already is left as it is.")
+        Path,
+        typer.Option(
+            parser=path_named,
+            metavar="PATH",
+            help="Folder for the files; what is whole in it already is left as it is.",
+        ),
     ],
     corruptions: Annotated[
         str, typer.Option(help="Names, comma-separated; all are those that have severities.")
     ] = "all",
-    n: Annotated[int | None, typer.Option(min=1, help="How many test images. Default: all.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws, as evaluate's.")] = 0,
+    n: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="How many test images. Default: all.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, help="Of the draws, as evaluate's.")] = 0,
     size: Size = None,
     set_: Settings = None,
 ) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robust_eval.bounds import MOST
 from robust_eval.cli._options import (
     Arch,
     BatchSize,
@@ -45,7 +46,9 @@ def doctor(
     checkpoint: Checkpoint = None,
     arch: Arch = None,
     data: Data = "",
-    n: Annotated[int | None, typer.Option(min=1, help="How many test images. Default: 256 at most.")] = None,
+    n: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="How many test images. Default: 256 at most.")
+    ] = None,
     checks: Annotated[str, typer.Option(help="quick or full.")] = "full",
     eps: Annotated[
         str, typer.Option(metavar="[NORM:]VALUE", help="Radius to try, > 0, e.g. 8/255 (linf) or l2:0.5.")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from robust_eval.bounds import MOST
 from robust_eval.cli._options import (
     Arch,
     BatchSize,
@@ -25,6 +26,7 @@ from robust_eval.cli._options import (
     Settings,
     Size,
     Std,
+    path_named,
 )
 
 __all__ = ["evaluate"]
@@ -34,7 +36,9 @@ def evaluate(
     checkpoint: Checkpoint = None,
     arch: Arch = None,
     data: Data = "",
-    n: Annotated[int | None, typer.Option(min=1, help="How many test images. Default: all.")] = None,
+    n: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="How many test images. Default: all.")
+    ] = None,
     attacks: Annotated[
         str | None,
         typer.Option(
@@ -77,9 +81,11 @@ def evaluate(
     corrupted: Annotated[
         Path | None,
         typer.Option(
+            parser=path_named,
+            metavar="PATH",
             help="Folder of corrupted images to read instead of making them: CIFAR-10-C, ImageNet-C, or of `corrupt`. "
             "All types in it, unless --corruptions names some. Files are 8-bit: numbers are near those on images that "
-            "are corrupted anew, and not the same."
+            "are corrupted anew, and not the same.",
         ),
     ] = None,
     ood: Annotated[

@@ -7,13 +7,20 @@ from typing import Annotated
 
 import typer
 
+from robust_eval.cli._options import path_named
+
 __all__ = ["report"]
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One or several run folders.")],
+    runs: Annotated[
+        list[Path], typer.Argument(parser=path_named, metavar="RUN...", help="One or several run folders.")
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="Where to write. Default: report/ in the first run.")
+        Path | None,
+        typer.Option(
+            parser=path_named, metavar="PATH", help="Where to write. Default: report/ in the first run."
+        ),
     ] = None,
     baseline: Annotated[
         str | None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from robust_eval.cli._options import BatchSize, Checks, Compiled, Device, Precision
+from robust_eval.cli._options import BatchSize, Checks, Compiled, Device, Precision, path_named
 
 __all__ = ["run"]
 
@@ -24,7 +24,12 @@ def run(
         str | None, typer.Option(help="A set to take instead of the one the experiment names.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder; an existing one is continued. Default: runs/NAME.")
+        Path | None,
+        typer.Option(
+            parser=path_named,
+            metavar="PATH",
+            help="Run folder; an existing one is continued. Default: runs/NAME.",
+        ),
     ] = None,
     checks: Checks = None,
     dry_run: Annotated[
@@ -40,13 +45,14 @@ def run(
     import trainers  # noqa: F401
     from robust_eval.cli._execute import execute
     from robust_eval.config.experiment import read
+    from robust_eval.paths import is_file
 
-    if experiment is not None and (Path(experiment) / "experiment.toml").is_file():
+    if experiment is not None and is_file(Path(experiment) / "experiment.toml"):
         out = out or Path(experiment)
         experiment = str(Path(experiment) / "experiment.toml")
-    if experiment is None and out is not None and (out / "experiment.toml").is_file():
+    if experiment is None and out is not None and is_file(out / "experiment.toml"):
         experiment = str(out / "experiment.toml")
-    parsed = read(experiment or "quickstart", data=data, checks=checks)
+    parsed = read("quickstart" if experiment is None else experiment, data=data, checks=checks)
     folder = out or Path("runs") / parsed.frame.name
     return execute(
         parsed,

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from robust_eval.cli._options import Device, Seed, Settings
+from robust_eval.bounds import MOST
+from robust_eval.cli._options import Device, Seed, Settings, path_named
 
 __all__ = ["train"]
 
@@ -21,11 +22,15 @@ def train(
         float, typer.Option(help="Budget: passes over the training data in network evaluations.")
     ] = 30.0,
     seed: Seed = 0,
-    out: Annotated[Path, typer.Option(help="Run folder; the weights go to its checkpoints/.")] = Path(
-        "runs/train"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(
+            parser=path_named, metavar="PATH", help="Run folder; the weights go to its checkpoints/."
+        ),
+    ] = Path("runs/train"),
     robust_every: Annotated[
-        int, typer.Option(min=0, help="Passes between two looks at the accuracy under PGD; 0 = none.")
+        int,
+        typer.Option(min=0, max=MOST, help="Passes between two looks at the accuracy under PGD; 0 = none."),
     ] = 0,
     tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard's events beside log.csv.")] = False,
     set_: Settings = None,

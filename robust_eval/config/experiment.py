@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
@@ -20,19 +19,26 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
+from robust_eval.bounds import LAST_SEED, MOST
 from robust_eval.config.budgets import budget
 from robust_eval.config.method_tables import AnalysisPlan, AttackPlan, MethodTables, Table, located
 from robust_eval.config.problems import Problems
+from robust_eval.config.toml import read_toml, toml
 from robust_eval.corruptions._given import given_tables
 from robust_eval.data import Source, open_source
 from robust_eval.data.corrupted import CorruptedFiles, open_corrupted
-from robust_eval.errors import ConfigError, near
+from robust_eval.errors import THEIRS, ConfigError, near
+from robust_eval.fields import Real, Seed, Side, Whole
 from robust_eval.methods import Corruption, Defense
 from robust_eval.models.factory import is_factory
 from robust_eval.models.recipe import Recipe
+from robust_eval.paths import exists, expanded, is_folder, misnamed, shown, what_is
 from robust_eval.registry import checked, explain, names
 
 __all__ = ["DataTable", "Experiment", "ModelTable", "named_experiments", "parse", "read"]
+
+
+Name = Annotated[str, Field(min_length=1)]
 
 
 @checked
@@ -40,24 +46,24 @@ __all__ = ["DataTable", "Experiment", "ModelTable", "named_experiments", "parse"
 class DataTable:
     """The images to measure on."""
 
-    name: str
+    name: Name
     """A registered set, a ``.npz`` file or an image folder."""
-    n: Annotated[int, Field(ge=1)] | None = None
+    n: Annotated[Whole, Field(ge=1)] | None = None
     """How many test images; all if left out."""
-    pool: str | None = None
+    pool: Name | None = None
     """Training images that defenses mix with; the train split of the set if left out."""
-    corrupted: str | None = None
+    corrupted: Name | None = None
     """Folder of corrupted test images, such as CIFAR-10-C, that the ``[[corruption]]`` tables are read from; all that
     is in it if there are no such tables. They are made if left out."""
-    size: Annotated[int, Field(ge=1)] | None = None
+    size: Side | None = None
     """Side in pixels to which a folder's images are resized and cropped."""
-    per_class: Annotated[int, Field(ge=1)] | None = None
+    per_class: Annotated[Whole, Field(ge=1)] | None = None
     """How many training images of each class are kept; all if left out."""
-    label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    label_noise: Annotated[Real, Field(ge=0, le=1)] = 0.0
     """Part of the training labels that is replaced. Test labels never are."""
     noisy_labels: Literal["any", "other"] = "any"
     """What labels are replaced by: ``any`` class, the true one too, or an ``other`` one."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Of which images are kept and which labels are replaced; one for all models, whatever seed they train with."""
 
 
@@ -66,14 +72,14 @@ class DataTable:
 class ModelTable:
     """A model of the user's own."""
 
-    checkpoint: str | None = None
+    checkpoint: Name | None = None
     """Weights: ``.safetensors``, ``.pt`` or ``.pth``; may be left out when a factory returns a trained model."""
     architecture: str | Table | None = None
     """A registered name, a table with ``name`` and fields, or ``path/to/file.py:factory``; may be left out when
     the checkpoint has a card of :command:`robust-eval train` beside it."""
     name: str | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    mean: tuple[Real, ...] | None = None
+    std: tuple[Real, ...] | None = None
 
 
 @checked
@@ -82,10 +88,10 @@ class Frame:
     """The experiment file before its methods are looked up."""
 
     name: str = "experiment"
-    seed: Annotated[int, Field(ge=0, strict=True)] = 0
-    draws: Annotated[int, Field(ge=1, strict=True)] = 10
+    seed: Annotated[int, Field(ge=0, le=LAST_SEED, strict=True)] = 0
+    draws: Annotated[int, Field(ge=1, le=MOST, strict=True)] = 10
     """Fresh draws over which a randomised model is scored."""
-    gradient_draws: Annotated[int, Field(ge=1, strict=True)] | None = None
+    gradient_draws: Annotated[int, Field(ge=1, le=MOST, strict=True)] | None = None
     """Draws that gradients through a randomised model are averaged over; as many as they need if left out."""
     checks: Literal["quick", "full", "off"] = "quick"
     """How thoroughly each model that is attacked is examined for reasons not to trust its numbers."""
@@ -180,26 +186,24 @@ def read(name: str, *, data: str | None = None, checks: str | None = None) -> Ex
         text = (resources.files("robust_eval") / "experiments" / f"{name}.toml").read_text(encoding="utf-8")
         folder = Path.cwd()
     else:
-        path = Path(name).expanduser()
-        if path.is_dir():
+        if (problem := misnamed(name)) is not None:
+            raise ConfigError(f"experiment: {problem}")
+        path = expanded(name)
+        if (lies := what_is(path)) == "a folder":
             raise ConfigError(
                 f"experiment {name}: expected a file or a run folder, got a folder without experiment.toml"
             )
-        if not path.is_file():
+        if lies == "none":
             known = named_experiments()
             raise ConfigError(
                 f"experiment {name!r}: no such file or name{near(name, known)}; shipped: {', '.join(known)}"
             )
-        try:
-            text, folder = path.read_text(encoding="utf-8"), path.resolve().parent
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"experiment {name}: cannot be read ({error})") from None
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"experiment {name}: not valid TOML: {error}") from None
+        text, folder = read_toml(path, where=f"experiment {shown(name)}"), path.resolve().parent
+    tables = toml(text, where=f"experiment {shown(name)}")
     if data is not None:
-        given = data if data in names("data") else str(Path(data).expanduser().absolute())
+        if (problem := misnamed(data)) is not None:
+            raise ConfigError(f"--data: {problem}")
+        given = data if data in names("data") else str(expanded(data).absolute())
         table = tables.get("data")
         tables["data"] = {**(table if isinstance(table, dict) else {}), "name": given}
     if checks is not None:
@@ -241,7 +245,7 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
     # the trainings of one table differ in their seed alone and are one line of a report
     called = [found[0][0] for found in recipes if found] + [table.name for table in frame.model if table.name]
     for i, table in enumerate(frame.model):
-        parser.model(table.architecture, i)
+        parser.model(table.checkpoint, table.architecture, i)
     if not tables.get("train") and not tables.get("model"):
         problems.add("expected at least one [[train]] or [[model]] table, got none")
     for name in sorted({name for name in called if called.count(name) > 1}):
@@ -271,7 +275,8 @@ def _frame(tables: Table, problems: Problems) -> Frame:
         data = tables.get("data")
         name = data.get("name") if isinstance(data, Mapping) else None
         # nothing is measured after a problem: any set will do to look at the other tables with
-        rest["data"] = {"name": name if isinstance(name, str) else "digits"}
+        named = isinstance(name, str) and misnamed(name) is None
+        rest["data"] = {"name": name if named else "digits"}
     return adapter.validate_python(rest)
 
 
@@ -280,7 +285,7 @@ def _at(folder: Path, name: str) -> str:
     stays as it is.
     """
     path = _absolute(folder, name)
-    return path if name not in names("data") and (Path(path).exists() or "/" in name) else name
+    return path if name not in names("data") and (exists(path) or "/" in name) else name
 
 
 def _source(frame: Frame, folder: Path) -> Source:
@@ -300,7 +305,7 @@ def _pool_source(frame: Frame, folder: Path) -> Source:
     """Open the pool; images of a folder are resized like those measured."""
     assert frame.data.pool is not None
     name = _at(folder, frame.data.pool)
-    return open_source(name, size=frame.data.size if Path(name).is_dir() else None)
+    return open_source(name, size=frame.data.size if is_folder(name) else None)
 
 
 def _corrupted(frame: Frame, folder: Path) -> CorruptedFiles | None:
@@ -309,15 +314,18 @@ def _corrupted(frame: Frame, folder: Path) -> CorruptedFiles | None:
 
 
 def _absolute(folder: Path, name: str) -> str:
-    return str((folder / Path(name).expanduser()).absolute())
+    return str((folder / expanded(name)).absolute())
 
 
 def _import(module: str, folder: Path) -> None:
+    file = folder.joinpath(*module.split(".")).with_suffix(".py") if module.strip(".") else folder
+    if (lies := what_is(file)) not in ("a file", "a folder", "none"):
+        raise ConfigError(f"imports: {module!r}: expected a Python file, got {lies}")
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     try:
         importlib.import_module(module)
-    except Exception as error:
+    except THEIRS as error:
         reason = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
         raise ConfigError(
             f"imports: {module!r} cannot be imported from {folder} or Python's path ({reason})"

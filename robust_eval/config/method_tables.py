@@ -16,6 +16,7 @@ from robust_eval.errors import ConfigError
 from robust_eval.methods import Analysis, Attack
 from robust_eval.models.factory import is_factory
 from robust_eval.models.recipe import Recipe
+from robust_eval.paths import expanded, misnamed, shown, what_is
 from robust_eval.registry import Kind, build, describe, explain, find
 from robust_eval.threat import ANY_IMAGE, DEFAULT_RADIUS, Access, parse_number
 
@@ -155,9 +156,17 @@ class MethodTables:
             return []
         return [(name or describe(recipe.regularizer).name, recipe) for recipe in recipes]
 
-    def model(self, architecture: str | Table | None, i: int) -> None:
-        """Note what is wrong with the architecture of a ``[[model]]`` table; its files are looked at later."""
+    def model(self, checkpoint: str | None, architecture: str | Table | None, i: int) -> None:
+        """Note what is wrong with the paths of a ``[[model]]`` table; what is in its files is looked at later."""
         problems = self.problems.at(f"[[model]] {i + 1}")
+        if checkpoint is not None and (problem := misnamed(checkpoint)) is not None:
+            problems.add(f"checkpoint: {problem}")
+        if isinstance(architecture, str) and is_factory(architecture):
+            file = architecture.rpartition(":")[0] or architecture
+            if (problem := misnamed(file)) is not None:
+                problems.add(f"architecture: {problem}")
+            elif (lies := what_is(_absolute(self.folder, file))) not in ("a file", "none"):
+                problems.add(f"architecture: {shown(file)}: expected a Python file, got {lies}")
         if isinstance(architecture, str) and architecture.endswith(".py"):
             problems.add(
                 f"architecture: expected file.py:factory, got {architecture!r}; add the name of the function "
@@ -242,7 +251,7 @@ def located(fields: Mapping[str, Any], folder: Path) -> Table:
 
 
 def _absolute(folder: Path, path: str) -> str:
-    return str((folder / Path(path).expanduser()).absolute())
+    return str((folder / expanded(path)).absolute())
 
 
 def _no_name(name: object) -> str:
@@ -250,7 +259,10 @@ def _no_name(name: object) -> str:
 
 
 def _radius(value: Any) -> float:
-    number = parse_number(value)
-    if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number < math.inf:
+    try:
+        number = parse_number(value)
+    except ValueError as error:
+        raise ConfigError(f"eps: {error}") from None
+    if not isinstance(number, int | float) or not 0 <= number < math.inf:
         raise ConfigError(f"eps: expected a finite number >= 0 such as 0.5 or '8/255', got {value!r}")
     return float(number)

@@ -15,6 +15,7 @@ from robust_eval.config.settings import apply_settings, settings, split_names
 from robust_eval.data import NOISE
 from robust_eval.data.corrupted import open_corrupted
 from robust_eval.errors import ConfigError
+from robust_eval.paths import expanded
 from robust_eval.registry import describe, find
 from robust_eval.threat import parse_number
 
@@ -135,7 +136,7 @@ def _corruption_tables(corruptions: str, severity: list[int] | None, corrupted: 
     if corrupted is None:
         return [_corruption_table(name, severity or [3]) for name in asked]
     if not asked or "all" in [name.strip() for name in corruptions.split(",")]:
-        asked = list(open_corrupted(corrupted.expanduser()).severities)
+        asked = list(open_corrupted(expanded(corrupted)).severities)
     return [_corruption_table(name, severity) for name in asked]
 
 

@@ -62,7 +62,7 @@ def plan(experiment: Experiment) -> list[Cell]:
             raise ConfigError(
                 f"model {model.name!r} is the same as {same_as!r}: same weights or same recipe; drop one"
             )
-        if misfits := _misfits(model, analyses):
+        if misfits := [*_misfits(model, analyses), *_beyond(model, experiment)]:
             raise ConfigError(misfits)
         for cell in _cells(experiment, model, data, analyses):
             same = cells.get(cell.key)
@@ -176,6 +176,19 @@ def _misfits(model: ModelSource, analyses: Sequence[tuple[Analysis, Data | None]
             found.append(
                 f"{describe(analysis).name}: {other.name}: expected labels in 0..{model.classes - 1}, the outputs of "
                 f"the model, got label {highest}; name a test set of the same classes"
+            )
+    return list(dict.fromkeys(found))
+
+
+def _beyond(model: ModelSource, experiment: Experiment) -> list[str]:
+    """Return which attacks push to a class that a model does not have."""
+    found = []
+    for attack in [plan.attack for plan in experiment.attacks]:
+        target = getattr(attack, "target", None)
+        if isinstance(target, int) and model.classes is not None and target >= model.classes:
+            found.append(
+                f"attack {describe(attack).name!r}: target: expected a class in 0..{model.classes - 1}, as model "
+                f"{model.name} has, got {target}"
             )
     return list(dict.fromkeys(found))
 

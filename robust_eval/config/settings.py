@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from typing import Any
 
+from robust_eval.config.toml import toml
 from robust_eval.errors import ConfigError, near
 from robust_eval.registry import Kind, names
 
@@ -32,9 +32,11 @@ def settings(given: Iterable[str] | None) -> dict[str, dict[str, Any]]:
         if not (equals and dot and name and field):
             raise ConfigError(f"--set: expected NAME.FIELD=VALUE such as pgd.steps=100, got {item!r}")
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+            value = toml(f"value = {text}", where=f"--set {target.strip()}")["value"]
+        except ConfigError as error:
             value = text.strip()
+            if " deep" in str(error):
+                raise
             if _several_numbers(value):
                 raise ConfigError(
                     f"--set {target.strip()}: expected several numbers as a list, [{value}], got {value}; "

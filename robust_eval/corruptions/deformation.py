@@ -25,6 +25,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from robust_eval.fields import Positive, Real
 from robust_eval.methods import Corruption
 from robust_eval.registry import register
 from robust_eval.rng import Rng
@@ -42,7 +43,7 @@ class Rotation(Corruption):
 
     group: ClassVar[str] = "deformation"
     sweeps: ClassVar[tuple[str, ...]] = ("degrees",)
-    degrees: Annotated[float, Field(ge=0, le=180)] = 20.0
+    degrees: Annotated[Real, Field(ge=0, le=180)] = 20.0
     """Largest angle in either direction, in degrees; the protocol has 20 and 40."""
     interpolation: Interpolation = "nearest"
     """Whether a new pixel is the nearest old one or a bilinear mean of four."""
@@ -63,7 +64,7 @@ class Shear(Corruption):
 
     group: ClassVar[str] = "deformation"
     sweeps: ClassVar[tuple[str, ...]] = ("degrees",)
-    degrees: Annotated[float, Field(ge=0, lt=90)] = 28.6
+    degrees: Annotated[Real, Field(ge=0, lt=90)] = 28.6
     """Largest angle of a vertical line in either direction, in degrees; the protocol has 28.6 and 57.3 (1 radian)."""
     interpolation: Interpolation = "nearest"
     """Whether a new pixel is the nearest old one or a bilinear mean of four."""
@@ -82,7 +83,7 @@ class Scale(Corruption):
 
     group: ClassVar[str] = "deformation"
     sweeps: ClassVar[tuple[str, ...]] = ("content",)
-    content: Annotated[float, Field(gt=0)] = 0.6
+    content: Positive = 0.6
     """Size of the content afterwards, as a fraction of before: below 1 it shrinks and a black frame appears, above 1 it
     grows and its rim is lost. The protocol has 0.6, 0.8, 1.2 and 1.4."""
     interpolation: Interpolation = "nearest"

@@ -28,6 +28,7 @@ from robust_eval.corruptions._colour import channels, grey
 from robust_eval.corruptions._severity import Published
 from robust_eval.corruptions._textures import drawn
 from robust_eval.errors import ConfigError, DataError
+from robust_eval.paths import expanded, is_folder, require_file, shown
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Severity
@@ -104,10 +105,12 @@ def _pictures(
 
 
 def _files(folder: str) -> list[Path]:
-    path = Path(folder).expanduser()
-    if not path.is_dir():
-        raise DataError(f"corruption 'frost': textures: expected a folder of pictures, got {folder}")
+    path = expanded(folder)
+    if not is_folder(path):
+        raise DataError(f"corruption 'frost': textures: expected a folder of pictures, got {shown(folder)}")
     found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    for file in found:
+        require_file(file, where=f"corruption 'frost': textures: {shown(file)}", wanted="a picture")
     if not found:
         raise DataError(
             f"corruption 'frost': textures: expected {', '.join(SUFFIXES)} files in {folder}, got none"

@@ -16,6 +16,7 @@ from robust_eval.data._made import resized as resized
 from robust_eval.data._source import Source as Source
 from robust_eval.data._unlabelled import without_labels as without_labels
 from robust_eval.errors import ConfigError, DataError, near
+from robust_eval.paths import is_folder, misnamed, shown, what_is
 from robust_eval.registry import build, discover, explain, find, names
 
 __all__ = [
@@ -66,36 +67,43 @@ def _opened(name: str, size: int | None) -> Source:
 
     registered = name in names("data")
     sized = registered and "size" in {field.name for field in dataclasses.fields(find("data", name))}
-    if size is not None and not sized and (registered or not Path(name).is_dir()):
-        raise ConfigError(f"data {name!r}: size is for image folders only; leave it out")
+    if size is not None and not sized and (registered or not is_folder(name)):
+        raise ConfigError(f"data {shown(name)!r}: size is for image folders only; leave it out")
     if registered:
         source: Source = build("data", name, {} if size is None else {"size": size})
         return source
-    path = Path(name)
-    if path.is_dir():
+    if (problem := misnamed(name)) is not None:
+        raise DataError(f"data: {problem}")
+    path, lies = Path(name), what_is(name)
+    if lies == "a folder":
+        if path.resolve() == Path(path.resolve().anchor):
+            raise DataError(
+                f"data {name}: expected a folder of images, got that of all files; name one in it"
+            )
         return _imagenet_v2(path, size) or Folder(path=path, size=size)
+    if lies not in ("a file", "none"):
+        raise DataError(f"data {shown(name)}: expected a .npz file or a folder of images, got {lies}")
     if path.suffix.lower() == ".npz":
-        if not path.exists():
-            raise DataError(f"data: no file {name}; give the path of an existing .npz file")
+        if lies == "none":
+            raise DataError(f"data: no file {shown(name)}; give the path of an existing .npz file")
         return Arrays(path=path)
-    if path.exists():
+    if lies == "a file":
         raise DataError(
-            f"data {name}: expected a .npz file or a folder of images, got {path.suffix or 'a file'}"
+            f"data {shown(name)}: expected a .npz file or a folder of images, got {path.suffix or 'a file'}"
         )
     if len(path.parts) > 1:
-        raise DataError(f"data: no file or folder {name}; give the path of a .npz file or an image folder")
+        raise DataError(
+            f"data: no file or folder {shown(name)}; give the path of a .npz file or an image folder"
+        )
     raise ConfigError(
-        f"unknown data {name!r}{near(name, names('data'))}; "
+        f"unknown data {shown(name)!r}{near(name, names('data'))}; "
         f"known: {', '.join(names('data'))}, or the path of a .npz file or an image folder"
     )
 
 
 def _imagenet_v2(path: Path, size: int | None) -> Source | None:
-    """Return the source of an unpacked ImageNet-v2, whose class folders are numbers; ``None`` for other folders.
-
-    Read as an image folder, ``10`` would come before ``2``.
-    """
-    from robust_eval.data._files import sub_folders
+    """Return the source of an unpacked ImageNet-v2, which is cropped in its own way; ``None`` for other folders."""
+    from robust_eval.data._class_folders import sub_folders
     from robust_eval.data.imagenet_v2 import ImageNetV2, ImageNetV2Threshold, ImageNetV2TopImages
 
     called, classes = path.resolve().name, sub_folders(path)

@@ -23,6 +23,7 @@ from torch import Tensor
 from robust_eval.data._examples import Examples
 from robust_eval.data._source import Source
 from robust_eval.errors import DataError
+from robust_eval.fields import Real, Seed, Whole
 from robust_eval.registry import checked
 from robust_eval.rng import Rng
 from robust_eval.types import Labels
@@ -30,8 +31,7 @@ from robust_eval.types import Labels
 __all__ = ["Altered", "NoisyLabels", "Part", "Seed", "noisy", "stratified"]
 
 NoisyLabels = Literal["any", "other"]
-Part = Annotated[float, Field(ge=0, le=1)]
-Seed = Annotated[int, Field(ge=0)]
+Part = Annotated[Real, Field(ge=0, le=1)]
 
 
 @checked
@@ -40,7 +40,7 @@ class Altered(Source):
     """A source whose training images are a subset, or carry label noise."""
 
     source: Source
-    per_class: Annotated[int, Field(ge=1)] | None = None
+    per_class: Annotated[Whole, Field(ge=1)] | None = None
     """How many training images of each class are kept; all for ``None``."""
     label_noise: Part = 0.0
     """Part of the training labels that is replaced."""

@@ -24,6 +24,7 @@ from robust_eval.data._corrupted import SEVERITIES, Block, CorruptedFiles, requi
 from robust_eval.data._corrupted_notes import Notes
 from robust_eval.data._examples import Examples
 from robust_eval.errors import DataError
+from robust_eval.paths import what_is
 
 __all__ = ["ArrayFiles"]
 
@@ -104,13 +105,15 @@ class ArrayFiles(CorruptedFiles):
 
 
 def _mapped(path: Path) -> NDArray[Any]:
+    if (lies := what_is(path)) not in ("a file", "none"):
+        raise DataError(f"corrupted {path}: expected a .npy file, got {lies}; {FIX}")
     try:
         array: NDArray[Any] = open_memmap(path, mode="r")
     except FileNotFoundError:
         raise DataError(f"corrupted {path.parent}: expected {path.name} in it, got none; {FIX}") from None
     except OSError as error:
         raise DataError(f"corrupted {path}: cannot be read ({error.strerror})") from None
-    except (ValueError, EOFError):
+    except (ValueError, EOFError, OverflowError, SyntaxError, TypeError):
         raise DataError(
             f"corrupted {path}: expected a whole .npy file of plain numbers, got a damaged or another one; {FIX}"
         ) from None

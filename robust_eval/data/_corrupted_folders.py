@@ -1,7 +1,7 @@
 """Corrupted images in the layout of ImageNet-C and Tiny-ImageNet-C: ``TYPE/SEVERITY/CLASS/`` files.
 
-Types may lie in the folders of their groups, ``noise/TYPE`` and so on, as they are unpacked. Classes are numbered in
-alphabetical order, and every block holds files of the same names: those of the images they were made from.
+Types may lie in the folders of their groups, ``noise/TYPE`` and so on, as they are unpacked. Classes are numbered as
+those of an image folder, and every block holds files of the same names: those of the images they were made from.
 
 Measured images come in an order of their own, so the files are put into it. Two orders are known: the fixed shuffled
 one in which image folders are read, and that of the numbers in the files' names, as Tiny-ImageNet lists its images. The
@@ -26,9 +26,10 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robust_eval.data._class_folders import ENDINGS, File, readable, shuffled, sub_folders
 from robust_eval.data._corrupted import SEVERITIES, Block, CorruptedFiles, require_labels
 from robust_eval.data._examples import Examples, as_pixels
-from robust_eval.data._files import ENDINGS, File, Reader, shuffled, sub_folders
+from robust_eval.data._files import Reader
 from robust_eval.errors import DataError
 
 __all__ = ["FolderFiles"]
@@ -123,7 +124,7 @@ class FolderFiles(CorruptedFiles):
         """Raise ``DataError`` where the folder of a measured class is called otherwise."""
         if examples.class_names is None:
             return
-        here = sub_folders(self._first)
+        here = list(map(readable, sub_folders(self._first)))
         for label in sorted(set(examples.labels.tolist())):
             if here[label] != examples.class_names[label]:
                 raise DataError(
@@ -140,7 +141,7 @@ class FolderFiles(CorruptedFiles):
 
 
 def _listed(root: Path) -> _Files:
-    """Return the image files of a block, class by class in alphabetical order."""
+    """Return the image files of a block, class by class in the order of the classes."""
     found: list[bytes] = []
     labels: list[int] = []
     for label, name in enumerate(sub_folders(root)):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from robust_eval.data._examples import Examples
 from robust_eval.errors import DataError
+from robust_eval.paths import what_is
 from robust_eval.types import Images
 
 __all__ = ["NOTES", "Notes", "hashes_of_first", "levels", "sha256_of"]
@@ -80,6 +81,10 @@ class Notes:
     @cached_property
     def _content(self) -> dict[str, Any]:
         path = self.folder / NOTES
+        if (lies := what_is(path)) not in ("a file", "none"):
+            raise DataError(
+                f"corrupted {path}: expected the notes of robust-eval corrupt, got {lies}; remove it"
+            )
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             hashes = found.get("sha256_of_first", {"1": ""})
@@ -92,7 +97,7 @@ class Notes:
                 return dict(found)
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass
         raise DataError(
             f"corrupted {path}: expected the notes of robust-eval corrupt, got what cannot be read; write the files "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,8 +19,12 @@ from robust_eval.types import Images, Mask
 
 __all__ = ["Examples"]
 
+log = logging.getLogger(__name__)
+
 AT_ONCE = 512
 """Images hashed at a time: bounds memory."""
+ROUNDING = 1e-5
+"""How far outside [0, 1] a value may lie that sums and products in float32 have led there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +70,7 @@ class Examples:
                 f"{source}: expected images of at least one pixel, got shape {list(images.shape)}"
             )
         if isinstance(images, Tensor) and images.dtype.is_floating_point:
+            images = self._clipped(images)
             low, high = images.min().item(), images.max().item()
             if not (low >= 0 and high <= 1):  # NaN fails both comparisons
                 hint = (
@@ -81,6 +87,19 @@ class Examples:
                 f"{source}: expected labels in 0..{self.classes - 1}, got {low}..{high}; "
                 "number the classes from 0, or give a model with that many outputs"
             )
+
+    def _clipped(self, images: Tensor) -> Tensor:
+        """Put pixels a rounding outside [0, 1] onto its ends, and say how many; others are left to be refused."""
+        low, high = images.min().item(), images.max().item()
+        if (low >= 0 and high <= 1) or not (low >= -ROUNDING and high <= 1 + ROUNDING):
+            return images
+        n = int(((images < 0) | (images > 1)).sum())
+        log.warning(
+            "%s: %s of %s values lie a rounding outside [0, 1] (from %.9g to %.9g) and are clipped",
+            self.source, f"{n:,}", f"{images.numel():,}", low, high,
+        )  # fmt: skip
+        object.__setattr__(self, "images", images.clamp(0, 1))
+        return images.clamp(0, 1)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -1,4 +1,4 @@
-"""Image files become one uint8 tensor, or a stream of them: which files, in which order, at which side."""
+"""Image files become one uint8 tensor, or a stream of them, at one side."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,15 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from robust_eval.data._class_folders import File, readable
 from robust_eval.data._examples import Examples
 from robust_eval.data._source import Choose
 from robust_eval.data._streamed import Streamed, decoders
 from robust_eval.errors import DataError
-from robust_eval.rng import Rng
 
-__all__ = ["File", "Reader", "in_class_folders", "shuffled", "sub_folders"]
+__all__ = ["Reader"]
 
-ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 GREY = ("L", "LA", "1")
 """Modes of Pillow without colour."""
 AT_ONCE = 512
@@ -34,37 +32,6 @@ AT_ONCE = 512
 LARGE = 4 << 30
 """Bytes of pixels from which the files of training images are hashed instead. A constant, so that a set has the same
 fingerprint on every machine."""
-
-
-class File(NamedTuple):
-    """An image file and the number of its class."""
-
-    path: Path
-    label: int
-
-
-def sub_folders(folder: Path) -> list[str]:
-    """Return the names of the sub-folders in alphabetical order, hidden ones left out."""
-    return sorted(child.name for child in folder.iterdir() if child.is_dir() and child.name[0] != ".")
-
-
-def in_class_folders(folder: Path, classes: Sequence[str]) -> list[File]:
-    """Return the images in the sub-folders of these names, class by class, at any depth."""
-    files = [
-        File(path, label)
-        for label, name in enumerate(classes)
-        for path in sorted((folder / name).rglob("*"))
-        if path.suffix.lower() in ENDINGS
-    ]
-    if not files:
-        got = f"no image in {len(classes)} sub-folders" if classes else "no sub-folder"
-        raise DataError(f"data {folder}: expected one sub-folder of images per class, got {got}")
-    return files
-
-
-def shuffled(files: Sequence[File]) -> list[File]:
-    """Return the files in a fixed shuffled order: sorted by class, the first of them would be one class."""
-    return [files[i] for i in Rng(0, ("folder",)).numpy().permutation(len(files))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,15 +78,16 @@ class Reader:
         size = len(paths) * first.nbytes
         # training takes its part of the images out, which doubles them
         streamed, large = stream and _free() < 2 * size, stream and size > LARGE
-        names = self._names(paths) if streamed or large else []
+        files_names = self._names(paths) if streamed or large else []
         if streamed:
-            images: Tensor | Streamed = self._streamed(names, paths, first)
+            images: Tensor | Streamed = self._streamed(files_names, paths, first)
         else:
             self._require_room(len(paths), first)
             images = self._images(paths, first)
-        files_sha256 = self._files_sha256(names, paths) if large else None
+        files_sha256 = self._files_sha256(files_names, paths) if large else None
+        names = None if self.names is None else tuple(map(readable, self.names))
         return Examples(
-            images, labels, self.classes, self.where, files_sha256=files_sha256, class_names=self.names
+            images, labels, self.classes, self.where, files_sha256=files_sha256, class_names=names
         )
 
     def _names(self, paths: Sequence[Path]) -> list[bytes]:

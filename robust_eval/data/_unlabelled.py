@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from robust_eval.data._class_folders import ENDINGS, File, shuffled, sub_folders
 from robust_eval.data._examples import Examples
-from robust_eval.data._files import ENDINGS, File, Reader, shuffled, sub_folders
+from robust_eval.data._files import Reader
 from robust_eval.data._source import Source
 
 __all__ = ["without_labels"]

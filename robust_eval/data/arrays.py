@@ -7,21 +7,17 @@ Images are [n,c,h,w], [n,h,w,c] or [n,h,w] (grey), uint8 or float in [0, 1]; lab
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 from torch import Tensor
 
 from robust_eval.data._examples import Examples
+from robust_eval.data._npz import Npz, opened
 from robust_eval.data._source import Source
 from robust_eval.errors import DataError
 
@@ -29,8 +25,6 @@ __all__ = ["Arrays"]
 
 TEST = (("test_images", "test_labels"), ("images", "labels"), ("x", "y"))
 TRAIN = (("train_images", "train_labels"),)
-DAMAGED = (OSError, ValueError, EOFError, BadZipFile, zlib.error)
-"""What NumPy answers a damaged file with, and one that would have to be unpickled."""
 
 
 @dataclass(frozen=True)
@@ -60,73 +54,72 @@ class Arrays(Source):
 
     def unlabelled(self) -> Examples | None:
         """Return the images of a file that holds no labels, all labelled 0; ``None`` for any other file."""
-        with self._file() as file:
-            names = [images for images, _ in TEST if images in file.files]
-            if not names or any(labels in file.files for _, labels in TEST):
+        with opened(self.path) as file:
+            names = [images for images, _ in TEST if images in file.names]
+            if not names or any(labels in file.names for _, labels in TEST):
                 return None
-            try:
-                pixels = file[names[0]]
-            except DAMAGED:
-                raise DataError(
-                    f"data {self.path}: {names[0]} holds Python objects or is damaged; expected plain numbers"
-                ) from None
-        x = _images(pixels, f"{self.path}: {names[0]}")
+            x = _images(file.array(names[0]), f"{self.path}: {names[0]}")
         return Examples(x, torch.zeros(len(x), dtype=torch.int64), 1, f"data {self.path}")
 
     def _names(self) -> list[str]:
-        with self._file() as file:
-            return list(file.files)
-
-    @contextmanager
-    def _file(self) -> Iterator[NpzFile]:
-        try:
-            stream = self.path.open("rb")
-        except OSError as error:
-            raise DataError(f"data {self.path}: cannot be read ({error.strerror})") from None
-        with stream:
-            try:
-                file = np.load(stream, allow_pickle=False)
-            except (OSError, ValueError, EOFError, BadZipFile):
-                file = None
-            if not isinstance(file, NpzFile):
-                raise DataError(
-                    f"data {self.path}: expected a .npz file made by numpy.savez, got something else"
-                )
-            with file:
-                yield file
+        with opened(self.path) as file:
+            return file.names
 
     def _read(self, pairs: tuple[tuple[str, str], ...], n: int | None) -> Examples | None:
-        with self._file() as file:
+        with opened(self.path) as file:
             for images, labels in pairs:
-                if images in file.files and labels in file.files:
-                    try:
-                        pixels, numbers = file[images], file[labels]
-                    except DAMAGED:
-                        raise DataError(
-                            f"data {self.path}: {images} or {labels} holds Python objects or is damaged; "
-                            "expected plain numbers"
-                        ) from None
-                    y = _labels(numbers, f"{self.path}: {labels}")
-                    x = _images(pixels, f"{self.path}: {images}")
-                    classes = int(y.max()) + 1 if len(y) else 1
-                    return Examples(x, y, max(classes, 1), f"data {self.path}").first(n)
+                if images in file.names and labels in file.names:
+                    return self._pair(file, images, labels, n)
         return None
+
+    def _pair(self, file: Npz, images: str, labels: str, n: int | None) -> Examples:
+        y = _labels(file.array(labels), f"{self.path}: {labels}")
+        shape, where = file.header(images).shape, f"data {self.path}"
+        _require_images(shape, f"{self.path}: {images}")
+        if shape[0] != len(y):
+            raise DataError(
+                f"{where}: expected one label per image, got {shape[0]} images and {len(y)} labels"
+            )
+        if n is not None and n > len(y):
+            raise DataError(f"{where}: expected at least {n} images, got {len(y)}; lower n")
+        x = _images(file.array(images, n), f"{self.path}: {images}")
+        classes = int(y.max()) + 1 if len(y) else 1
+        return Examples(x, y[:n], max(classes, 1), where)
+
+
+def _require_images(shape: tuple[int, ...], where: str) -> None:
+    if len(shape) not in (3, 4):
+        raise DataError(f"{where}: expected images [n,c,h,w] or [n,h,w,c], got shape {list(shape)}")
 
 
 def _images(array: NDArray[Any], where: str) -> Tensor:
+    _require_images(array.shape, where)
     if array.ndim == 3:
         array = array[:, None]
-    if array.ndim != 4:
-        raise DataError(f"{where}: expected images [n,c,h,w] or [n,h,w,c], got shape {list(array.shape)}")
     if array.shape[1] not in (1, 3) and array.shape[3] in (1, 3):
         array = array.transpose(0, 3, 1, 2)
     if array.dtype == np.uint8:
         return torch.from_numpy(np.ascontiguousarray(array))
     if not np.issubdtype(array.dtype, np.floating):
-        raise DataError(
-            f"{where}: expected uint8 or float in [0, 1], got {array.dtype}; use .astype('uint8')"
-        )
+        raise DataError(f"{where}: expected uint8 or float in [0, 1], got {array.dtype}; {_as_pixels(array)}")
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+def _as_pixels(array: NDArray[Any]) -> str:
+    """Return what makes the same images of numbers of another type."""
+    if array.dtype == np.bool_:
+        return "use .astype('float32')"
+    if not np.issubdtype(array.dtype, np.integer):
+        return "save plain numbers"
+    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    if low < 0:
+        return f"they reach from {low} to {high}: bring them to [0, 1] as float32"
+    if high <= 1:
+        return "if 1 is white, use .astype('float32')"
+    if high <= 255 and array.dtype.itemsize > 2:
+        return "use .astype('uint8')"
+    white = (1 << high.bit_length()) - 1
+    return f"they reach to {high}: divide by what white is, such as (x / {white}).astype('float32')"
 
 
 def _labels(array: NDArray[Any], where: str) -> Tensor:

@@ -23,6 +23,7 @@ from robust_eval.data._examples import Examples
 from robust_eval.data._source import Source, cache_folder
 from robust_eval.data.cifar import Cifar10
 from robust_eval.errors import DataError
+from robust_eval.paths import is_file
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 
@@ -68,7 +69,7 @@ class _Cifar101(Source):
         """Return the folder that holds both files."""
         folders = [self.root] if self.root is not None else [cache_folder() / name for name in FOLDERS]
         for folder in folders:
-            if all((folder / self._file(what)).is_file() for what in ("data", "labels")):
+            if all(is_file(folder / self._file(what)) for what in ("data", "labels")):
                 return folder
         raise DataError(
             f"data {self.name}: expected {self._file('data')} and {self._file('labels')} in {folders[0]}, got none; "
@@ -101,7 +102,7 @@ def _array(path: Path, shape: tuple[int, ...], dtype: Any, what: str) -> NDArray
     """Return the array of a ``.npy`` file of this shape and type."""
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, OverflowError, SyntaxError, TypeError, MemoryError):
         raise DataError(f"data: {path} is no array that can be read; get the file again") from None
     if not isinstance(array, np.ndarray):
         raise DataError(

@@ -23,6 +23,7 @@ from robust_eval.data._corrupted import known_types as known_types
 from robust_eval.data._corrupted_arrays import ArrayFiles
 from robust_eval.data._corrupted_folders import FolderFiles
 from robust_eval.errors import DataError
+from robust_eval.paths import misnamed, shown, what_is
 
 __all__ = ["Block", "CorruptedFiles", "known_types", "open_corrupted"]
 
@@ -35,10 +36,10 @@ def open_corrupted(folder: Path) -> CorruptedFiles:
 
     Raises ``DataError`` for a folder in which no type is recognised.
     """
-    if not folder.is_dir():
-        raise DataError(
-            f"corrupted {folder}: expected a folder, got {'a file' if folder.exists() else 'none'}"
-        )
+    if (problem := misnamed(folder)) is not None:
+        raise DataError(f"corrupted: {problem}")
+    if (lies := what_is(folder)) != "a folder":
+        raise DataError(f"corrupted {shown(folder)}: expected a folder, got {lies}")
     known = known_types()
     if arrays := [name for name in known if (folder / f"{name}.npy").is_file()]:
         return ArrayFiles(folder, tuple(arrays))

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from robust_eval.data._class_folders import in_class_folders, shuffled, sub_folders
 from robust_eval.data._examples import Examples
-from robust_eval.data._files import Reader, in_class_folders, shuffled, sub_folders
+from robust_eval.data._files import Reader
 from robust_eval.data._source import Choose, Source
 from robust_eval.errors import DataError
 
@@ -20,7 +21,7 @@ __all__ = ["Folder", "classes_of_split"]
 
 @dataclass(frozen=True)
 class Folder(Source):
-    """An image folder. Classes are the sub-folders' names in alphabetical order."""
+    """An image folder. Classes are the sub-folders' names in alphabetical order, or as numbers where all are."""
 
     path: Path
     size: int | None = None

@@ -17,15 +17,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field
-
+from robust_eval.data._class_folders import in_class_folders, shuffled, sub_folders
 from robust_eval.data._examples import Examples
-from robust_eval.data._files import Reader, in_class_folders, shuffled, sub_folders
+from robust_eval.data._files import Reader
 from robust_eval.data._source import Choose, Source, cache_folder
 from robust_eval.data.folder import classes_of_split
 from robust_eval.errors import DataError
+from robust_eval.fields import Side
 from robust_eval.registry import register
 
 __all__ = ["ImageNet"]
@@ -43,7 +42,7 @@ class ImageNet(Source):
 
     root: Path | None = None
     """Folder that holds ``train`` and ``val``; ``None`` is ``imagenet`` in the cache folder."""
-    size: Annotated[int, Field(ge=1)] = 224
+    size: Side = 224
     """Side in pixels to which images are cropped."""
 
     @property

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
+from robust_eval.data._class_folders import File, in_class_folders, shuffled
 from robust_eval.data._examples import Examples
 from robust_eval.data._fetched import Origin
-from robust_eval.data._files import File, Reader, in_class_folders, shuffled
+from robust_eval.data._files import Reader
 from robust_eval.data._source import Choose, Source, cache_folder
 from robust_eval.errors import DataError
 from robust_eval.registry import register

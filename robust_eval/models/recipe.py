@@ -11,14 +11,15 @@ from pydantic import Field
 from torch import nn
 
 from robust_eval.data import Examples
+from robust_eval.fields import Positive, Real, Seed, Whole
 from robust_eval.identity import file_sha256
 from robust_eval.methods import Architecture, Regularizer
+from robust_eval.paths import is_file, shown, what_is
 from robust_eval.registry import checked, describe
 
 __all__ = ["NO_JOURNAL", "Journal", "Recipe", "Train", "Trained"]
 
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+Fraction = Annotated[Real, Field(ge=0, lt=1)]
 
 
 @checked
@@ -35,7 +36,7 @@ class Recipe:
     regularizer: Regularizer
     epochs: Positive = 30.0
     """Budget in passes over the training data, counted in network evaluations."""
-    batch_size: Annotated[int, Field(ge=2)] = 128
+    batch_size: Annotated[Whole, Field(ge=2)] = 128
     optimizer: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"] = "sgd"
     """``adamw`` decays weights apart from the gradient; the others add the decay to it."""
     momentum: Fraction = 0.9
@@ -43,18 +44,18 @@ class Recipe:
     nesterov: bool = True
     """Whether ``sgd`` takes Nesterov's momentum or the heavy ball."""
     lr: Positive = 0.1
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    weight_decay: Annotated[Real, Field(ge=0)] = 5e-4
     schedule: Literal["cosine", "constant", "step", "multi_step", "one_cycle", "halve_on_plateau"] = "cosine"
     """Per stage. ``step`` multiplies by ``decay`` after each ``step_every`` of the stage, ``multi_step`` at each of the
     ``milestones``, ``halve_on_plateau`` halves after ``patience`` steps without a new lowest running loss. All but
     ``one_cycle`` (Smith and Topin 2018, arXiv 1708.07120) rise linearly over the first ``warm_up`` of the stage."""
     warm_up: Fraction = 0.05
-    step_every: Annotated[float, Field(gt=0, le=1)] = 0.3
+    step_every: Annotated[Real, Field(gt=0, le=1)] = 0.3
     """Part of a stage between two steps down."""
     milestones: tuple[Fraction, ...] = (0.5, 0.75)
     """Parts of a stage after which the rate steps down."""
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.1
-    patience: Annotated[int, Field(ge=1)] = 300
+    decay: Annotated[Real, Field(gt=0, le=1)] = 0.1
+    patience: Annotated[Whole, Field(ge=1)] = 300
     ema: Fraction = 0.0
     """Decay per step of a running average of the weights and statistics, which is then what is validated and
     returned; 0 averages nothing."""
@@ -69,22 +70,24 @@ class Recipe:
     """Weights of the same architecture to start from; ``None`` draws them. In an experiment file, relative to it."""
     validation: Fraction = 0.1
     """Part of the training data held out, stratified and never augmented, to watch progress."""
-    crop: Annotated[int, Field(ge=0)] | Literal["resized"] = 0
+    crop: Annotated[Whole, Field(ge=0)] | Literal["resized"] = 0
     """Zero padding in pixels before a random crop to the original size; 0 = no crop. ``resized`` crops boxes of 8 % to
     100 % of the image and resizes them (Szegedy et al. 2015, arXiv 1409.4842), as is usual for ImageNet."""
     flip: bool = False
     """Whether images are mirrored at random."""
-    mean: tuple[float, ...] | None = None
+    mean: tuple[Real, ...] | None = None
     std: tuple[Positive, ...] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if (self.mean is None) != (self.std is None):
             raise ValueError(f"expected mean and std together, got mean={self.mean!r} and std={self.std!r}")
         if self.checkpoint == "best" and not self.validation:
             raise ValueError("expected validation > 0 with checkpoint='best', which is chosen by it, got 0")
-        if self.start is not None and not self.start.is_file():
-            raise ValueError(f"start: expected a weights file, got {str(self.start)!r}, which does not exist")
+        if self.start is not None and not is_file(self.start):
+            raise ValueError(
+                f"start: expected a weights file, got {shown(self.start)!r}, where there is {what_is(self.start)}"
+            )
 
     def spec(self) -> dict[str, Any]:
         """Return the recipe as plain data, methods as name, parameters and version."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from robust_eval.fields import Whole
 from robust_eval.findings import SCHEMA, Check, Measurement, Verdict
 
 __all__ = ["Record"]
@@ -87,7 +88,7 @@ class _Checked(_Strict):
     advice: str
 
 
-Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Seed = Annotated[Whole, Field(ge=-(2**63), lt=2**63)]
 
 
 class _Labels(_Strict):

@@ -32,6 +32,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from robust_eval.errors import ConfigError
+from robust_eval.fields import Real, Whole
 from robust_eval.methods import Regularizer
 from robust_eval.registry import build, find, register
 from robust_eval.rng import Rng
@@ -46,8 +47,8 @@ __all__ = ["Adversarial"]
 class Adversarial(Perturbing):
     """Loss of images perturbed by projected gradient ascent."""
 
-    steps: Annotated[int, Field(ge=1)] = 7
-    probability: Annotated[float, Field(ge=0, le=1)] = 1.0
+    steps: Annotated[Whole, Field(ge=1)] = 7
+    probability: Annotated[Real, Field(ge=0, le=1)] = 1.0
     """Share of a batch that is perturbed: of n images ``round(probability n)``, drawn at random."""
     then: str = "erm"
     """Name of the regularizer that gets the images, perturbed or not, with its defaults."""

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from robust_eval.fields import Whole
 from robust_eval.methods import Stage
 from robust_eval.registry import register
 from robust_eval.rng import Rng
@@ -38,13 +39,13 @@ __all__ = ["CascadingSum"]
 class CascadingSum(Fitting):
     """Stages of sum augmentation with ever fewer images in an average."""
 
-    k: Annotated[int, Field(ge=1)] = 8
+    k: Annotated[Whole, Field(ge=1)] = 8
     """Images averaged into one in the first stage."""
-    stop: Annotated[int, Field(ge=1)] = 1
+    stop: Annotated[Whole, Field(ge=1)] = 1
     """Images averaged into one in the last stage: ``k`` halved some number of times, rounded down."""
     divide_by_k: bool = True
     """Whether the loss of a stage is divided by its number of images."""
-    give_up_after: Annotated[int, Field(ge=0)] = 0
+    give_up_after: Annotated[Whole, Field(ge=0)] = 0
     """Passes without a higher validation accuracy after which a stage leaves the rest of its share to the next; 0: it
     takes all of its share."""
 

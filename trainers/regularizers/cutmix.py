@@ -22,6 +22,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from robust_eval.fields import Positive, Real
 from robust_eval.mixing import mix, random_box
 from robust_eval.registry import register
 from robust_eval.rng import Rng
@@ -36,9 +37,9 @@ __all__ = ["CutMix"]
 class CutMix(Fitting):
     """Loss of images with a pasted box, targets mixed by area."""
 
-    alpha: Annotated[float, Field(gt=0)] = 1.0
+    alpha: Positive = 1.0
     """Both parameters of the Beta distribution of the area that is kept."""
-    probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    probability: Annotated[Real, Field(ge=0, le=1)] = 0.5
     """Chance that a batch is mixed at all."""
 
     def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:

@@ -28,6 +28,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from robust_eval.errors import ConfigError
+from robust_eval.fields import Whole
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Logits
@@ -43,7 +44,7 @@ Holes = Bool[Tensor, "n_or_1 1 h w"]
 class Cutout(Fitting):
     """Loss of images of which a square is hidden."""
 
-    size: Annotated[int, Field(ge=0)] | None = None
+    size: Annotated[Whole, Field(ge=0)] | None = None
     """Side of the hole in pixels, before it is clipped; 0 hides nothing, ``None`` is half the shorter side."""
     per_batch: bool = False
     """Whether all images of a batch have their hole at the same place."""

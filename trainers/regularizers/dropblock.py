@@ -28,6 +28,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from robust_eval.fields import Real
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels
@@ -46,7 +47,7 @@ Features = Float[Tensor, "n c h w"]
 class DropBlock(Fitting):
     """Loss with blocks of hidden features set to zero."""
 
-    probability: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    probability: Annotated[Real, Field(ge=0, lt=1)] = 0.1
     """Part of the features that is dropped in the end, if no blocks overlap; 0 is ERM."""
     block: Block = 7
     """Side of a block, an odd number; where it does not fit, the largest odd one that does."""

@@ -24,6 +24,7 @@ from jaxtyping import Bool
 from pydantic import Field
 from torch import Tensor
 
+from robust_eval.fields import Real
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from trainers._dropped import Dropped, Features
@@ -36,7 +37,7 @@ __all__ = ["Dropout"]
 class Dropout(Dropped):
     """Loss with some features of hidden layers set to zero."""
 
-    probability: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    probability: Annotated[Real, Field(ge=0, lt=1)] = 0.3
     """Chance of each feature to be dropped; 0 is ERM."""
 
     def kept(self, h: Features, rng: Rng) -> Bool[Tensor, "n c h w"]:

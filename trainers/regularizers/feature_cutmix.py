@@ -24,6 +24,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from robust_eval.fields import Positive, Real
 from robust_eval.mixing import mix, random_box
 from robust_eval.registry import register
 from robust_eval.rng import Rng
@@ -41,9 +42,9 @@ Features = Float[Tensor, "n c h w"]
 class FeatureCutMix(Fitting):
     """Loss of features with a pasted box at one of several layers, targets mixed by area."""
 
-    alpha: Annotated[float, Field(gt=0)] = 1.0
+    alpha: Positive = 1.0
     """Both parameters of the Beta distribution of the area that is kept."""
-    probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    probability: Annotated[Real, Field(ge=0, le=1)] = 0.5
     """Chance that a batch is mixed at all."""
     layers: Annotated[tuple[Layer, ...], Field(min_length=1)] = ("input", "stem", "stage1", "stage2")
     """Layers of which one is drawn for each batch: ``input``, ``stem``, ``stage1``, ..."""

@@ -34,6 +34,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from robust_eval.errors import ConfigError
+from robust_eval.fields import Real, Whole
 from robust_eval.methods import Stage
 from robust_eval.mixing import soft_targets
 from robust_eval.registry import register
@@ -50,9 +51,9 @@ __all__ = ["GradualCascadingSum", "gradual_coefficients"]
 class GradualCascadingSum(Fitting):
     """Averages of images that fade out one by one."""
 
-    k: Annotated[int, Field(ge=1)] = 8
+    k: Annotated[Whole, Field(ge=1)] = 8
     """Images averaged into one at the start."""
-    finetune: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    finetune: Annotated[Real, Field(ge=0, lt=1)] = 0.25
     """Last part of the budget, spent on plain images."""
     divide_by_k: bool = True
     """Whether the loss is divided by the number of images in use."""

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from robust_eval.fields import Positive, Real
 from robust_eval.mixing import mix
 from robust_eval.registry import register
 from robust_eval.rng import Rng
@@ -39,9 +40,9 @@ __all__ = ["InterpolatedAdversarial"]
 class InterpolatedAdversarial(Perturbing, Fitting):
     """Loss of mixed clean and mixed perturbed images, in a batch that is shuffled already."""
 
-    alpha: Annotated[float, Field(gt=0)] = 1.0
+    alpha: Positive = 1.0
     """Both parameters of the Beta distribution of λ; the larger, the closer λ is to 1/2."""
-    share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    share: Annotated[Real, Field(ge=0, le=1)] = 0.5
     """Part of the batch that is perturbed."""
     away_from: Literal["prediction", "label"] = "prediction"
     """Class whose probability the ascent lowers: the one predicted for the clean image, or the true one."""

@@ -25,6 +25,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from robust_eval.fields import Real
 from robust_eval.methods import Regularizer
 from robust_eval.mixing import soft_targets
 from robust_eval.registry import register
@@ -40,7 +41,7 @@ __all__ = ["LabelSmoothing"]
 class LabelSmoothing(Regularizer):
     """Loss of the images as they are, with smoothed targets."""
 
-    amount: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    amount: Annotated[Real, Field(ge=0, lt=1)] = 0.1
     """Part of a target that is spread over the classes; 0 is ERM."""
     form: Smoothing = "uniform"
     """Where it goes: to all classes, to all others, or as some texts print it."""

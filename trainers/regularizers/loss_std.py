@@ -21,6 +21,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from robust_eval.fields import Real
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Logits
@@ -34,7 +35,7 @@ __all__ = ["LossStd"]
 class LossStd(Fitting):
     """Mean of the losses in a batch plus a multiple of their standard deviation."""
 
-    c: Annotated[float, Field(ge=0)] = 0.1
+    c: Annotated[Real, Field(ge=0)] = 0.1
     """Weight of the standard deviation; 0 is ERM."""
     unbiased: bool = True
     """Whether squares are averaged over ``n - 1``, to estimate the variance beyond the batch."""

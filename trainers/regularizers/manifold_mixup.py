@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
+from robust_eval.fields import Positive
 from robust_eval.mixing import mix
 from robust_eval.registry import register
 from robust_eval.rng import Rng
@@ -39,7 +40,7 @@ __all__ = ["ManifoldMixup"]
 class ManifoldMixup(Fitting):
     """Loss of features mixed at one of several layers, with equally mixed targets."""
 
-    alpha: Annotated[float, Field(gt=0)] = 2.0
+    alpha: Positive = 2.0
     """Both parameters of the Beta distribution of λ; the larger, the closer λ is to 1/2."""
     layers: Annotated[tuple[Layer, ...], Field(min_length=1)] = ("input", "stage1", "stage2")
     """Layers of which one is drawn for each batch: ``input``, ``stem``, ``stage1``, ..."""

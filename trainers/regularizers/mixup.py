@@ -13,13 +13,12 @@ As in the authors' code, one λ and one permutation serve the whole batch, and p
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 
+from robust_eval.fields import Positive
 from robust_eval.mixing import mix
 from robust_eval.registry import register
 from robust_eval.rng import Rng
@@ -34,7 +33,7 @@ __all__ = ["Mixup"]
 class Mixup(Fitting):
     """Loss of mixed images with equally mixed targets."""
 
-    alpha: Annotated[float, Field(gt=0)] = 1.0
+    alpha: Positive = 1.0
     """Both parameters of the Beta distribution of λ; the larger, the closer λ is to 1/2."""
 
     def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:

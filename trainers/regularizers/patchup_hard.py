@@ -29,6 +29,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from robust_eval.fields import Real
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from trainers._blocks import PatchUp
@@ -41,9 +42,9 @@ __all__ = ["PatchUpHard"]
 class PatchUpHard(PatchUp):
     """Loss of batches in which blocks of features are those of other images."""
 
-    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    gamma: Annotated[Real, Field(ge=0, lt=1)] = 0.5
     """Sets how many blocks there are; the part of the features they cover differs from it."""
-    probability: Annotated[float, Field(ge=0, le=1)] = 0.7
+    probability: Annotated[Real, Field(ge=0, le=1)] = 0.7
     """Chance that a batch is mixed at all."""
 
     def own_part(self, rng: Rng) -> float:

@@ -30,6 +30,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from robust_eval.fields import Positive, Real
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from trainers._blocks import PatchUp
@@ -42,11 +43,11 @@ __all__ = ["PatchUpSoft"]
 class PatchUpSoft(PatchUp):
     """Loss of batches in which blocks of features are mixed with those of other images."""
 
-    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.75
+    gamma: Annotated[Real, Field(ge=0, lt=1)] = 0.75
     """Sets how many blocks there are; the part of the features they cover differs from it."""
-    probability: Annotated[float, Field(ge=0, le=1)] = 1.0
+    probability: Annotated[Real, Field(ge=0, le=1)] = 1.0
     """Chance that a batch is mixed at all."""
-    alpha: Annotated[float, Field(gt=0)] = 2.0
+    alpha: Positive = 2.0
     """Both parameters of the Beta distribution of λ; the larger, the closer λ is to 1/2."""
 
     def own_part(self, rng: Rng) -> float:

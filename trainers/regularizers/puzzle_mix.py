@@ -42,6 +42,7 @@ from torch.nn import functional
 
 from robust_eval.classifier import frozen
 from robust_eval.errors import ConfigError
+from robust_eval.fields import Positive, Real, Whole
 from robust_eval.mixing import mix
 from robust_eval.registry import register
 from robust_eval.rng import Rng
@@ -57,8 +58,8 @@ Map = Float[Tensor, "n h w"]
 """One number for each pixel."""
 Grid = Float[Tensor, "n rows columns"]
 """One number for each block."""
-Weight = Annotated[float, Field(ge=0)]
-Probability = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[Real, Field(ge=0)]
+Probability = Annotated[Real, Field(ge=0, le=1)]
 
 
 @register("regularizer", "puzzle_mix")
@@ -66,11 +67,11 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class PuzzleMix(Fitting):
     """Loss of images that are put together from the salient blocks of two, targets mixed by area."""
 
-    alpha: Annotated[float, Field(gt=0)] = 1.0
+    alpha: Positive = 1.0
     """Both parameters of the Beta distribution of λ, the expected share of the first image."""
-    n_labels: Annotated[int, Field(ge=2, le=4)] = 3
+    n_labels: Annotated[Whole, Field(ge=2, le=4)] = 3
     """Shares of the first image that a block can have: 0, 1/2, 1 for 3 of them."""
-    blocks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (2, 4, 8, 16)
+    blocks: Annotated[tuple[Annotated[Whole, Field(ge=1)], ...], Field(min_length=1)] = (2, 4, 8, 16)
     """Numbers of blocks along the shorter side; one is drawn for each batch, of those not above its pixels."""
     beta: Weight = 1.2
     """Weight of label smoothness: how little neighbouring blocks may differ in their share."""
@@ -78,13 +79,13 @@ class PuzzleMix(Fitting):
     """Weight of data smoothness, in units of ``beta``."""
     eta: Weight = 0.2
     """Weight of the prior, which pulls the mean share to λ."""
-    border: Annotated[int, Field(ge=1)] = 4
+    border: Annotated[Whole, Field(ge=1)] = 4
     """Largest width, in pixels, of the cells at the border of two blocks whose mean colours are compared."""
     transport: bool = True
     """Whether blocks are moved to where they are shown."""
     xi: Weight = 0.8
     """What a move costs: times the squared distance, with the image's side as unit, it is paid in saliency."""
-    transport_cells: Annotated[int, Field(ge=1)] = 8
+    transport_cells: Annotated[Whole, Field(ge=1)] = 8
     """Blocks fewer than this along a side are cut up to be moved, into up to this many; 1 moves whole blocks."""
     clean_lam: Weight = 0.0
     """Weight of the loss of the plain batch, taken in the pass that gives the saliency."""

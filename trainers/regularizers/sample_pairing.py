@@ -26,6 +26,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from robust_eval.fields import Real
 from robust_eval.mixing import mix
 from robust_eval.registry import register
 from robust_eval.rng import Rng
@@ -34,7 +35,7 @@ from trainers.fitting import Fitting
 
 __all__ = ["SamplePairing"]
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[Real, Field(ge=0, le=1)]
 
 
 @register("regularizer", "sample_pairing")
@@ -46,7 +47,7 @@ class SamplePairing(Fitting):
     """Share of the training before the first pair."""
     stop: Share = 0.8
     """Share of the training after which all images are plain."""
-    cycle: Annotated[float, Field(gt=0, le=1)] = 0.05
+    cycle: Annotated[Real, Field(gt=0, le=1)] = 0.05
     """Length of one alternation of pairs and plain images, as a share of the training."""
     on: Share = 0.8
     """Part of each cycle, its first, that trains on pairs."""

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from robust_eval.fields import Real
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from trainers._dropped import Dropped, Features
@@ -33,7 +34,7 @@ __all__ = ["SpatialDropout"]
 class SpatialDropout(Dropped):
     """Loss with some channels of hidden layers set to zero."""
 
-    probability: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    probability: Annotated[Real, Field(ge=0, lt=1)] = 0.1
     """Chance of each channel to be dropped; 0 is ERM."""
 
     def kept(self, h: Features, rng: Rng) -> Float[Tensor, "n c 1 1"]:

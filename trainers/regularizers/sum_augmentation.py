@@ -33,6 +33,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from robust_eval.errors import ConfigError
+from robust_eval.fields import Positive, Whole
 from robust_eval.mixing import soft_targets, sum_augment
 from robust_eval.registry import register
 from robust_eval.rng import Rng
@@ -48,13 +49,13 @@ __all__ = ["SumAugmentation"]
 class SumAugmentation(Fitting):
     """Loss of averages of ``k`` images, in a batch that is shuffled already."""
 
-    k: Annotated[int, Field(ge=1)] = 2
+    k: Annotated[Whole, Field(ge=1)] = 2
     """Images averaged into one."""
     divide_by_k: bool = True
     """Whether the loss is divided by ``k``."""
     coefficients: Literal["uniform", "beta", "random"] = "uniform"
     """Weights of the ``k`` images: all equal, or drawn for each batch and divided by their sum."""
-    alpha: Annotated[float, Field(gt=0)] = 0.5
+    alpha: Positive = 0.5
     """Both parameters of the Beta distribution of ``beta``; the smaller, the more one image leads."""
 
     def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:

@@ -20,14 +20,13 @@ and tests with a mixture of the two.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robust_eval.fields import Positive
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Logits
@@ -45,7 +44,7 @@ START = 0.001
 class Trades(Perturbing, Fitting):
     """Loss of clean images and the divergence of perturbed ones from them."""
 
-    beta: Annotated[float, Field(gt=0)] = 6.0
+    beta: Positive = 6.0
     """Weight of the divergence; the larger, the more clean accuracy is given for robust accuracy."""
 
     def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:

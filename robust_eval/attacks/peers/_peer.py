@@ -28,6 +28,7 @@ from robust_eval.attacks._aim import Aim
 from robust_eval.attacks._fields import Steps
 from robust_eval.classifier import Classifier
 from robust_eval.errors import ConfigError, RobustEvalError
+from robust_eval.fields import Whole
 from robust_eval.methods import Attack, Passes
 from robust_eval.rng import Rng, seeded
 from robust_eval.threat import DEFAULT_RADIUS, Norm, Pixels, Threat, parse_number
@@ -242,7 +243,7 @@ BLACK_BOX = frozenset({
 def field_of(name: str, hint: Any, default: Any) -> tuple[str, Any, Any] | None:
     """Return a field for a parameter of theirs, ``None`` for one that plain data cannot express."""
     kind = _kind(hint)
-    if kind is int and isinstance(default, int) and default > 0:
+    if hint is int and isinstance(default, int) and default > 0:
         kind = Steps
     return None if kind is None else (name, kind, default)
 
@@ -250,7 +251,9 @@ def field_of(name: str, hint: Any, default: Any) -> tuple[str, Any, Any] | None:
 def _kind(hint: Any) -> Any:
     if hint is float:
         return Number
-    if hint in (int, bool, str, type(None)) or get_origin(hint) is Literal:
+    if hint is int:
+        return Whole
+    if hint in (bool, str, type(None)) or get_origin(hint) is Literal:
         return hint
     if get_origin(hint) is tuple:
         return hint if all(part in (int, float, ...) for part in get_args(hint)) else None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 
+from robust_eval.fields import Width
 from robust_eval.types import Logits
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
 
 Features = Float[Tensor, "n _ _ _"]
 """Feature maps [n, channels, height, width]; a layer may change all but ``n``."""
-Count = Annotated[int, Field(ge=1)]
+Count = Width
 Blocks = tuple[Count, Count, Count, Count]
 """Blocks in each of four layers."""
 Shortcut = Literal["projection", "padding"]

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
+from robust_eval.fields import Depth
 from robust_eval.methods import Architecture
 from robust_eval.models.architectures._layers import (
     Count,
@@ -44,7 +45,7 @@ CONVOLUTIONS = {"basic": 2, "bottleneck": 3}
 class PreResNet(Architecture):
     """Thin residual network for CIFAR, activated before each convolution; PreResNet-56 (0.86 M weights) by default."""
 
-    depth: Annotated[int, Field(ge=8)] = 56
+    depth: Annotated[Depth, Field(ge=8)] = 56
     """Layers with weights on the longest path: 6 k + 2, with bottlenecks 9 k + 2."""
     width: Count = 16
     """Channels of the stem; the layers have one, two and four times as many."""

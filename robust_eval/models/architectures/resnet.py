@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
+from robust_eval.fields import Depth
 from robust_eval.methods import Architecture
 from robust_eval.models.architectures._layers import (
     Blocks,
@@ -64,7 +65,7 @@ class CifarResNet(Architecture):
     Convolutions are drawn as in He et al. 2015 (arXiv 1502.01852), which the paper follows.
     """
 
-    depth: Annotated[int, Field(ge=8)] = 32
+    depth: Annotated[Depth, Field(ge=8)] = 32
     """Layers with weights on the longest path: 6 k + 2."""
     width: Count = 16
     """Channels of the first of three layers; each later layer doubles them."""

@@ -7,12 +7,11 @@ normalisation and ReLU that halves the side and doubles the channels. Made for 8
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch.nn.functional as F
-from pydantic import Field
 from torch import nn
 
+from robust_eval.fields import Width
 from robust_eval.methods import Architecture
 from robust_eval.models.architectures._layers import classify, conv3x3, head
 from robust_eval.registry import register
@@ -26,7 +25,7 @@ __all__ = ["SmallCnn", "SmallNetwork"]
 class SmallCnn(Architecture):
     """Three convolutions with batch normalisation, for images of 8x8 to 32x32; trains in seconds on a CPU."""
 
-    width: Annotated[int, Field(ge=1)] = 32
+    width: Width = 32
     """Channels of the first convolution; the layers after it have twice and four times as many."""
 
     def build(self, *, channels: int, classes: int) -> nn.Module:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
+from robust_eval.fields import Depth, Width
 from robust_eval.methods import Architecture
 from robust_eval.models.architectures._layers import Features, classify, conv3x3, head, layer
 from robust_eval.registry import register
@@ -32,13 +33,13 @@ __all__ = ["WideResNet", "WideResNetwork"]
 class WideResNet(Architecture):
     """Wide residual network: WRN-28-10 with 36.5 M weights by default; ``depth=40, width=4`` has 8.9 M."""
 
-    depth: Annotated[int, Field(ge=10)] = 28
+    depth: Annotated[Depth, Field(ge=10)] = 28
     """Convolutions on the longest path, plus one for the head: 6 k + 4."""
-    width: Annotated[int, Field(ge=1)] = 10
+    width: Width = 10
     """Widening factor: the layers have 16, 32 and 64 times as many channels."""
     bias: bool = False
     """Whether convolutions have a bias, which the batch normalisation after most of them makes redundant."""
-    stem_stride: Annotated[int, Field(ge=1)] = 1
+    stem_stride: Width = 1
     """Stride of the first convolution: 1 for 32x32 images, 2 for 64x64."""
 
     def __post_init__(self) -> None:

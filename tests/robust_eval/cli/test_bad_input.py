@@ -1,9 +1,12 @@
 """Bad input: one clear line per problem on stderr, exit code 2, and nothing created."""
 
+import io
 import os
 import pickle
+import socket
 import subprocess
 import sys
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -348,6 +351,312 @@ def test_an_experiment_file_is_refused_with_its_fix(refused, text, words):
     Path("bad.toml").write_text(text)
     lines = [line for line in refused("run", "bad.toml") if all(word in line for word in words)]
     assert lines and ("bad.toml" in lines[0] or "gone.pt" in lines[0])
+
+
+def place(kind: str, ending: str) -> str:
+    """Make what lies at a path of this kind; return the path."""
+    path = Path(f"odd{ending}")
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    elif kind == "link to a device":
+        path.symlink_to("/dev/zero")
+    elif kind == "link to nothing":
+        path.symlink_to("gone")
+    elif kind == "circle of links":
+        path.symlink_to(path)
+    elif kind == "folder":
+        path.mkdir()
+    return {
+        "long name": "z" * 300 + ending,
+        "long path": "a/" * 2500 + f"b{ending}",
+        "NUL": f"a\0b{ending}",
+        "not UTF-8": os.fsdecode(b"caf\xe9" + ending.encode()),
+        "no home": f"~nobody-of-that-name/x{ending}",
+        "empty": "",
+    }.get(kind, str(path))
+
+
+KINDS = (
+    "FIFO", "socket", "link to a device", "link to nothing", "circle of links", "long name", "long path", "NUL",
+    "not UTF-8",
+)  # fmt: skip
+READ = {
+    "evaluate --data": (".npz", [*EVALUATE[:3], "--data", "{}"]),
+    "evaluate --data, a folder": ("", [*EVALUATE[:3], "--data", "./{}"]),
+    "evaluate CHECKPOINT": (".pt", ["evaluate", "{}", "--arch", "small_cnn", "--data", "data.npz"]),
+    "evaluate CHECKPOINT with a card": (".safetensors", ["evaluate", "{}", "--data", "data.npz"]),
+    "evaluate --arch": (".py", ["evaluate", "--arch", "{}:make", "--data", "data.npz"]),
+    "evaluate --pool": (".npz", [*EVALUATE, "--defenses", "sum_augmentation", "--pool", "{}"]),
+    "evaluate --corrupted": ("", [*EVALUATE, "--corrupted", "{}"]),
+    "evaluate --ood": (".npz", [*EVALUATE, "--attacks", "none", "--ood", "{}"]),
+    "evaluate --shift": (".npz", [*EVALUATE, "--attacks", "none", "--shift", "{}"]),
+    "evaluate, a surrogate": (
+        ".pt",
+        [*EVALUATE, "--attacks", "transfer:pgd", "--set", "transfer:pgd.architecture=small_cnn",
+         "--set", "transfer:pgd.surrogate={}"],
+    ),
+    "evaluate, textures": (
+        "",
+        [*EVALUATE, "--attacks", "none", "--corruptions", "frost", "--set", "frost.textures={}"],
+    ),
+    "analyze --data": (".npz", ["analyze", *EVALUATE[1:3], "--data", "{}"]),
+    "analyze --other": (".npz", ["analyze", *EVALUATE[1:], "--analyses", "detection", "--other", "{}"]),
+    "analyze --pool": (".npz", ["analyze", *EVALUATE[1:], "--analyses", "weight_norm", "--pool", "{}"]),
+    "doctor --data": (".npz", ["doctor", *EVALUATE[1:3], "--data", "{}"]),
+    "doctor CHECKPOINT": (".pth", ["doctor", "{}", "--arch", "small_cnn", "--data", "data.npz"]),
+    "doctor --pool": (".npz", ["doctor", *EVALUATE[1:], "--defenses", "sum_augmentation", "--pool", "{}"]),
+    "train --data": (".npz", [*TRAIN[:5], "--data", "{}"]),
+    "train, a start": (".pt", [*TRAIN, "--set", "recipe.start={}"]),
+    "corrupt DATA": (".npz", ["corrupt", "{}"]),
+    "run FILE": (".toml", ["run", "{}"]),
+    "run --data": (".npz", ["run", "quickstart", "--data", "{}"]),
+    "report RUN": ("", ["report", "{}"]),
+}  # fmt: skip
+WRITTEN = {
+    "evaluate": [*EVALUATE, "--attacks", "none"],
+    "analyze": ["analyze", *EVALUATE[1:], "--analyses", "weight_norm"],
+    "train": [*TRAIN],
+    "corrupt": ["corrupt", "data.npz"],
+    "run": ["run", "quickstart"],
+    "report": ["report", "."],
+}
+NO_OUT = ("doctor",)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "no home", "empty"])
+@pytest.mark.parametrize("where", READ)
+def test_what_is_no_file_is_named_and_never_waited_for(refused, where, kind):
+    ending, command = READ[where]
+    if kind == "empty" and ("{}" not in command or where in OPTIONAL):
+        pytest.skip("left out, it is another command")
+    path = place(kind, ending)
+    arguments = [part.replace("{}", path) for part in command]
+    line = one(refused(*arguments, out=None if command[0] in NO_OUT else "made"))
+    assert "expected" in line or "no file" in line or "no such" in line, line
+    assert len(line) < 600
+
+
+OPTIONAL = ("evaluate CHECKPOINT with a card", "evaluate --ood", "evaluate --shift")
+"""Where an empty text asks for nothing, or leaves the place to a name."""
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "empty"])
+@pytest.mark.parametrize("command", WRITTEN)
+def test_a_folder_that_cannot_be_written_is_named(refused, command, kind):
+    assert "--out" in one(refused(*WRITTEN[command], "--out", place(kind, ""), out=None))
+
+
+MODEL = '[[model]]\narchitecture = "net.py:make"\n'
+TABLES = {
+    "data.name": (".npz", '[data]\nname = "{}"\n' + MODEL),
+    "data.pool": (".npz", '[data]\nname = "data.npz"\npool = "{}"\n' + MODEL),
+    "data.corrupted": ("", '[data]\nname = "data.npz"\ncorrupted = "{}"\n' + MODEL),
+    "checkpoint": (".pt", '[data]\nname = "data.npz"\n[[model]]\narchitecture = "small_cnn"\ncheckpoint = "{}"\n'),
+    "architecture": (".py", '[data]\nname = "data.npz"\n[[model]]\narchitecture = "{}:make"\n'),
+    "start": (
+        ".pt",
+        '[data]\nname = "data.npz"\n[recipe]\narchitecture = "small_cnn"\nstart = "{}"\n[[train]]\n'
+        'regularizer = "erm"\n',
+    ),
+    "other": (".npz", '[data]\nname = "data.npz"\n' + MODEL + '[[analysis]]\nname = "detection"\nother = "{}"\n'),
+    "imports": (".py", 'imports = ["{}"]\n[data]\nname = "data.npz"\n' + MODEL),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "not UTF-8"])
+@pytest.mark.parametrize("field", TABLES)
+def test_a_path_in_an_experiment_that_is_no_file_is_named(refused, field, kind):
+    ending, text = TABLES[field]
+    path = place(kind, ending)
+    path = path.removesuffix(".py").replace("/", ".") if field == "imports" else path
+    Path("e.toml").write_text(text.replace("{}", path.replace("\0", "\\u0000")))
+    assert len(one(refused("run", "e.toml"))) < 6000
+
+
+HUGE = ("true", "1e22", "-1", "9" * 5000, "nan", "[1]", "[" * 3000 + "]" * 3000)
+FIELDS = {
+    "pgd.steps": [*EVALUATE, "--attacks", "pgd"],
+    "pgd.eps": [*EVALUATE, "--attacks", "pgd"],
+    "square.queries": [*EVALUATE, "--attacks", "square"],
+    "cw.lr": [*EVALUATE, "--attacks", "cw"],
+    "fog.severity": [*EVALUATE, "--attacks", "none", "--corruptions", "fog"],
+    "gaussian_smoothing.copies": [*EVALUATE, "--attacks", "none", "--defenses", "gaussian_smoothing"],
+    "small_cnn.width": ["evaluate", "w.pt", "--arch", "small_cnn", "--data", "data.npz"],
+    "in_between.pairs": ["analyze", *EVALUATE[1:], "--analyses", "in_between"],
+    "erm.label_smoothing": [*TRAIN],
+    "recipe.seed": [*TRAIN],
+    "recipe.batch_size": [*TRAIN],
+    "recipe.lr": [*TRAIN],
+    "data.per_class": [*TRAIN],
+    "data.seed": [*TRAIN],
+}
+
+
+@pytest.mark.parametrize("value", HUGE, ids=lambda text: text[:9])
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_number_that_nobody_means_is_refused_at_the_door(refused, field, value):
+    if field == "pgd.eps" and value == "[1]":
+        pytest.skip("a radius may be a list")
+    if field == "fog.severity" and value == "[1]":
+        pytest.skip("a severity may be a list")
+    lines = refused(*FIELDS[field], "--set", f"{field}={value}")
+    assert field.partition(".")[2] in one(list(dict.fromkeys(lines))) and len(lines[0]) < 400
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [*EVALUATE, "--seed", str(2**63)],
+        [*EVALUATE, "--seed", "-1"],
+        [*EVALUATE, "--seed", "true"],
+        [*EVALUATE, "--seed", "9" * 5000],
+        [*EVALUATE, "--n", "1e3"],
+        [*EVALUATE, "--n", str(10**12)],
+        [*EVALUATE, "--batch-size", str(10**12)],
+        [*EVALUATE, "--batch-size", "0"],
+        [*EVALUATE, "--gradient-draws", str(10**12)],
+        [*EVALUATE, "--size", str(10**9)],
+        [*EVALUATE, "--eps", "true"],
+        [*EVALUATE, "--eps", "1e999999999"],
+        [*EVALUATE, "--eps", "l2:" + "9" * 5000],
+        [*EVALUATE, "--severity", str(2**70), "--corruptions", "fog"],
+        [*EVALUATE, "--checks", "none"],
+        [*EVALUATE, "--budget", "strnog"],
+        [*EVALUATE, "--attacks", "pgd", "--set", "pgd.target=3"],
+        [*EVALUATE, "--attacks", "pgd", "--set", "pgd.target=99"],
+        [*EVALUATE, "--attacks", "cw,deepfool", "--set", "cw.target=3"],
+        [*EVALUATE, "--data", "/"],
+        ["analyze", *EVALUATE[1:], "--seed", str(2**64)],
+        ["analyze", *EVALUATE[1:], "--analyses", "none"],
+        ["analyze", *EVALUATE[1:], "--analyses", "detecton"],
+        ["analyze", *EVALUATE[1:], "--resize"],
+        ["analyze", *EVALUATE[1:3], "--data", "/"],
+        ["train", *TRAIN[1:], "--seed", str(2**63)],
+        ["train", *TRAIN[1:], "--epochs", "nan"],
+        ["train", *TRAIN[1:], "--epochs", "1e300"],
+        ["train", *TRAIN[1:], "--robust-every", "-1"],
+        ["train", *TRAIN[1:5], "--data", "/"],
+        ["corrupt", "data.npz", "--seed", str(2**63)],
+        ["corrupt", "data.npz", "--n", "0"],
+        ["corrupt", "data.npz", "--corruptions", "fogg"],
+        ["corrupt", "data.npz", "--corruptions", "rotation"],
+        ["corrupt", "/"],
+        ["run", "quickstart", "--checks", "some"],
+        ["run", "quickstart", "--data", "/"],
+        ["run", "quickstart", "--device", "tpu"],
+        ["report"],
+        ["report", "data.npz"],
+        ["report", ".", "gone"],
+    ],
+    ids=lambda arguments: " ".join(arguments)[:70],
+)  # fmt: skip
+def test_an_option_out_of_its_range_is_one_line(refused, arguments):
+    assert one(refused(*arguments))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["doctor", *EVALUATE[1:], "--checks", "off"],
+        ["doctor", *EVALUATE[1:], "--eps", "0"],
+        ["doctor", *EVALUATE[1:], "--eps", "true"],
+        ["doctor", *EVALUATE[1:], "--eps", "l1:1"],
+        ["doctor", *EVALUATE[1:], "--seed", str(2**63)],
+        ["doctor", *EVALUATE[1:], "--n", str(10**12)],
+        ["doctor", *EVALUATE[1:3], "--data", "/"],
+        ["doctor", "--data", "data.npz"],
+        ["list", ""],
+        ["list", "a\0b"],
+        ["guide", "nothing"],
+        ["guide", "../README"],
+        ["guide", ""],
+    ],
+    ids=lambda arguments: " ".join(arguments)[:70],
+)  # fmt: skip
+def test_commands_that_write_nothing_refuse_alike(refused, arguments):
+    assert one(refused(*arguments, out=None))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"x=" + b"[" * 5000 + b"]" * 5000, "too deep"),
+        (b"x=" + b"[" * 100 + b"]" * 100, "deep"),
+        (b"x" + b".x" * 5000 + b"=1", "deep"),
+        (b"seed=" + b"9" * 5000, "limit"),
+        (b'name="caf\xe9"', "UTF-8"),
+        (b"\xff\xfen\x00", "UTF-8"),
+        (b"#" * (5 << 20), "at most 4 MiB"),
+        (b"seed=9223372036854775808", "seed"),
+        (b"seed=true", "seed"),
+        (b"draws=1e22", "draws"),
+        (b"draws=10000000000", "draws"),
+        (b"data=3", "data"),
+        (b"[data]\nname=''", "name"),
+        (b"[data]\nname='data.npz'\nn=true", "n: expected"),
+        (b"[data]\nname='data.npz'\nn=0", "n: expected"),
+        (b"[data]\nname='data.npz'\nseed=9223372036854775808", "seed"),
+        (b"[data]\nname='data.npz'\nlabel_noise=true", "label_noise"),
+        (b"[data]\nname='data.npz'\nsize=100000000", "size"),
+        (b"[[model]]\nmean=[true]", "mean"),
+        (b"[[attack]]\nname='pgd'\neps=true", "eps"),
+        (b"[[attack]]\nname='pgd'\neps=[0.1, true]", "eps"),
+        (b"[[attack]]\nname='cw'\neps=true", "eps"),
+        (b"[[attack]]\nname='pgd'\nsteps=[1, 2]", "steps"),
+        (b"[[attack]]\nname='pgd'\ntarget=-1", "target"),
+        (b"[[corruption]]\nname='fog'\nseverity=true", "severity"),
+        (b"[[train]]\nregularizer='erm'\nseeds=[9223372036854775808]", "seed"),
+        (b"[[train]]\nregularizer='erm'\nseeds=[true]", "seed"),
+        (b"[[train]]\nregularizer='mixup'\narchitecture={name='small_cnn', width=100000000}", "width"),
+        (b"[[train]]\nregularizer={name='mixup', alpha=true}\narchitecture='small_cnn'", "alpha"),
+    ],
+    ids=range(29),
+)  # fmt: skip
+def test_a_file_of_toml_that_nobody_means_is_refused(refused, content, words):
+    Path("e.toml").write_bytes(content)
+    lines = refused("run", "e.toml")
+    assert any(words in line for line in lines) and max(map(len, lines)) < 600, lines
+
+
+def header(shape, dtype="|u1", magic=b"\x93NUMPY\x01\x00"):
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return magic + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    ("member", "words"),
+    [
+        (header((10**9, 1, 1000, 1000)), "damaged: its header tells of 1,000,000,000,000,000 bytes"),
+        (header((4, 1, 8, 8)), "damaged: its header tells of 256 bytes, and there are 0"),
+        (header((-4, 1, 8, 8)), "no array or is damaged"),
+        (header((4, 1, 8, 8), "|O"), "holds Python objects"),
+        (header((4, 1, 8, 8), "|Q9"), "no array or is damaged"),
+        (header("'many'"), "no array or is damaged"),
+        (header((2**70, 1, 8, 8)), "damaged"),
+        (b"plain text", "no array or is damaged"),
+        (b"", "no array or is damaged"),
+        (header((4,), magic=b"\x93NUMPY\x09\x00"), "no array or is damaged"),
+    ],
+    ids=range(10),
+)  # fmt: skip
+def test_an_array_is_believed_by_its_bytes_not_by_its_header(refused, member, words):
+    labels = io.BytesIO()
+    np.save(labels, np.arange(4) % 3)
+    with zipfile.ZipFile("bad.npz", "w") as archive:
+        archive.writestr("x.npy", member)
+        archive.writestr("y.npy", labels.getvalue())
+    assert words in one(refused(*EVALUATE[:3], "--data", "bad.npz"))
+
+
+def test_images_that_unpack_to_more_than_there_is_memory_are_refused_before_they_are_unpacked(
+    refused, monkeypatch
+):
+    monkeypatch.setattr("robust_eval.data._npz.available", lambda _: 10**6)
+    np.savez_compressed("bad.npz", x=np.zeros((20000, 1, 8, 8), np.uint8), y=np.arange(20000) % 3)
+    assert "fit into memory" in one(refused(*EVALUATE[:3], "--data", "bad.npz"))
 
 
 @pytest.mark.parametrize("command", [EVALUATE, TRAIN, ("run",)], ids=lambda command: command[0])
