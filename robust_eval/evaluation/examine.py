@@ -63,7 +63,8 @@ def examine(cell: Cell, bench: Workbench, *, begin: Callable[[str], None] = lamb
         model, seen, adapted = prepared.model, prepared.seen, prepared.aimed_at.adapted
         model.ledger = seen.ledger = ledger
         if whole:
-            verdicts += [checks.vanishing_gradient(adapted), checks.gradient_draws(adapted)]
+            verdicts += [checks.vanishing_gradient(adapted), checks.blind_pixels(adapted)]
+            verdicts.append(checks.gradient_draws(adapted))
         threat = Threat(examination.norm, examination.eps)
         with seeded(rng):
             probe = Probe(model, seen, *prepared.images(right), threat, rng.select(right))

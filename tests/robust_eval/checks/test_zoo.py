@@ -35,6 +35,12 @@ FLAGS = {
     "awake dropout": "eval_mode",
     "shattered": "smooth_loss",
     "purified": "optimises_at_inference",
+    "clamped": "blind_pixels",
+    "rectified": "blind_pixels",
+    "absolute": "blind_pixels",
+    "masked": "blind_pixels",
+    "patched": "blind_pixels",
+    "rooted": "blind_pixels",
 }
 
 
@@ -143,7 +149,12 @@ def under_strong(network, images, labels):
     return np.stack(scores).min(0).mean()
 
 
-@pytest.mark.parametrize("fault", ["large logits", "bytes", "softmax", "detached", "straight through"])
+BLIND = ["clamped", "rectified", "absolute", "masked", "patched", "rooted"]
+
+
+@pytest.mark.parametrize(
+    "fault", ["large logits", "bytes", "softmax", "detached", "straight through", *BLIND]
+)
 def test_a_fault_that_leaves_decisions_alone_hides_no_weakness(zoo, fault):
     network = Bytes(copy.deepcopy(zoo.plain)) if fault == "bytes" else zoo.faults[fault]
     images, labels = zoo.images[:24], zoo.labels[:24]
