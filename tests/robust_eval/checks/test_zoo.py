@@ -75,6 +75,16 @@ def test_a_forgotten_normalisation_is_flagged(zoo):
     assert verdicts(examine(cell, bench()))["normalisation"] == "fail"
 
 
+def test_a_look_at_the_answers_attacks_nothing_and_says_what_concerns_every_number(zoo):
+    quick = verdicts(examine(cell_of(zoo.normal.network, zoo.images, zoo.labels, Examination()), bench()))
+    cell = cell_of(zoo.normal.network, zoo.images, zoo.labels, Examination(level="answers"))
+    record = examine(cell, bench())
+    found = verdicts(record)
+    assert found["normalisation"] == "fail"
+    assert found == {name: verdict for name, verdict in quick.items() if card_of(name).about == "answers"}
+    assert record.rows["backwards"].sum() == 0 and record.rows["broken_at"].isna().all()
+
+
 @pytest.mark.parametrize("honest", ["plain", "robust", "smoothed", "normal"])
 def test_no_honest_model_fails_a_check(zoo, honest):
     cell = cell_of(getattr(zoo, honest), zoo.images, zoo.labels, Examination(eps=0.1))
