@@ -216,8 +216,8 @@ def _require_one_radius(tables: Tables, fields: dict[str, dict[str, Any]], eps: 
         norm = table.get("norm", cls.norms[0])
         if "eps" in own and any(_norm_of(item) == norm for item in eps):
             problems.append(
-                f"--set {name}.eps: expected the radius once, got {own['eps']} and --eps {', '.join(eps)}, which {name} "
-                "takes as well; leave one out"
+                f"--set {name}.eps: expected the radius once, got {own['eps']} and --eps {', '.join(eps)}, which "
+                f"{name} takes as well; leave one out"
             )
         sized = "eps" in table or (not cls.minimal_norm and "eps" in cls.__dataclass_fields__)
         if own.get("norm", norm) != norm and own["norm"] in cls.norms and "eps" not in own and sized:
