@@ -16,6 +16,10 @@ __all__ = ["sections"]
 
 ELSEWHERE = ("accuracy", "median_distance", certified.METRIC, *CALIBRATION)
 
+OF_ALL_IMAGES = ("top", "nll", "brier")
+"""How metrics begin that count every image of a cell, attacked or not."""
+WITH_THE_REST = "Over all images: those that were wrong already were never attacked, and count as they are."
+
 
 def sections(source: Source) -> Iterator[Section]:
     """Yield the metrics by name, details all of them."""
@@ -24,12 +28,14 @@ def sections(source: Source) -> Iterator[Section]:
             continue
         for table in _pieces(comparison(source.results, metric=metric)):
             title = heading(table)
+            mixes = metric.startswith(OF_ALL_IMAGES) and not table.part("attack").empty
+            whose = f" {WITH_THE_REST}" if mixes else ""
             yield Section(
                 title,
                 Numbers(table, metric),
-                unit_of(metric),
+                unit_of(metric) + whose,
                 at_length="",
-                caption=f"{title}, with 95 % intervals.",
+                caption=f"{title}, with 95 % intervals.{whose}",
                 folded=True,
             )
 

@@ -31,6 +31,8 @@ NOT_EXAMINED = "not asked for (--checks off): run with --checks quick"
 BASE_ONLY = "only without its defense: run with --checks quick"
 NOTHING_RUN = "no attack was run"
 """An examination goes with attacks, or is asked for by itself (``robust-eval doctor``)."""
+ANSWERS = "answers"
+"""The level of an examination that attacks nothing, and has no radius."""
 FEW = "enough_images"
 """The check that says that the others could not."""
 AT_LENGTH = (
@@ -180,7 +182,7 @@ def _examined(group: _Group, *, elsewhere: bool) -> str:
     """Return how closely a model was looked at, or why it was not."""
     looks: dict[str, None] = {}
     for entry in _looks(group.examinations):
-        at = _at(entry.params)
+        at = "" if entry.params.get("level") == ANSWERS else _at(entry.params)
         looks[f"{entry.params.get('level', 'examined')}, {len(entry.record.rows)} images{at}"] = None
     for labels in group.failed:
         error = str(labels.get("error") or "").strip()

@@ -9,18 +9,22 @@ of the cross-entropy is there for 99 % of them:
 - *scale*: the logits are so far apart that the cross-entropy rounds to zero (temperature; Carlini and Wagner 2016,
   arXiv 1607.04311, met it in distilled networks). They are divided by one number, which changes no argmax.
 - *straight-through*: rounding, casts and cuts are passed through (:mod:`.straight_through`).
+
+Gradients may also be missing at a part of the pixels only. Those are looked for afterwards (:mod:`.blind_pixels`), and
+brought back by a gradient taken just inside the box, by straight-through steps, or by both.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robust_eval.adaptive.blind_pixels import REMEDIES, TOLERATED, points_of, told, untold
 from robust_eval.adaptive.links import Link, inverted, link_of, saturated
 from robust_eval.adaptive.straight_through import StraightThrough
 from robust_eval.classifier import Classifier, Ledger
@@ -30,10 +34,8 @@ from robust_eval.types import Images, Labels, Logits, StochasticModule
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Mended", "Mending", "mend"]
+__all__ = ["INSIDE_WORDS", "Mended", "Mending", "mend"]
 
-TOLERATED = 0.01
-"""Share of points whose gradient may be zero before it counts as vanished."""
 AROUND = 8 / 255
 """How far around an image the gradient is looked at, in units of the [0, 1] pixel range."""
 CONFIDENT = 10.0
@@ -42,6 +44,8 @@ DRIFT = 1e-4
 """By how much a mended output may differ from the model's, relative to the largest."""
 
 
+INSIDE_WORDS = "gradients taken just inside the box"
+"""The remedy where gradients are missing at black or white pixels."""
 _INVERSES: dict[Link, str] = {
     "softmax": "the logarithm of the probabilities",
     "sigmoid": "the logits before the sigmoid",
@@ -62,12 +66,18 @@ class Mended(StochasticModule):
         link: Link | None = None,
         scale: float = 1.0,
         straight_through: bool = False,
+        inside: float = 0.0,
+        saturations: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
         self.link = link
         self.scale = scale
-        self.straight_through = straight_through
+        self.passes = straight_through
+        self.inside = inside
+        self.saturations = saturations
+        self.straight_through = straight_through or inside > 0
+        """Whether its gradient is another than that of its values."""
         self.stochastic = isinstance(network, StochasticModule) and network.stochastic
         if isinstance(network, StochasticModule):
             self.copies, self.evaluations = network.copies, network.evaluations
@@ -87,8 +97,21 @@ class Mended(StochasticModule):
             # out of inference mode, should the network have switched it on
             exact = self._before_link(x, StraightThrough(watches=True)).clone()
         with torch.set_grad_enabled(torch.is_grad_enabled()):  # whatever the network does to that switch
-            logits = self._before_link(x, StraightThrough())
+            logits = self._before_link(self._inside(x), self._mode(x))
         return (exact + (logits - logits.detach())) / self.scale
+
+    def _inside(self, x: Images) -> Images:
+        """Return the point where the gradient is read, as far from the walls of the box as it should be."""
+        if not self.inside:
+            return x
+        with torch.no_grad():
+            moved = x.clamp(self.inside, 1 - self.inside) - x
+        return x + moved
+
+    def _mode(self, x: Images) -> StraightThrough:
+        if not self.passes:
+            return StraightThrough(watches=True)
+        return StraightThrough(saturations=x.shape if self.saturations else None)
 
     def _before_link(self, x: Images, mode: StraightThrough) -> Logits:
         with mode:
@@ -109,7 +132,9 @@ class Mended(StochasticModule):
         return (
             *((_INVERSES[self.link],) if self.link is not None else ()),
             *((f"logits divided by {self.scale:.3g}",) if self.scale != 1 else ()),
-            *(("straight-through gradients",) if self.straight_through else ()),
+            *(("straight-through gradients",) if self.passes else ()),
+            *(("clamps passed through",) if self.saturations else ()),
+            *((INSIDE_WORDS,) if self.inside else ()),
         )
 
 
@@ -123,6 +148,10 @@ class Mending(NamedTuple):
     """Share of points whose cross-entropy gradient is zero, not finite, or cut off."""
     blind: float
     """The same after mending."""
+    blind_pixels_before: float = 0.0
+    """Share of pixels whose gradient is zero or not finite although the output depends on them."""
+    blind_pixels: float = 0.0
+    """The same after mending."""
 
 
 def mend(network: nn.Module, x: Images, y: Labels, *, rng: Rng, batch_size: int = 128) -> Mending:
@@ -130,6 +159,12 @@ def mend(network: nn.Module, x: Images, y: Labels, *, rng: Rng, batch_size: int 
 
     The best there was where none helps enough.
     """
+    whole = _mend_points(network, x, y, rng=rng, batch_size=batch_size)
+    return _mend_pixels(whole, x, y, rng=rng, batch_size=batch_size) if len(x) else whole
+
+
+def _mend_points(network: nn.Module, x: Images, y: Labels, *, rng: Rng, batch_size: int) -> Mending:
+    """Bring back gradients that vanish at all pixels of a point."""
     blind_before = _blind(network, x, y, rng, batch_size)
     best = Mending(network, (), blind_before, blind_before)
     if not len(x):
@@ -159,6 +194,44 @@ def mend(network: nn.Module, x: Images, y: Labels, *, rng: Rng, batch_size: int 
         if best.blind <= TOLERATED and best.network is not network:
             break
     return best
+
+
+def _mend_pixels(whole: Mending, x: Images, y: Labels, *, rng: Rng, batch_size: int) -> Mending:
+    """Bring back gradients that are missing at a part of the pixels."""
+    network = whole.network
+    points = points_of(x, y, around=AROUND, rng=rng.for_batch(len(x)), batch_size=batch_size)
+    try:
+        own = points.gradient(network)
+        if (own == 0).double().mean() <= TOLERATED:
+            return whole
+    except THEIRS as error:  # no gradient at all: told already
+        log.debug("no gradient of pixels", exc_info=error)
+        return whole
+    blind = own == 0
+    best, found, seen = whole, TOLERATED, own
+    for remedy in REMEDIES:
+        try:
+            mended = _also(network, remedy)
+            gradient = points.gradient(mended)
+            share = told(network, points, blind, gradient)
+            # one remedy more must bring back more pixels
+            if share > 1.1 * found and _agrees(mended, x, y, rng, batch_size):
+                left = _blind(mended, x, y, rng, batch_size)
+                best = whole._replace(network=mended, remedies=mended.remedies, blind=left)
+                found, seen = share, gradient
+        except THEIRS as error:
+            log.debug("a remedy failed", exc_info=error)
+    left = untold(network, points, blind & (seen == 0), own)
+    before = left + (found if best is not whole else 0.0)
+    return best._replace(blind_pixels_before=before, blind_pixels=left)
+
+
+def _also(network: nn.Module, remedy: Mapping[str, Any]) -> Mended:
+    """Return the network mended by one remedy more."""
+    if not isinstance(network, Mended):
+        return Mended(network, **remedy)
+    fields = {"straight_through": network.passes, **remedy}
+    return Mended(network.network, link=network.link, scale=network.scale, **fields)
 
 
 def _blind(network: nn.Module, x: Images, y: Labels, rng: Rng, batch_size: int) -> float:

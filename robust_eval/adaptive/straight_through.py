@@ -4,6 +4,9 @@ Backward-pass differentiable approximation by the identity (Athalye, Carlini and
 4.1): inside :class:`StraightThrough`, rounding, signs, casts to integers and cuts (``detach``, ``data``, ``no_grad``,
 ``inference_mode``) keep their value, and the gradient passes through them as if they were not there.
 
+Where asked to (``saturations``), what saturates pixels passes as well: clamps and ReLUs of a tensor that has the shape
+of the images, as one in front of a network has.
+
 Probabilities that have saturated keep no gradient at all, so the logits before a softmax or sigmoid can be asked for.
 
 What is not met: comparisons, ``argmax``, numpy inside the forward, and functions that write their
@@ -39,15 +42,28 @@ SOFTMAX: frozenset[Callable[..., Any]] = frozenset(
     (torch.softmax, Tensor.softmax, torch.nn.functional.softmax, torch.special.softmax)
 )
 SIGMOID: frozenset[Callable[..., Any]] = frozenset((torch.sigmoid, Tensor.sigmoid, torch.special.expit))
+_CLIPS = ("clamp", "clip", "clamp_min", "clamp_max", "relu")
+_functional = torch.nn.functional
+SATURATES: frozenset[Callable[..., Any]] = frozenset(
+    (
+        *(getattr(owner, name) for name in _CLIPS for owner in (torch, Tensor)),
+        *(_functional.relu, _functional.relu6, _functional.hardtanh, _functional.hardsigmoid),
+    )
+)
+SATURATES_IN_PLACE: frozenset[Callable[..., Any]] = frozenset(getattr(Tensor, f"{name}_") for name in _CLIPS)
 SWITCH: Callable[..., Any] = torch._C._set_grad_enabled
 
 
 class StraightThrough(TorchFunctionMode):
-    """Context in which torch's step functions let gradients through; one that only ``watches`` changes nothing."""
+    """Context in which torch's step functions let gradients through; one that only ``watches`` changes nothing.
 
-    def __init__(self, *, watches: bool = False) -> None:
+    With ``saturations``, the shape of the images, clamps of tensors of that shape do as well.
+    """
+
+    def __init__(self, *, watches: bool = False, saturations: torch.Size | None = None) -> None:
         super().__init__()
         self._watches = watches
+        self._saturations = saturations
         self._last: dict[Link, tuple[Tensor, Tensor]] = {}
         self._inference: AbstractContextManager[None] = nullcontext()
 
@@ -88,14 +104,14 @@ class StraightThrough(TorchFunctionMode):
             return function(*args, **kwargs)
         if function in CUTS and not isinstance(x, torch.nn.Parameter):
             return x
-        if function in FLAT_IN_PLACE:
+        saturates = x.shape == self._saturations
+        if function in FLAT_IN_PLACE or (saturates and function in SATURATES_IN_PLACE):
             with torch.no_grad():
                 moved = function(x.clone(), *args[1:], **kwargs) - x
             return x.add_(moved)
         out = function(*args, **kwargs)
-        if function in FLAT or (
-            function in CASTS and isinstance(out, Tensor) and not out.is_floating_point()
-        ):
+        flat = function in FLAT or (saturates and function in SATURATES)
+        if flat or (function in CASTS and isinstance(out, Tensor) and not out.is_floating_point()):
             with torch.no_grad():
                 moved = out.to(x.dtype) - x
             return x + moved

@@ -22,6 +22,7 @@ from robust_eval.checks.outputs import (
     model_checks,
 )
 from robust_eval.checks.results import (
+    blind_pixels,
     constraint,
     gradient_draws,
     minimal_transfer,
@@ -36,6 +37,7 @@ from robust_eval.registry import discover
 __all__ = [
     "Subject",
     "above_chance",
+    "blind_pixels",
     "class_coverage",
     "constraint",
     "deterministic",

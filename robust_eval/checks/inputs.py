@@ -16,8 +16,8 @@ from robust_eval.checks.card import check
 from robust_eval.checks.subject import Subject
 from robust_eval.classifier import Classifier, frozen, misclassified
 from robust_eval.errors import RobustEvalError
-from robust_eval.findings import Check
-from robust_eval.metrics.exact_tests import more_often
+from robust_eval.findings import Check, Verdict
+from robust_eval.metrics.exact_tests import above, gain
 from robust_eval.rng import Rng, seeded
 from robust_eval.types import Images, Labels, StochasticModule
 
@@ -34,6 +34,13 @@ USUAL: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 """Mean and standard deviation of each channel that published training code divides by."""
 GAIN = 0.05
 """Accuracy that another scale must gain at least: with thousands of images a fraction of a point is significant."""
+LARGE = 0.1
+"""Gain of accuracy that is told even where the images are too few to be sure."""
+LIKELY = 0.05
+"""Probability of a false alarm at which a large gain is told."""
+FLOOR = 0.8
+"""Accuracy on the other scale without which nothing fails: a network that has hardly been trained, with statistics of
+its batch normalisation that lag behind, may do better on any scale than on its own (40 % against 84 %, measured)."""
 ROUNDING = 1e-4
 """Relative difference of logits that float32 explains (the criterion of AutoAttack's randomness check)."""
 FEW = 8
@@ -45,12 +52,18 @@ FEW = 8
     unit="share",
 )
 def normalisation(model: Classifier, x: Images, y: Labels, rng: Rng) -> Check:
-    """Fail when images on another scale are classified much better: a normalisation was forgotten, or made twice.
+    """Fail when images on another scale are classified much better, and well: a normalisation was forgotten, or made
+    twice. Warn when they are classified better.
 
     Compared with the accuracy on ``x`` [n,c,h,w] are those on ``(x - m) / s`` for the usual means and standard
-    deviations, on ``m + s x`` (which undoes one too many) and on ``255 x``. The best of them must gain at least 5
-    points and be right where ``x`` is wrong clearly more often than the other way round (exact McNemar test at 1 %,
-    shared by the scales tried). The figure is its gain of accuracy, 0 if none gains.
+    deviations, on ``m + s x`` (which undoes one too many) and on ``255 x``. The figure is the gain of the best of
+    them, 0 if none gains; its interval is that of the exact paired test (McNemar's, at 1 % shared by the scales). The
+    check fails where all of the interval is above 5 points, and the accuracy there is above 80 % beyond what the exact
+    binomial test allows; it warns where the interval is above 0 and the gain 5 points, or where the gain is 10 points
+    and the test speaks at 5 %.
+
+    A network that has hardly been trained may do better on a scale that it was not trained on, which is why that warns
+    at most. After 8 passes over 1,287 digits and more, none of 18 networks with and without a normalisation did.
 
     The images must not be chosen by whether they are classified correctly. Costs 10 forwards an image for three
     channels, 6 for one, 2 otherwise.
@@ -60,15 +73,20 @@ def normalisation(model: Classifier, x: Images, y: Labels, rng: Rng) -> Check:
         right = ~misclassified(model.logits(x, rng=rng), y)
         found = [~misclassified(model.logits((x - m) / s, rng=rng), y) for m, s in _tensors(scales, x)]
     best = max(range(len(found)), key=lambda i: int(found[i].sum()))
-    gain = (found[best].double() - right.double()).mean().item() if len(x) else 0.0
-    clearly = more_often(
-        int((found[best] & ~right).sum()), int((right & ~found[best]).sum()), comparisons=len(scales)
-    )
+    gained, lost = int((found[best] & ~right).sum()), int((right & ~found[best]).sum())
+    n, there = len(x), int(found[best].sum())
+    figure, low, high = gain(gained, lost, n, comparisons=len(scales))
+    likely = figure >= LARGE and gain(gained, lost, n, level=LIKELY)[1] > 0
+    if low >= GAIN and above(there, n, FLOOR):
+        verdict: Verdict = "fail"
+    else:
+        verdict = "warn" if (low > 0 and figure >= GAIN) or likely else "ok"
+    told = f"{there} of {n} images are right so instead of {int(right.sum())}, a gain of {100 * figure:.0f} points"
     return Check(
         "normalisation",
-        "fail" if clearly and gain >= GAIN else "ok",
-        max(gain, 0.0),
-        list(scales)[best],
+        verdict,
+        max(figure, 0.0),
+        f"{list(scales)[best]} ({told}, {100 * low:.0f} to {100 * high:.0f})",
     )
 
 

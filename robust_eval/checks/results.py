@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from robust_eval.adaptive import Adapted
+from robust_eval.adaptive import INSIDE_WORDS, Adapted
 from robust_eval.checks.card import check
 from robust_eval.findings import Check, Verdict
 from robust_eval.methods import Attack
@@ -17,6 +17,7 @@ from robust_eval.threat import Access, Spatial, Threat
 from robust_eval.types import Images, Mask
 
 __all__ = [
+    "blind_pixels",
     "constraint",
     "gradient_draws",
     "minimal_transfer",
@@ -26,6 +27,8 @@ __all__ = [
     "zero_gradient",
 ]
 
+TOLERATED = 0.01
+"""Share of points or pixels without a gradient that is no fault."""
 CUTS = "detach(), no_grad, inference_mode, numpy, rounding or casts"
 """What leaves a model without gradients."""
 TOLERANCE = 1e-6
@@ -107,23 +110,67 @@ def vanishing_gradient(adapted: Adapted, *, adapts: bool = True) -> Check:
     The figure is the share of points, on and beside a few images, at which the model itself has no gradient.
     """
     mending = adapted.mending
-    if mending.blind_before > 0.01 and not adapts:
+    if mending.blind_before > TOLERATED and not adapts:
         verdict: Verdict = "fail"
         advice = "this attack sees gradients that vanish: its number says nothing; compare with ours, or with square"
-    elif mending.blind > 0.01:
+    elif mending.blind > TOLERATED:
         verdict = "fail"
         advice = (
             f"gradients vanish, and no remedy helped: look in its forward for {CUTS}, comparisons or argmax; "
             "until then only attacks without gradients (square) say anything"
         )
     else:
-        verdict = "warn" if mending.blind_before > 0.01 else "ok"
+        verdict = "warn" if mending.blind_before > TOLERATED else "ok"
         mended = " and ".join(mending.remedies) or "nothing"
         advice = (
-            f"the model's own gradients vanish (look for {CUTS}, or logits far apart): "
+            f"the model's own gradients vanish or are infinite (look for {_causes(mending.remedies)}): "
             f"attacks saw it through {mended}"
         )
     return Check("vanishing_gradient", verdict, mending.blind_before, advice)
+
+
+def _causes(remedies: tuple[str, ...]) -> str:
+    """Return what a model may hold whose gradients these remedies brought back."""
+    at_walls = "sqrt, gamma, clamp, relu or abs at black or white pixels"
+    if remedies == (INSIDE_WORDS,):
+        return at_walls
+    return f"{CUTS}, or logits far apart" + (f", or {at_walls}" if INSIDE_WORDS in remedies else "")
+
+
+@check(
+    about="gradients",
+    made="attack",
+    words="pixels without a gradient that the output depends on",
+    unit="share",
+    any_norm=True,
+    masked=True,
+)
+def blind_pixels(adapted: Adapted, *, adapts: bool = True) -> Check:
+    """Warn where attacks had to see a model mended because its gradient is zero or infinite at a part of the pixels,
+    fail where it could not be brought back, or where the attack is one that sees the model as it is.
+
+    The figure is the share of pixels, on a few images and beside them, whose gradient is exactly zero or not finite
+    although moving them changes the output. Black and white ones are behind a ``clamp``, ``relu``, ``abs``, ``sqrt`` or
+    gamma, others where a part of the image is rounded or cut off. Above 1 % it speaks.
+    """
+    mending = adapted.mending
+    if mending.blind_pixels_before > TOLERATED and not adapts:
+        verdict: Verdict = "fail"
+        advice = "this attack never moves pixels whose gradient vanishes: compare with ours, or with square"
+    elif mending.blind_pixels > TOLERATED:
+        verdict = "fail"
+        advice = (
+            "attacks never move pixels whose gradient vanishes, and no remedy brought it back: look in its forward for "
+            "a backward pass of its own, comparisons or numpy on a part of the image; compare with square"
+        )
+    else:
+        verdict = "warn" if mending.blind_pixels_before > TOLERATED else "ok"
+        mended = " and ".join(mending.remedies) or "nothing"
+        advice = (
+            "the model's own gradient is zero or infinite at pixels that its output depends on (look for clamp, relu, "
+            f"abs, sqrt or gamma in front, rounded or detached parts): attacks saw it through {mended}"
+        )
+    return Check("blind_pixels", verdict, mending.blind_pixels_before, advice)
 
 
 @check(

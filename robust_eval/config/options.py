@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def evaluation_tables(
         "defense": [{"name": item} for item in split_names("defense", defenses)],
         "analysis": _comparisons(ood, shift, resize=resize),
     }
+    _require_one_radius(tables["attack"], fields, eps or ())
     methods = [*tables["attack"], *tables["corruption"], *tables["defense"], *tables["analysis"]]
     apply_settings(methods, fields)
     tables["attack"] = [_anywhere(table) for table in tables["attack"]]
@@ -202,6 +204,40 @@ def _attack_tables(table: dict[str, Any], radii: dict[str, list[str]]) -> Tables
     known = {norm: radii[norm] for norm in _norms(cls) if norm in radii}
     several = {norm: {"norm": norm} if _has_norm(cls) else {} for norm in known}
     return [{**table, **several[norm], "eps": values} for norm, values in known.items()] or [table]
+
+
+def _require_one_radius(tables: Tables, fields: dict[str, dict[str, Any]], eps: Sequence[str]) -> None:
+    """Raise ``ConfigError`` where an attack is given its radius twice, or a norm that its radius is not in."""
+    problems: list[str] = []
+    for table in tables:
+        name, own = table["name"], fields.get(table["name"], {})
+        cls = _class(name)
+        if cls is None or cls.own_units:
+            continue
+        norm = table.get("norm", cls.norms[0])
+        if "eps" in own and any(_norm_of(item) == norm for item in eps):
+            problems.append(
+                f"--set {name}.eps: expected the radius once, got {own['eps']} and --eps {', '.join(eps)}, which "
+                f"{name} takes as well; leave one out"
+            )
+        sized = "eps" in table or (not cls.minimal_norm and "eps" in cls.__dataclass_fields__)
+        if own.get("norm", norm) != norm and own["norm"] in cls.norms and "eps" not in own and sized:
+            problems.append(
+                f"--set {name}.norm={own['norm']}: expected a radius in {own['norm']}, got one in {norm} "
+                f"({_told_radius(table.get('eps'))}); give --eps {own['norm']}:VALUE in place of --set {name}.norm"
+            )
+    if problems:
+        raise ConfigError(dict.fromkeys(problems))
+
+
+def _norm_of(item: str) -> str:
+    """Return the norm of an ``--eps``."""
+    norm, colon, _ = item.partition(":")
+    return norm.strip() if colon else "linf"
+
+
+def _told_radius(eps: Any) -> str:
+    return "the default" if eps is None else ", ".join(map(str, eps if isinstance(eps, list) else [eps]))
 
 
 def _norms(cls: Any) -> tuple[str, ...]:

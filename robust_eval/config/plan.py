@@ -115,7 +115,10 @@ def _cells(
         shared |= {"seed": experiment.frame.seed, "draws": experiment.frame.draws}
         shared |= {"gradient_draws": experiment.frame.gradient_draws}
         cells.append(Cell(**shared))
-        if experiment.attacks and experiment.frame.checks != "off":
+        examined = experiment.frame.checks != "off"
+        if examined and experiment.corruptions and not experiment.attacks and defense is None:
+            cells.append(Cell(**shared, perturbation=Examination(level="answers")))
+        if examined and experiment.attacks:
             seen: Access = "none" if defense is None else "adaptive"
             cells += [Cell(**shared, perturbation=look, access=seen) for look in _examinations(experiment)]
         for attack, access, score_at in experiment.attacks:

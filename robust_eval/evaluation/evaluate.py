@@ -124,5 +124,6 @@ def _attack_checks(prepared: Prepared, parts: Sequence[_Part]) -> Iterator[Check
     adapted = prepared.aimed_at.adapted
     blind = not attack.adapts and attack.gradients
     yield checks.vanishing_gradient(adapted, adapts=not blind)
+    yield checks.blind_pixels(adapted, adapts=not blind)
     if attack.adapts:
         yield checks.gradient_draws(adapted)

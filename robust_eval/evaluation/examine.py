@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from robust_eval import checks
-from robust_eval.checks.examination import Examination
+from robust_eval.checks.examination import IMAGES, Examination
 from robust_eval.checks.inputs import normalisation
 from robust_eval.checks.probes import Probe
 from robust_eval.checks.suite import run_suite
@@ -35,6 +35,8 @@ __all__ = ["examine"]
 def examine(cell: Cell, bench: Workbench, *, begin: Callable[[str], None] = lambda name: None) -> Record:
     """Return the record of an examination: checks on the base, and on what an adaptive attack sees of the cell.
 
+    At the level ``answers`` nothing is adapted or attacked.
+
     ``begin`` is called with the name of each check before it is made.
     """
     started = time.perf_counter()
@@ -43,12 +45,13 @@ def examine(cell: Cell, bench: Workbench, *, begin: Callable[[str], None] = lamb
     prepared, labels = bench.prepare(cell), cell.data.examples.labels
     rng = Rng(cell.seed).for_batch(len(labels)).child("examination")
     whole, some = not examination.norm_only, slice(examination.images)
+    attacks, scaled = examination.level != "answers", slice(IMAGES["answers"])
     undefended = whole and cell.defense is None
     verdicts: list[Check] = [*prepared.checks] if whole else []
     if undefended:
         with seeded(rng):
             try:
-                verdicts.append(normalisation(prepared.base, *prepared.images(some), rng.select(some)))
+                verdicts.append(normalisation(prepared.base, *prepared.images(scaled), rng.select(scaled)))
             except RobustEvalError:
                 raise
             except Exception as error:  # a model that refuses pixels outside [0, 1]
@@ -57,13 +60,17 @@ def examine(cell: Cell, bench: Workbench, *, begin: Callable[[str], None] = lamb
     right, classes = correct[some], cell.data.examples.classes
     if undefended:
         verdicts.append(checks.above_chance(len(correct), len(labels), classes))
-    verdicts.append(checks.enough_images(len(right)))
+    if attacks:
+        verdicts.append(checks.enough_images(len(right)))
     ledger, broken_at = Ledger(), np.zeros(0)
     if len(right):
-        model, seen, adapted = prepared.model, prepared.seen, prepared.aimed_at.adapted
+        model = prepared.model
+        seen = prepared.seen if attacks else model
         model.ledger = seen.ledger = ledger
-        if whole:
-            verdicts += [checks.vanishing_gradient(adapted), checks.gradient_draws(adapted)]
+        if whole and attacks:
+            adapted = prepared.aimed_at.adapted
+            verdicts += [checks.vanishing_gradient(adapted), checks.blind_pixels(adapted)]
+            verdicts.append(checks.gradient_draws(adapted))
         threat = Threat(examination.norm, examination.eps)
         with seeded(rng):
             probe = Probe(model, seen, *prepared.images(right), threat, rng.select(right))

@@ -9,7 +9,7 @@ from typing import Literal
 
 from scipy.stats import binomtest
 
-__all__ = ["LEVEL", "above", "below", "mcnemar", "more_often"]
+__all__ = ["LEVEL", "above", "below", "gain", "mcnemar", "more_often"]
 
 LEVEL = 0.01
 """Probability of a false alarm of one comparison, at most."""
@@ -31,6 +31,23 @@ def more_often(first: int, second: int, *, comparisons: int = 1) -> bool:
     McNemar's exact test, one-sided. The level is shared by ``comparisons`` of them (Bonferroni).
     """
     return _chance(first, first + second, 0.5, "greater") < LEVEL / comparisons
+
+
+def gain(
+    first: int, second: int, n: int, *, comparisons: int = 1, level: float = LEVEL
+) -> tuple[float, float, float]:
+    """Return by how much the first of two things happened more often among ``n`` images, with its interval.
+
+    ``first`` and ``second`` count the images on which exactly one of them happened. The interval is the exact one
+    (Clopper and Pearson 1934) of their share among these, at ``1 - 2 level / comparisons``, so that its lower end is
+    above 0 where the one-sided exact test of McNemar speaks at ``level``.
+    """
+    apart = first + second
+    if not apart:
+        return 0.0, 0.0, 0.0
+    found = binomtest(first, apart).proportion_ci(1 - 2 * level / comparisons, method="exact")
+    middle, low, high = ((2 * share - 1) * apart / n for share in (first / apart, found.low, found.high))
+    return float(middle), float(low), float(high)
 
 
 def mcnemar(first: int, second: int) -> float:

@@ -559,6 +559,14 @@ def test_further_metrics_have_tables_of_their_own(tmp_path):
     assert re.search(r"## Auroc\n.*\| 0\.7 \|", text, re.S)
 
 
+def test_top_5_under_attack_says_that_some_images_were_never_attacked(tmp_path):
+    top = [Measurement("top5_accuracy", 0.5, 0.2, 0.8, 10)]
+    for number, (made, told) in enumerate(((record(summary=top), True), (clean(summary=top), False))):
+        run = save(tmp_path / f"run{number}", made)
+        reports.write([run], tmp_path / f"out{number}")
+        assert ("never attacked" in (tmp_path / f"out{number}" / "table.md").read_text()) == told
+
+
 @pytest.mark.parametrize("there", [True, False], ids=["empty folder", "no folder"])
 def test_a_folder_without_records_is_refused_in_one_line(tmp_path, there):
     folder = tmp_path / "somewhere"

@@ -17,8 +17,8 @@ which); raise the learning rate with it.
 
 Coefficients c_j take the place of 1/K in x' and y': ``uniform`` are 1/K, the best of the choices that were tried;
 ``random`` and ``beta`` are K draws from (0, 1], uniform or from Beta(α, α), divided by their sum, new ones for each
-batch and the same for all its outputs. The description names neither the α nor how the draws are normalised; α = 1/2
-is ours, since 1 is ``random``. Default: K = 2, the smallest that mixes.
+batch and the same for all its outputs: they are not drawn for each average. The description names neither the α nor
+how the draws are normalised; α = 1/2 is ours, since 1 is ``random``. Default: K = 2, the smallest that mixes.
 """
 
 from __future__ import annotations

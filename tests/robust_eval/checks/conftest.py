@@ -105,6 +105,46 @@ class Shattered(Wrapped):
         return self.network(x + 0.05 * torch.sin(1000 * x))
 
 
+class Clamped(Wrapped):
+    """Changes no image; the gradient is zero at black and white pixels."""
+
+    def forward(self, x):
+        return self.network(x.clamp(0, 1))
+
+
+class Rectified(Wrapped):
+    def forward(self, x):
+        return self.network(torch.relu(x))
+
+
+class Absolute(Wrapped):
+    def forward(self, x):
+        return self.network(x.abs())
+
+
+class Masked(Wrapped):
+    """The gradient of every other column is cut off."""
+
+    def forward(self, x):
+        open_ = torch.arange(x.shape[-1]) % 2 == 0
+        return self.network(torch.where(open_, x, x.detach()))
+
+
+class Patched(Wrapped):
+    """The upper half is rounded to 8 bits, which changes no digit."""
+
+    def forward(self, x):
+        half = x.shape[2] // 2
+        return self.network(torch.cat([(x[:, :, :half] * 240).round() / 240, x[:, :, half:]], 2))
+
+
+class Rooted(Wrapped):
+    """A square root that is undone: its gradient is infinite at black pixels, then not a number."""
+
+    def forward(self, x):
+        return self.network(x.sqrt().square())
+
+
 class Purified(Wrapped):
     """Climbs its own confidence by a few gradient steps before it answers."""
 
@@ -145,6 +185,12 @@ FAULTS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "awake dropout": AwakeDropout,
     "shattered": Shattered,
     "purified": Purified,
+    "clamped": Clamped,
+    "rectified": Rectified,
+    "absolute": Absolute,
+    "masked": Masked,
+    "patched": Patched,
+    "rooted": Rooted,
 }
 
 

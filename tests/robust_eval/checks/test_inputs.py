@@ -9,7 +9,10 @@ from robust_eval.checks import deterministic, logits
 from robust_eval.checks.inputs import batch_dependence, eval_mode, normalisation, optimises_at_inference
 from robust_eval.classifier import Classifier
 from robust_eval.classifier.normalized import Normalized
+from robust_eval.registry import build
 from robust_eval.rng import Rng
+
+from .conftest import fitted, small
 
 
 class Lambda(nn.Module):
@@ -52,6 +55,35 @@ def test_a_model_of_pixels_up_to_255_is_noticed(zoo, scale):
     check = scale(Lambda(lambda self, x: self.network(x / 255), network=zoo.plain))
     assert check.verdict == "fail"
     assert check.advice.startswith("the model expects pixels in 0..255")
+
+
+@pytest.mark.parametrize("epochs", [1, 6])
+@pytest.mark.parametrize("scale_of", [None, (0.1307, 0.3081), (0.5, 0.5)])
+def test_a_scale_is_judged_early_and_late_in_training(zoo, scale, epochs, scale_of):
+    data = build("data", "digits", {}).train()
+    network = small(2)
+    whole = network if scale_of is None else Normalized(network, *([number] for number in scale_of))
+    fitted(whole, data.images, data.labels, seed=2, epochs=epochs)
+    # hardly trained, another scale may do better: that is no failure
+    assert scale(whole).verdict in (("ok",) if epochs > 1 else ("ok", "warn"))
+    if scale_of is not None:
+        assert scale(network).verdict in (("fail",) if epochs > 1 else ("warn", "fail"))
+
+
+def test_a_large_gain_on_few_images_is_told(zoo):
+    class Gains(nn.Module):
+        """Right on 24 of 32 images, all once they are far from grey."""
+
+        def forward(self, x):
+            wide = (x.amax((1, 2, 3)) - 0.5).abs() > 0.4
+            right = wide | (x[:, 0, 0, 0] < 0.43)
+            return torch.stack([right.float(), (~right).float()], 1)
+
+    x = torch.full((32, 1, 4, 4), 0.75)
+    x[:, 0, 0, 0] = torch.linspace(0.3, 0.47, 32)
+    check = normalisation(Classifier(Gains(), precision="fp32"), x, torch.zeros(32).long(), Rng(0))
+    assert (check.verdict, check.figure) == ("warn", pytest.approx(8 / 32))
+    assert "32 of 32 images" in check.advice and "of 24, a gain of 25 points" in check.advice
 
 
 @pytest.mark.parametrize("name", ["plain", "robust", "normal", "smoothed"])

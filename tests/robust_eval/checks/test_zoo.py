@@ -35,6 +35,12 @@ FLAGS = {
     "awake dropout": "eval_mode",
     "shattered": "smooth_loss",
     "purified": "optimises_at_inference",
+    "clamped": "blind_pixels",
+    "rectified": "blind_pixels",
+    "absolute": "blind_pixels",
+    "masked": "blind_pixels",
+    "patched": "blind_pixels",
+    "rooted": "blind_pixels",
 }
 
 
@@ -67,6 +73,16 @@ def test_a_forgotten_normalisation_is_flagged(zoo):
     # the same weights without what they were trained behind
     cell = cell_of(zoo.normal.network, zoo.images, zoo.labels, Examination(eps=0.1))
     assert verdicts(examine(cell, bench()))["normalisation"] == "fail"
+
+
+def test_a_look_at_the_answers_attacks_nothing_and_says_what_concerns_every_number(zoo):
+    quick = verdicts(examine(cell_of(zoo.normal.network, zoo.images, zoo.labels, Examination()), bench()))
+    cell = cell_of(zoo.normal.network, zoo.images, zoo.labels, Examination(level="answers"))
+    record = examine(cell, bench())
+    found = verdicts(record)
+    assert found["normalisation"] == "fail"
+    assert found == {name: verdict for name, verdict in quick.items() if card_of(name).about == "answers"}
+    assert record.rows["backwards"].sum() == 0 and record.rows["broken_at"].isna().all()
 
 
 @pytest.mark.parametrize("honest", ["plain", "robust", "smoothed", "normal"])
@@ -143,7 +159,12 @@ def under_strong(network, images, labels):
     return np.stack(scores).min(0).mean()
 
 
-@pytest.mark.parametrize("fault", ["large logits", "bytes", "softmax", "detached", "straight through"])
+BLIND = ["clamped", "rectified", "absolute", "masked", "patched", "rooted"]
+
+
+@pytest.mark.parametrize(
+    "fault", ["large logits", "bytes", "softmax", "detached", "straight through", *BLIND]
+)
 def test_a_fault_that_leaves_decisions_alone_hides_no_weakness(zoo, fault):
     network = Bytes(copy.deepcopy(zoo.plain)) if fault == "bytes" else zoo.faults[fault]
     images, labels = zoo.images[:24], zoo.labels[:24]

@@ -67,7 +67,7 @@ def test_what_is_written_is_byte_for_byte_what_is_evaluated(done, monkeypatch):
     monkeypatch.setattr(_written, "AT_ONCE", 5 * 64)  # several parts
     done(*CORRUPT, "--corruptions", "gaussian_noise,fog,glass_blur", "--seed", 4)
     tables = {"data": {"name": "data.npz", "corrupted": "c"}, "model": [{"architecture": "net.py:make"}]}
-    cells = plan(parse(tables, where="test", folder=Path.cwd()))[1:]
+    cells = [c for c in plan(parse(tables, where="test", folder=Path.cwd())) if c.family == "corruption"]
     assert len(cells) == 15
     for cell in cells:
         made = corruption(cell.labels["perturbation"], severity=cell.labels["severity"])

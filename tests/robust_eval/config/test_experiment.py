@@ -307,6 +307,13 @@ def test_nobody_examines_what_is_not_attacked_or_when_told_not_to():
         assert "examination" not in {cell.family for cell in small(**tables)}
 
 
+def test_a_model_that_is_only_corrupted_has_its_answers_looked_at():
+    fog = {"corruption": [{"name": "fog", "severity": 3}], "defense": ["sum_augmentation"]}
+    (look,) = [cell for cell in small(**fog) if cell.family == "examination"]
+    assert look.perturbation.level == "answers" and look.defense is None
+    assert "examination" not in {cell.family for cell in small(**fog, checks="off")}
+
+
 def test_draws_of_a_gradient_are_part_of_a_key_only_where_they_are_given():
     tables = {"attack": ["pgd"], "defense": ["sum_augmentation"]}
     plain, given = small(**tables), small(**tables, gradient_draws=3)
