@@ -33,11 +33,11 @@ __all__ = [
 ]
 
 
-def path_named(text: str) -> Path:
+def path_named(text: str | Path) -> Path:
     """Return the path that an option names; raises ``BadParameter`` for one that no file can have."""
     from robust_eval.paths import misnamed
 
-    if (problem := misnamed(text)) is not None:
+    if (problem := misnamed(str(text))) is not None:
         raise typer.BadParameter(problem)
     return Path(text)
 
