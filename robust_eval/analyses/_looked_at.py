@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from robust_eval.adaptive import GlobalDraws
-from robust_eval.classifier.dtypes import InItsDtype
+from robust_eval.classifier.dtypes import InItsDtype, is_list_of_modules
 from robust_eval.classifier.normalized import Normalized
 from robust_eval.data import require_same_shape
 from robust_eval.errors import ConfigError, DataError
@@ -36,8 +36,8 @@ def stages_of(analysis: str, network: nn.Module) -> dict[str, nn.Module]:
     """
     network = network.network if isinstance(network, GlobalDraws) else network
     found: Any = getattr(network, "stages", None)
-    stages = list(found) if isinstance(found, list | tuple | nn.Sequential | nn.ModuleList) else []
-    missing = _beside(network, stages)
+    stages = list(found) if is_list_of_modules(found) else []
+    missing = "" if found is None else _beside(network, stages)
     if len(stages) < 2 or missing:
         got = f"{type(network_inside(network)).__name__}{missing}"
         raise DataError(
@@ -48,11 +48,9 @@ def stages_of(analysis: str, network: nn.Module) -> dict[str, nn.Module]:
     return dict(zip(names, stages, strict=True))
 
 
-def _beside(network: nn.Module, stages: list[Any]) -> str:
+def _beside(network: nn.Module, stages: list[nn.Module]) -> str:
     """Return what says that ``stages`` are others than those asked for: the middle of a network, or a count."""
     if not stages:
-        return "" if getattr(network, "stages", None) is None else ", whose 'stages' are no list of modules"
-    if not all(isinstance(stage, nn.Module) for stage in stages):
         return ", whose 'stages' are no list of modules"
     inside = {id(weight) for stage in stages for weight in stage.parameters()}
     outside = [name for name, weight in network.named_parameters() if id(weight) not in inside]

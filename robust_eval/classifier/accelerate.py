@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from robust_eval.classifier.surroundings import surroundings_kept
 from robust_eval.errors import THEIRS, ConfigError
 from robust_eval.types import Images, Logits, StochasticModule
 
@@ -86,7 +87,8 @@ def twins(
     kept = _KNOWN.setdefault(network, {})
     form = f"{precision} compiled" if compiled else precision
     if form not in kept or kept[form][0] != state:
-        made = _make(network, x[:PROBES].detach(), precision)
+        with surroundings_kept():  # its forward is run
+            made = _make(network, x[:PROBES].detach(), precision)
         if made.reason is not None:
             log.info("%s is used as it is: %s", type(network).__name__, made.reason)
         if compiled:
@@ -126,7 +128,9 @@ def _make(network: nn.Module, x: Images, precision: Literal["fp32", "bf16"]) -> 
         logits = _answer(network, x)
         if logits is None or not torch.equal(logits, _answer(network, x, seed=1)):  # type: ignore[arg-type]
             return Twins(None, None, "its output is random")
-        if logits.ndim != 2 or not logits.isfinite().all():
+        if logits.ndim != 2:
+            return Twins(None, None, "it gives these images no logits [n,classes]")
+        if not logits.isfinite().all():
             return Twins(None, None, "its logits are not finite")
         gradient = _gradient(network, x, logits)
         exact = _folded(traced)
@@ -285,7 +289,7 @@ def _set(root: nn.Module, target: str, module: nn.Module) -> None:
     setattr(root.get_submodule(path), name, module)
 
 
-def _answer(network: nn.Module, x: Images, seed: int = 0) -> Logits | None:
+def _answer(network: nn.Module, x: Images, seed: int = 0) -> Tensor | None:
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)

@@ -320,7 +320,7 @@ class Classifier:
             log.warning("the network cannot answer a batch of one: a single image is asked about twice")
         return logits[:1]
 
-    def _ask(self, x: Images, rng: Rng | None, *, fast: bool) -> Logits:
+    def _ask(self, x: Images, rng: Rng | None, *, fast: bool) -> Tensor:
         other = None if fast else self.decides
         network = self.network if other is None else other
         if isinstance(network, StochasticModule) and network.stochastic:

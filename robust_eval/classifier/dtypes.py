@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from robust_eval.types import Images, StochasticModule
 
-__all__ = ["InItsDtype", "answered_in", "dtype_of", "in_its_dtype"]
+__all__ = ["InItsDtype", "answered_in", "dtype_of", "in_its_dtype", "is_list_of_modules"]
 
 
 class InItsDtype(nn.Module):
@@ -29,7 +29,7 @@ class InItsDtype(nn.Module):
     def stages(self) -> Any:
         """The stages of the network; images are cast before the first, and nothing behind it."""
         stages: Any = self.network.stages
-        if not isinstance(stages, list | tuple | nn.Sequential | nn.ModuleList) or not len(stages):
+        if not is_list_of_modules(stages):
             return stages
         first, *rest = stages
         return [_Cast(first, self.dtype), *rest]
@@ -43,6 +43,13 @@ class _Cast(nn.Module):
 
     def forward(self, x: Images) -> Any:
         return self.network(x.to(self.dtype))
+
+
+def is_list_of_modules(stages: object) -> bool:
+    """Whether this may be the stages of a network: others call a number by that name."""
+    if not isinstance(stages, list | tuple | nn.Sequential | nn.ModuleList) or not len(stages):
+        return False
+    return all(isinstance(stage, nn.Module) for stage in stages)
 
 
 def answered_in(dtype: torch.dtype, answer: Any) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robust_eval.classifier.surroundings import surroundings_kept
 from robust_eval.errors import NoGradientError
-from robust_eval.types import Images, Logits
+from robust_eval.types import Images
 
 __all__ = ["CUT_OFF", "TOGETHER", "answer", "columns", "connected", "out_of_memory", "single_use"]
 
@@ -43,10 +43,10 @@ NO_GRADIENT = (
 """How torch says so, in a forward pass and in a backward one."""
 
 
-def answer(network: nn.Module, x: Images) -> Logits:
+def answer(network: nn.Module, x: Images) -> Tensor:
     """Return the logits as a tensor that autograd can go on from; raise where numpy wants none of it."""
     with surroundings_kept(), connected() if x.requires_grad else nullcontext():
-        logits: Logits = network(x)
+        logits: Tensor = network(x)
     return logits.clone() if logits.is_inference() and not torch.is_inference_mode_enabled() else logits
 
 

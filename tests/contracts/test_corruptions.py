@@ -122,6 +122,11 @@ def test_black_and_white_images_give_finite_values(name):
         assert method(x, rng=Rng(0)).isfinite().all()
 
 
+@pytest.mark.parametrize("severity", [1, 5])
+def test_fog_on_a_single_pixel_is_finite(severity):
+    assert corruption("fog", severity=severity)(torch.rand(2, 3, 1, 1), rng=Rng(0)).isfinite().all()
+
+
 @every_corruption
 def test_an_empty_batch_stays_empty(name):
     assert corruption(name)(torch.zeros(0, 3, 32, 32), rng=Rng(0)).shape == (0, 3, 32, 32)
