@@ -84,10 +84,12 @@ class Attack(ABC):
     def __call__(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> Images:
         """Return ``x_adv`` for a batch of images in [0, 1] [n,c,h,w] with labels [n].
 
-        Examples that the model already misclassifies are handed back untouched. Raises ``DataError`` for pixels
-        outside [0, 1].
+        Examples that the model already misclassifies are handed back untouched. A stream without rows draws for each
+        image by its pixels, so that neither the order nor the rest of the batch decides. Raises ``DataError`` for
+        pixels outside [0, 1].
         """
-        rng = rng.for_batch(len(x))
+        x = x.detach()
+        rng = rng.for_images(x)
         if not len(x):
             return x.clone()
         _refuse_other_pixels("attack", x)
@@ -116,10 +118,11 @@ class Corruption(ABC):
     def __call__(self, x: Images, *, rng: Rng) -> Images:
         """Return the corrupted batch [n,c,h,w], clipped to [0, 1], on the device and in the dtype of ``x``.
 
-        It is worked on in parts, so that what is needed beside it does not grow with it. Raises ``DataError`` for
-        pixels outside [0, 1].
+        It is worked on in parts, so that what is needed beside it does not grow with it. A stream without rows draws
+        for each image by its pixels. Raises ``DataError`` for pixels outside [0, 1].
         """
-        out, rng = torch.empty_like(x), rng.for_batch(len(x))
+        x = x.detach()
+        out, rng = torch.empty_like(x), rng.for_images(x)
         if not len(x):
             return out
         _refuse_other_pixels("corruption", x)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,10 +46,12 @@ class Rng:
     path: tuple[str | int, ...] = ()
     index: Int[Tensor, " n"] | None = field(default=None, repr=False)
     """Example id of each row; ``None`` until :meth:`rows` or :meth:`for_batch` sets it."""
+    known_by: Int[Tensor, " n"] | None = field(default=None, repr=False)
+    """What the draws of each row depend on; ``None`` where that is its id."""
 
     def child(self, *name: str | int) -> Rng:
         """Return the stream of this name below this one, for the same rows."""
-        return Rng(self.seed, (*self.path, *name), self.index)
+        return Rng(self.seed, (*self.path, *name), self.index, self.known_by)
 
     def rows(self, index: Int[Tensor, " n"]) -> Rng:
         """Return this stream for the examples with these ids."""
@@ -65,10 +68,28 @@ class Rng:
             raise ValueError(f"expected a stream of {n} rows, one per image, got {len(self.index)}")
         return self
 
+    def for_images(self, x: Float[Tensor, "n *shape"]) -> Rng:
+        """Return a stream of one row for each image, like :meth:`for_batch`, whose draws go by the pixels.
+
+        So an image has the same draws in whatever batch and place it is; several of the same pixels draw each for
+        itself. A stream that has rows is left as it is: its ids say which image is which.
+        """
+        if self.index is not None:
+            return self.for_batch(len(x))
+        pixels = x.detach().cpu().float().numpy()
+        seen, known_by = Counter[bytes](), []
+        for image in pixels:
+            digest = hashlib.blake2b(image.tobytes(), digest_size=8).digest()
+            again = hashlib.blake2b(digest, digest_size=8, salt=seen[digest].to_bytes(8, "little"))
+            known_by.append(int.from_bytes(again.digest(), "little", signed=True))
+            seen[digest] += 1
+        return Rng(self.seed, self.path, torch.arange(len(x)), torch.tensor(known_by, dtype=torch.int64))
+
     def select(self, which: Tensor | slice) -> Rng:
         """Return this stream for a subset of its rows: a mask, positions or a slice."""
         which = which.to(self._rows.device) if isinstance(which, Tensor) else which
-        return self.rows(self._rows[which])
+        known_by = None if self.known_by is None else self.known_by[which]
+        return Rng(self.seed, self.path, self._rows[which], known_by)
 
     @property
     def key(self) -> int:
@@ -112,7 +133,8 @@ class Rng:
         return torch.Generator(device or "cpu").manual_seed(self.key & 0x7FFFFFFFFFFFFFFF)
 
     def _bits(self, count: int, device: torch.device | None) -> Int[Tensor, "n count"]:
-        rows = self._rows.to(device=device, dtype=torch.int64)
+        known_by = self._rows if self.known_by is None else self.known_by
+        rows = known_by.to(device=device, dtype=torch.int64)
         start = _mix(rows * GOLDEN + _signed(self.key))
         step = torch.arange(1, count + 1, device=rows.device) * GOLDEN
         return _mix(start[:, None] + step)

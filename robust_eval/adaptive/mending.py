@@ -28,7 +28,7 @@ from robust_eval.adaptive.blind_pixels import REMEDIES, TOLERATED, points_of, to
 from robust_eval.adaptive.links import Link, inverted, link_of, saturated
 from robust_eval.adaptive.straight_through import StraightThrough
 from robust_eval.classifier import Classifier, Ledger
-from robust_eval.errors import THEIRS, RobustEvalError
+from robust_eval.errors import THEIRS, NoGradientError
 from robust_eval.rng import Rng, rewound, seeded
 from robust_eval.types import Images, Labels, Logits, StochasticModule
 
@@ -246,7 +246,7 @@ def _blind(network: nn.Module, x: Images, y: Labels, rng: Rng, batch_size: int) 
     try:
         for place, points in enumerate((x, beside)):
             model.input_gradient(points, y, _cross_entropy, rng=rng.child("point", place))
-    except (RobustEvalError, RuntimeError):  # cut off from the image
+    except NoGradientError:
         return 1.0
     rows = rng.index
     assert rows is not None

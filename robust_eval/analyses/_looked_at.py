@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from robust_eval.adaptive import GlobalDraws
+from robust_eval.classifier.dtypes import InItsDtype, is_list_of_modules
 from robust_eval.classifier.normalized import Normalized
 from robust_eval.data import require_same_shape
 from robust_eval.errors import ConfigError, DataError
@@ -22,8 +23,8 @@ Z = 1.959964
 
 
 def network_inside(network: nn.Module) -> nn.Module:
-    """Return the network without the normalisation and the seeding that may be around it."""
-    while isinstance(network, Normalized | GlobalDraws):
+    """Return the network without the normalisation, the cast and the seeding that may be around it."""
+    while isinstance(network, Normalized | InItsDtype | GlobalDraws):
         network = network.network
     return network
 
@@ -35,15 +36,25 @@ def stages_of(analysis: str, network: nn.Module) -> dict[str, nn.Module]:
     """
     network = network.network if isinstance(network, GlobalDraws) else network
     found: Any = getattr(network, "stages", None)
-    stages = [] if found is None else list(found)
-    if len(stages) < 2:
-        got = type(network_inside(network)).__name__
+    stages = list(found) if is_list_of_modules(found) else []
+    missing = "" if found is None else _beside(network, stages)
+    if len(stages) < 2 or missing:
+        got = f"{type(network_inside(network)).__name__}{missing}"
         raise DataError(
             f"{analysis}: expected a network in stages (an attribute 'stages': modules that make up its forward, the "
             f"last one its head), got {got}; use an architecture of this package, or give yours one"
         )
     names = ["stem", *(f"stage{i}" for i in range(1, len(stages) - 1)), "head"]
     return dict(zip(names, stages, strict=True))
+
+
+def _beside(network: nn.Module, stages: list[nn.Module]) -> str:
+    """Return what says that ``stages`` are others than those asked for: the middle of a network, or a count."""
+    if not stages:
+        return ", whose 'stages' are no list of modules"
+    inside = {id(weight) for stage in stages for weight in stage.parameters()}
+    outside = [name for name, weight in network.named_parameters() if id(weight) not in inside]
+    return f", whose 'stages' leave out {outside[0]}" if outside else ""
 
 
 def reason(attempt: Callable[[], object]) -> str | None:

@@ -88,8 +88,8 @@ class Walks:
 
     def streams(self, rng: Rng) -> Rng:
         """Return the stream of each walk, given those of the examples; an example's walks share theirs."""
-        assert rng.index is not None
-        return rng.rows(rng.index.repeat_interleave(self.at.shape[1]))
+        n, walks = self.at.shape[:2]
+        return rng.select(torch.arange(n).repeat_interleave(walks))
 
     @property
     def labels(self) -> Labels:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, NamedTuple, get_type_hints
 from torch import nn
 
 from robust_eval.attacks._aim import Aim
-from robust_eval.classifier import Classifier
+from robust_eval.classifier import Classifier, to_eval
 from robust_eval.errors import CheckpointError, ConfigError, DataError
 from robust_eval.fields import Real
 from robust_eval.identity import file_sha256
@@ -149,7 +149,7 @@ def _loaded(
             "weights with a card beside them can do without"
         )
     made = load_network(path, architecture, mean, std, recipe=recipe, where=f"surrogate {path}: ")
-    return _Surrogate(made.network.eval(), made.identity(sha256 or state_sha256(made.network)))
+    return _Surrogate(to_eval(made.network), made.identity(sha256 or state_sha256(made.network)))
 
 
 @resolver("attack", "transfer")

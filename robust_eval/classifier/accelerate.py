@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from robust_eval.classifier.surroundings import surroundings_kept
 from robust_eval.errors import THEIRS, ConfigError
 from robust_eval.types import Images, Logits, StochasticModule
 
@@ -86,7 +87,8 @@ def twins(
     kept = _KNOWN.setdefault(network, {})
     form = f"{precision} compiled" if compiled else precision
     if form not in kept or kept[form][0] != state:
-        made = _make(network, x[:PROBES].detach(), precision)
+        with surroundings_kept():  # its forward is run
+            made = _make(network, x[:PROBES].detach(), precision)
         if made.reason is not None:
             log.info("%s is used as it is: %s", type(network).__name__, made.reason)
         if compiled:
@@ -114,6 +116,9 @@ def _make(network: nn.Module, x: Images, precision: Literal["fp32", "bf16"]) -> 
         return Twins(None, None, "its gradients are carried through steps that have none")
     if x.dtype != torch.float32:
         return Twins(None, None, f"its images are {x.dtype}, not float32")
+    weights = {weight.dtype for weight in network.parameters() if weight.is_floating_point()}
+    if weights - {torch.float32}:
+        return Twins(None, None, f"its weights are {' and '.join(sorted(map(str, weights)))}, not float32")
     if not len(x):
         return Twins(None, None, "there are no images to compare with")
     traced = _traced(network)
@@ -123,7 +128,9 @@ def _make(network: nn.Module, x: Images, precision: Literal["fp32", "bf16"]) -> 
         logits = _answer(network, x)
         if logits is None or not torch.equal(logits, _answer(network, x, seed=1)):  # type: ignore[arg-type]
             return Twins(None, None, "its output is random")
-        if logits.ndim != 2 or not logits.isfinite().all():
+        if logits.ndim != 2:
+            return Twins(None, None, "it gives these images no logits [n,classes]")
+        if not logits.isfinite().all():
             return Twins(None, None, "its logits are not finite")
         gradient = _gradient(network, x, logits)
         exact = _folded(traced)
@@ -134,7 +141,9 @@ def _make(network: nn.Module, x: Images, precision: Literal["fp32", "bf16"]) -> 
         if precision == "fp32":
             return Twins(exact, None, None)
         fast = _halved(exact)
-        if fast is None or not _matches(fast, x, logits, CLOSE * _spread(logits), gradient, math.inf):
+        if isinstance(fast, str):
+            return Twins(exact, None, fast)
+        if not _matches(fast, x, logits, CLOSE * _spread(logits), gradient, math.inf):
             return Twins(exact, None, "in bfloat16 it gives other logits")
     return Twins(exact, fast, None)
 
@@ -213,8 +222,8 @@ def _folded(traced: fx.GraphModule) -> fx.GraphModule:
     return traced.to(memory_format=torch.channels_last)
 
 
-def _halved(exact: fx.GraphModule) -> fx.GraphModule | None:
-    """Return a copy that computes in bfloat16 between its first and its last layer with weights."""
+def _halved(exact: fx.GraphModule) -> fx.GraphModule | str:
+    """Return a copy in bfloat16 between its first and its last layer with weights, or why there is none."""
     twin = copy.deepcopy(exact)
     modules = dict(twin.named_modules())
     nodes = list(twin.graph.nodes)
@@ -224,13 +233,14 @@ def _halved(exact: fx.GraphModule) -> fx.GraphModule | None:
         if node.op == "call_module" and isinstance(modules[node.target], WEIGHTED)
     ]
     if len(weighted) < 3:
-        return None
+        return "it has fewer than three layers with weights, and the first and the last stay in float32"
     first, last = nodes[weighted[0]], nodes[weighted[-1]]
     within = nodes[weighted[0] + 1 : weighted[-1]]
-    outside = {node.target for node in nodes if node not in within and node.op in ("call_module", "get_attr")}
+    # the target of another kind of node is the name of a function or a method, as that of a buffer may be
+    outside = {_held_by(node) for node in nodes if node not in within} - {None}
     for node in within:
-        if node.target in outside:
-            return None
+        if _held_by(node) in outside:
+            return f"{node.target} is used both where it would compute in bfloat16 and where it must not"
         if node.op == "call_module" and not isinstance(modules[node.target], nn.modules.batchnorm._BatchNorm):
             modules[node.target].to(torch.bfloat16)
         elif node.op == "get_attr":
@@ -243,6 +253,11 @@ def _halved(exact: fx.GraphModule) -> fx.GraphModule | None:
     twin.graph.lint()
     twin.recompile()
     return twin
+
+
+def _held_by(node: fx.Node) -> str | None:
+    """The name of the layer or tensor that a node takes from the network; ``None`` where it takes none."""
+    return str(node.target) if node.op in ("call_module", "get_attr") else None
 
 
 def _cast(
@@ -274,7 +289,7 @@ def _set(root: nn.Module, target: str, module: nn.Module) -> None:
     setattr(root.get_submodule(path), name, module)
 
 
-def _answer(network: nn.Module, x: Images, seed: int = 0) -> Logits | None:
+def _answer(network: nn.Module, x: Images, seed: int = 0) -> Tensor | None:
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)

@@ -18,10 +18,20 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from robust_eval.classifier.accelerate import Precision, Twins, pick_precision, twins
+from robust_eval.classifier.dtypes import answered_in, dtype_of, in_its_dtype
 from robust_eval.classifier.freeze import frozen
 from robust_eval.classifier.ledger import Ledger
 from robust_eval.classifier.normalized import Normalized
-from robust_eval.errors import ConfigError, NoGradientError
+from robust_eval.classifier.passes import (
+    CUT_OFF,
+    TOGETHER,
+    answer,
+    columns,
+    connected,
+    out_of_memory,
+    single_use,
+)
+from robust_eval.errors import THEIRS, ConfigError, NoGradientError
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Logits, Mask, StochasticModule
 
@@ -56,6 +66,8 @@ class Classifier:
     With ``stop_when_fooled=False`` an attack inside a ball takes every step and keeps its last point: what fools
     another model, by transfer, lies well beyond the first point that fools this one.
 
+    The network is given images in the dtype of its weights; logits come back in that of the images.
+
     Where another network ``decides``, the classifier's own gives gradients and the logits beside them alone: they
     propose, as those in a lower precision do.
     """
@@ -80,8 +92,9 @@ class Classifier:
                 "normalisation: expected it inside a stochastic network, which mixes pixels in [0, 1], got mean and "
                 "std around it; give Normalized(network, mean, std) to the defense"
             )
+        network = in_its_dtype(network)
         self.network = network if mean is None or std is None else Normalized(network, mean, std)
-        self.decides = decides
+        self.decides = None if decides is None else in_its_dtype(decides)
         self.batch_size = batch_size
         self.ledger = Ledger()
         self.precision = precision
@@ -91,6 +104,8 @@ class Classifier:
         self._depth = 0
         self._twins: Twins | None = None
         self._met = False
+        self._takes = dtype_of(self.network)
+        self._never_alone = self._single_use = False
         pick_precision(precision, torch.device("cpu"))  # an unknown name is told now
 
     @property
@@ -207,21 +222,38 @@ class Classifier:
     ) -> tuple[Tensor, Tensor]:
         leaf = x[part].detach().requires_grad_()
         out = self._forward(leaf, rows, fast=True)
-        (gradient,) = torch.autograd.grad(loss(out, y[part]).sum(), leaf)
+        with connected():
+            (gradient,) = torch.autograd.grad(loss(out, y[part]).sum(), leaf)
         return out.detach(), self._counted(gradient, rows)
 
     def _jacobian_of(
         self, x: Images, classes: Int[Tensor, "n m"], minus: Labels | None, part: slice, rows: Rng | None
     ) -> tuple[Tensor, Tensor]:
+        leaf, out, picked = self._picked(x, classes, minus, part, rows)
+        # draws that are made anew in the backward pass do not go together
+        together = self.proposes and not self.stochastic and len(picked) <= TOGETHER
+        gradients: list[Images] = []
+        if not self._single_use:
+            try:
+                gradients = list(columns(picked, leaf, together=together))
+            except RuntimeError as error:
+                if not single_use(error):
+                    raise
+                self._single_use = True
+        if self._single_use:  # a forward pass for each
+            for column in range(picked.shape[1]):
+                if column:
+                    leaf, _, picked = self._picked(x, classes, minus, part, rows)
+                gradients += columns(picked[:, column : column + 1], leaf, together=False)
+        return out.detach(), torch.stack([self._counted(gradient, rows) for gradient in gradients], 1)
+
+    def _picked(
+        self, x: Images, classes: Int[Tensor, "n m"], minus: Labels | None, part: slice, rows: Rng | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         leaf = x[part].detach().requires_grad_()
         out = self._forward(leaf, rows, fast=True)
         picked = out.gather(1, classes[part])
-        if minus is not None:
-            picked = picked - out.gather(1, minus[part, None])
-        # draws that are made anew in the backward pass do not go together
-        together = self.proposes and not self.stochastic and len(picked) <= TOGETHER
-        gradients = [self._counted(gradient, rows) for gradient in _columns(picked, leaf, together=together)]
-        return out.detach(), torch.stack(gradients, 1)
+        return leaf, out, picked if minus is None else picked - out.gather(1, minus[part, None])
 
     def _in_parts(
         self, x: Images, rng: Rng | None, ask: Callable[[slice, Rng | None], tuple[Tensor, ...]]
@@ -237,7 +269,7 @@ class Classifier:
             try:
                 answers.append(ask(part, rng.select(part) if rng is not None else None))
             except RuntimeError as error:
-                if not _out_of_memory(error) or self.batch_size == 1:
+                if not out_of_memory(error) or self.batch_size == 1:
                     raise
                 self.batch_size = max(1, self.batch_size // 2)
                 log.warning("out of memory: from now on %d images at a time", self.batch_size)
@@ -248,7 +280,7 @@ class Classifier:
     def _meet(self, x: Images) -> None:
         """Make the twins of the network, once its first images are known; its weights may have changed since."""
         if not self._met and len(x):
-            self._met = True
+            self._met, self._takes = True, dtype_of(self.network)
             if self.accelerate:
                 precision = pick_precision(self.precision, x.device)
                 self._twins = twins(self.network, x, precision, compiled=self.compiled)
@@ -256,6 +288,39 @@ class Classifier:
                 self._twins = Twins(None, None, "acceleration is switched off")
 
     def _forward(self, x: Images, rng: Rng | None, *, fast: bool) -> Logits:
+        ask = self._alone if len(x) == 1 else self._ask
+        logits: Logits = answered_in(x.dtype, ask(x, rng, fast=fast))
+        if rng is not None and rng.index is not None:
+            self.ledger.add("forwards", rng.index, self._evaluations)
+        if x.requires_grad and not logits.requires_grad:
+            raise NoGradientError(CUT_OFF)
+        return logits
+
+    def _alone(self, x: Images, rng: Rng | None, *, fast: bool) -> Logits:
+        """Return the logits [1,k] of one image, asked about twice where the network cannot answer one alone."""
+        error: BaseException | None = None
+        if not self._never_alone:
+            try:
+                logits = self._ask(x, rng, fast=fast)
+                if logits.ndim == 2:
+                    return logits
+            except THEIRS as raised:
+                if isinstance(raised, NoGradientError) or out_of_memory(raised):
+                    raise
+                error = raised
+        twice = None if rng is None else rng.select(torch.zeros(2, dtype=torch.int64))
+        try:
+            logits = self._ask(torch.cat([x, x]), twice, fast=fast)
+        except THEIRS:
+            if error is None:
+                raise
+            raise error from None  # it is not for their number
+        if not self._never_alone:
+            self._never_alone = True
+            log.warning("the network cannot answer a batch of one: a single image is asked about twice")
+        return logits[:1]
+
+    def _ask(self, x: Images, rng: Rng | None, *, fast: bool) -> Tensor:
         other = None if fast else self.decides
         network = self.network if other is None else other
         if isinstance(network, StochasticModule) and network.stochastic:
@@ -264,19 +329,11 @@ class Classifier:
             network.redraw(rng)
             network.at_once = self.batch_size
         made = self._twins if other is None else None
-        twin = None if made is None else (made.fast or made.exact) if fast else made.exact
+        twin = None if made is None else made.exact if not fast or made.fast is None else made.fast
         # a copy, as a network may write into what it is given
         if twin is None:
-            logits: Logits = _answer(network, x.clone())
-        else:
-            logits = twin(x.clone(memory_format=torch.channels_last))
-        if logits.dtype in (torch.float16, torch.bfloat16):
-            logits = logits.float()
-        if rng is not None and rng.index is not None:
-            self.ledger.add("forwards", rng.index, self._evaluations)
-        if x.requires_grad and not logits.requires_grad:
-            raise NoGradientError(CUT_OFF)
-        return logits
+            return answer(network, x.clone() if self._takes is None else x.clone().to(self._takes))
+        return twin(x.clone(memory_format=torch.channels_last))  # type: ignore[no-any-return]
 
     def _counted(self, gradient: Images, rng: Rng | None) -> Images:
         largest = gradient.detach().abs().flatten(1).amax(1)  # NaN where an entry is
@@ -286,47 +343,6 @@ class Classifier:
             self.ledger.add("zero_gradients", rng.index, largest == 0)
             self.ledger.add("bad_gradients", rng.index, ~finite)
         return gradient if finite.all() else gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-
-
-CUT_OFF = (
-    "expected a model that autograd can differentiate, got one whose output is cut off from its input; look for "
-    "detach(), no_grad, inference_mode or numpy in its forward, or use an attack that needs no gradient (square)"
-)
-
-
-def _answer(network: nn.Module, x: Images) -> Logits:
-    """Return the logits as a tensor that autograd can go on from; raise where numpy wants none of it."""
-    try:
-        logits: Logits = network(x)
-    except RuntimeError as error:
-        if x.requires_grad and "call numpy() on Tensor that requires grad" in str(error):
-            raise NoGradientError(CUT_OFF) from error
-        raise
-    return logits.clone() if logits.is_inference() and not torch.is_inference_mode_enabled() else logits
-
-
-TOGETHER = 4
-"""Up to this many examples, the gradients of several columns are cheaper in one batched backward pass.
-
-ResNet-18, 10 columns, bfloat16, 2 CPU cores: 37 against 30 examples a second with 4 of them, 49 against 54 with 20; in
-float32 it never was (10 against 20 with 4).
-"""
-
-
-def _columns(picked: Float[Tensor, "n m"], leaf: Images, *, together: bool) -> Iterator[Images]:
-    """Return the gradient of each column of ``picked``: one backward pass each, or one of them all ``together``."""
-    n, m = picked.shape
-    if together and n and m > 1:
-        every = torch.eye(m, device=picked.device, dtype=picked.dtype)[:, None].expand(m, n, m)
-        yield from torch.autograd.grad(picked, leaf, every, is_grads_batched=True)[0]
-        return
-    for i, column in enumerate(picked.sum(0)):
-        yield torch.autograd.grad(column, leaf, retain_graph=i + 1 < m)[0]
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """A GPU has an error of its own for it; the CPU's allocator has only its words."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def misclassified(logits: Logits, y: Labels) -> Mask:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from robust_eval.classifier.dtypes import is_list_of_modules
 from robust_eval.errors import ConfigError
 from robust_eval.types import Images
 
@@ -45,9 +47,11 @@ class Normalized(nn.Module):
         return output
 
     @property
-    def stages(self) -> list[nn.Module]:
-        """The stages of the network, the normalisation being part of the first."""
-        stages: list[nn.Module] = self.network.stages  # type: ignore[assignment]
+    def stages(self) -> Any:
+        """The stages of the network, the normalisation being part of the first; what is no list of modules as it is."""
+        stages: Any = self.network.stages
+        if not is_list_of_modules(stages):
+            return stages
         first, *rest = stages
         return [
             Normalized(first, self.mean.flatten().tolist(), self.std.flatten().tolist()).to(self.mean.device),

@@ -97,4 +97,5 @@ def _plasma(noise: Float[Tensor, "n m m"], decay: float) -> Float[Tensor, "n m m
         # squared: the published noise is wibble times a draw from [-wibble, wibble]
         roughness /= decay**2
     heights = heights - heights.amin((1, 2), keepdim=True)
-    return heights / heights.amax((1, 2), keepdim=True)
+    # a single point has no relief: no fog
+    return heights / heights.amax((1, 2), keepdim=True).clamp(min=torch.finfo(heights.dtype).tiny)

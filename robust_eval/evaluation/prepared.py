@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from robust_eval.adaptive import FEW, Adapted, adapt
 from robust_eval.checks import model_checks
-from robust_eval.classifier import Classifier
+from robust_eval.classifier import Classifier, to_eval
 from robust_eval.classifier.accelerate import Precision
 from robust_eval.classifier.memory import images_that_fit
 from robust_eval.data import Examples
@@ -118,7 +118,7 @@ class Prepared:
 
         def make() -> Loaded:
             loaded = self._load(self.cell.model)
-            return loaded._replace(network=loaded.network.to(self.execution.device).eval())
+            return loaded._replace(network=to_eval(loaded.network.to(self.execution.device)))
 
         return self._keep("loaded", make)
 

@@ -23,6 +23,7 @@ from typing import NoReturn
 
 from torch import nn
 
+from robust_eval.classifier.surroundings import surroundings_kept
 from robust_eval.errors import ConfigError, near
 
 __all__ = ["is_factory", "load_factory"]
@@ -37,7 +38,7 @@ def load_factory(spec: str) -> nn.Module:
     the file or the factory is missing, raises, or does not give an ``nn.Module``.
     """
     path, name = _parsed(spec)
-    with _folder_wins(path.parent):
+    with surroundings_kept(), _folder_wins(path.parent):
         module = _imported(spec, path)
         factory = _factory(spec, module, name)
         try:

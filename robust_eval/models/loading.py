@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from robust_eval.classifier.dtypes import in_its_dtype
 from robust_eval.classifier.normalized import Normalized
 from robust_eval.data import Examples
 from robust_eval.errors import CheckpointError, ConfigError
@@ -95,6 +96,7 @@ def load_network(
             channels=channels_of(state) or channels, classes=classes_of(state, method) or classes
         )
         load_into(network, state, source=checkpoint)
+    network = in_its_dtype(network)
     if mean is not None and isinstance(network, StochasticModule):
         raise ConfigError(
             f"{where}mean: expected the normalisation inside a stochastic network, which mixes pixels in [0, 1], got "

@@ -13,6 +13,7 @@ from torch import nn
 from robust_eval.adaptive.randomness import GlobalDraws, draws_by_itself
 from robust_eval.classifier import frozen
 from robust_eval.classifier.normalized import Normalized
+from robust_eval.classifier.surroundings import surroundings_kept
 from robust_eval.data import Examples
 from robust_eval.errors import THEIRS, CheckpointError, ConfigError, DataError
 from robust_eval.identity import content_key, file_sha256
@@ -243,11 +244,23 @@ def _as_it_is(parts: dict[str, Any]) -> OwnModel:
 
 def _draws(network: nn.Module, examples: Examples) -> bool:
     """Whether the network draws random numbers of its own; what it cannot answer is told by the cells it fails in."""
-    with frozen(network):
+    with surroundings_kept(), frozen(network):
         try:
             return draws_by_itself(network, examples[slice(PROBES)].pixels())
         except THEIRS:
             return draws_by_itself(network, examples[slice(2)].pixels())
+
+
+def _other_dtype(network: nn.Module, examples: Examples) -> torch.dtype | None:
+    """Return the dtype in which a network that cannot take float32 images takes them; ``None`` where there is none."""
+    for dtype in (torch.float64, torch.float16, torch.bfloat16):
+        try:
+            with surroundings_kept(), frozen(network), torch.no_grad():
+                network(examples[slice(2)].pixels().to(dtype))
+        except THEIRS:
+            continue
+        return dtype
+    return None
 
 
 def _try_on(network: nn.Module, examples: Examples, arch: str) -> int:
@@ -260,7 +273,7 @@ def _try_on(network: nn.Module, examples: Examples, arch: str) -> int:
             "make or load them outside of it"
         )
     try:
-        with frozen(network), torch.no_grad():
+        with surroundings_kept(), frozen(network), torch.no_grad():
             few = examples[slice(2)].pixels()
             if isinstance(network, StochasticModule):
                 network.redraw(Rng(0).for_batch(len(few)))
@@ -269,10 +282,13 @@ def _try_on(network: nn.Module, examples: Examples, arch: str) -> int:
         raise
     except THEIRS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"model {arch}: cannot take images of {shape} ({reason}); give images it was made for, "
-            "or the checkpoint for these"
-        ) from None
+        wanted = _other_dtype(network, examples)
+        fix = (
+            "give images it was made for, or the checkpoint for these"
+            if wanted is None
+            else f"it takes {wanted}: let its forward begin with x = x.to({wanted})"
+        )
+        raise CheckpointError(f"model {arch}: cannot take images of {shape} ({reason}); {fix}") from None
     if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != len(examples[slice(2)]):
         got = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise CheckpointError(f"model {arch}: expected logits [n,classes] for images [n,{shape}], got {got}")

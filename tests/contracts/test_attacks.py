@@ -356,10 +356,54 @@ def test_the_batch_size_of_the_model_changes_no_bit(name, norm, batch_size):
 
 
 @each_attack_once
+def test_without_ids_an_image_is_known_by_its_pixels(name, norm):
+    x, network, method = images(6), Curved(), small(name, norm)
+    y = predicted(network, x)
+    whole = method(Classifier(network), x.clone().requires_grad_(), y, rng=Rng(0))
+    assert not whole.requires_grad
+    for rows in (torch.arange(5, -1, -1), torch.tensor([4])):
+        assert torch.equal(method(Classifier(network), x[rows], y[rows], rng=Rng(0)), whole[rows])
+
+
+class Typed(nn.Sequential):
+    """Gives logits in another dtype than its weights have, if asked to."""
+
+    def __init__(self, weights, logits):
+        torch.manual_seed(4)
+        super().__init__(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(16, 10))
+        self.to(weights)
+        self.logits = logits
+
+    def forward(self, x):
+        return super().forward(x).to(self.logits)
+
+
+@each_attack_once
+@pytest.mark.parametrize(
+    ("weights", "logits"),
+    [
+        (torch.float64, torch.float64),
+        (torch.float16, torch.float16),
+        (torch.bfloat16, torch.bfloat16),
+        (torch.float32, torch.float64),
+        (torch.float32, torch.bfloat16),
+    ],
+    ids=str,
+)
+def test_networks_of_every_dtype_are_attacked(name, norm, weights, logits):
+    x = images(3, dtype=torch.float32)
+    model = Classifier(Typed(weights, logits))
+    assert model.logits(x).dtype == torch.float32
+    y = model.logits(x).argmax(1)
+    x_adv = small(name, norm)(model, x, y, rng=Rng(0))
+    assert x_adv.dtype == torch.float32 and x_adv.isfinite().all()
+
+
+@each_attack_once
 def test_order_and_company_of_an_example_change_no_bit(name, norm):
     x, network, method = images(24), Curved(), small(name, norm)
     y = predicted(network, x)
-    whole = method(Classifier(network), x, y, rng=Rng(0))
+    whole = method(Classifier(network), x, y, rng=Rng(0).rows(torch.arange(24)))
     perm = torch.randperm(24, generator=torch.Generator().manual_seed(0))
     for rows in (perm, perm[:5], perm[:1]):
         part = method(Classifier(network), x[rows], y[rows], rng=Rng(0).rows(rows))
@@ -544,7 +588,7 @@ class Noisy(StochasticModule):
 def test_the_draws_of_a_stochastic_model_depend_on_the_row_only(name, norm):
     x, method = images(16), small(name, norm)
     y = predicted(Curved(), x)
-    whole = method(Classifier(Noisy()), x, y, rng=Rng(0))
+    whole = method(Classifier(Noisy()), x, y, rng=Rng(0).rows(torch.arange(16)))
     assert not torch.equal(whole, method(Classifier(Noisy()), x, y, rng=Rng(1)))
     perm = torch.randperm(16, generator=torch.Generator().manual_seed(0))
     for rows, size in ((perm, 64), (perm[:3], 64), (perm, 7), (perm, 1)):

@@ -67,6 +67,16 @@ def test_a_row_does_not_depend_on_its_batch(name, shape, side):
 
 
 @every_corruption
+def test_without_ids_an_image_is_known_by_its_pixels(name):
+    x = photos(4, 16, 20)
+    for method in settings(name, 3):
+        whole = method(x.clone().requires_grad_(), rng=Rng(0))
+        assert not whole.requires_grad
+        for rows in (torch.tensor([3, 2, 1, 0]), torch.tensor([2])):
+            assert torch.equal(method(x[rows], rng=Rng(0)), whole[rows])
+
+
+@every_corruption
 def test_a_batch_worked_on_in_parts_is_the_batch_at_once(name, monkeypatch):
     x = photos(5, 16, 20)
     (method,) = settings(name, 3)
@@ -110,6 +120,11 @@ def test_black_and_white_images_give_finite_values(name):
     x = torch.stack([torch.zeros(3, 16, 16), torch.ones(3, 16, 16)])
     for method in settings(name, 5):
         assert method(x, rng=Rng(0)).isfinite().all()
+
+
+@pytest.mark.parametrize("severity", [1, 5])
+def test_fog_on_a_single_pixel_is_finite(severity):
+    assert corruption("fog", severity=severity)(torch.rand(2, 3, 1, 1), rng=Rng(0)).isfinite().all()
 
 
 @every_corruption

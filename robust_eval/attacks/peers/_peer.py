@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from robust_eval.attacks._aim import Aim
 from robust_eval.attacks._fields import Steps
 from robust_eval.classifier import Classifier
+from robust_eval.classifier.dtypes import answered_in
 from robust_eval.errors import ConfigError, RobustEvalError
 from robust_eval.fields import Whole
 from robust_eval.methods import Attack, Passes
@@ -312,7 +313,8 @@ class _Seen(nn.Module):
         size = self.size
         parts = [self._answer(x[start : start + size], start) for start in range(0, max(len(x), 1), size)]
         logits = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        answer: Tensor = answered_in(self._dtype, logits)
+        return answer
 
     def _answer(self, x: Images, start: int) -> Tensor:
         if isinstance(self.network, StochasticModule) and self.network.stochastic:

@@ -252,21 +252,101 @@ def test_the_network_itself_is_left_alone():
     assert all(weight.requires_grad and weight.is_contiguous() for weight in network.parameters())
 
 
-def test_compiling_is_torchs_business_and_done_once_per_network(monkeypatch):
-    compiled = []
+@pytest.fixture
+def aot_eager(monkeypatch):
+    """Compile for real, all but the code for the processor, which takes a minute."""
+    made, compile_ = [], torch.compile
 
-    def compile_(twin, *, dynamic):
-        assert dynamic
-        compiled.append(twin)
-        return twin
+    def compile_quickly(twin, **options):
+        made.append(twin)
+        return compile_(twin, backend="aot_eager", **options)
 
-    monkeypatch.setattr(torch, "compile", compile_)
+    monkeypatch.setattr(torch, "compile", compile_quickly)
+    yield made
+    torch.compiler.reset()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the compiler looks at .grad of what is no leaf
+def test_compiled_twins_answer_and_are_compiled_once_per_network(aot_eager):
     network, x, y = convnet(), images(), torch.zeros(6, dtype=torch.int64)
     for _ in range(2):
-        Classifier(network, precision="bf16", compiled=True).input_gradient(x, y, cross_entropy)
-    assert len(compiled) == 2  # the exact twin and the fast one
-    Classifier(network, precision="bf16").input_gradient(x, y, cross_entropy)
-    assert len(compiled) == 2
+        model = Classifier(network, precision="bf16", compiled=True)
+        compiled = model.input_gradient(x, y, cross_entropy).gradient
+    assert len(aot_eager) == 2  # the exact twin and the fast one
+    plain = Classifier(network, precision="bf16").input_gradient(x, y, cross_entropy).gradient
+    assert len(aot_eager) == 2
+    assert functional.cosine_similarity(compiled.flatten(1), plain.flatten(1)).min() > 0.98
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_compiled_network_has_its_jacobian(aot_eager, precision):
+    network, x, classes = convnet(), images(), torch.arange(4).expand(6, 4)
+    _, plain = Classifier(network, precision=precision).jacobian(x, classes)
+    _, compiled = Classifier(network, precision=precision, compiled=True).jacobian(x, classes)
+    _, theirs = Classifier(torch.compile(network), precision=precision).jacobian(x, classes)
+    close = {"rtol": 1e-3, "atol": 1e-5} if precision == "fp32" else {"rtol": 0.1, "atol": 0.02}
+    torch.testing.assert_close(compiled, plain, **close)
+    torch.testing.assert_close(theirs, plain, **close)
+
+
+def test_a_graph_that_serves_once_is_made_again_for_each_column():
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.spent = False
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            if ctx.spent:
+                raise RuntimeError("This backward function was compiled with non-empty donated buffers")
+            ctx.spent = True
+            return gradient
+
+    class Donating(Wrapped):
+        def forward(self, x):
+            return Once.apply(self.network(x))
+
+    network, x, classes = Donating().eval(), images(), torch.arange(4).expand(6, 4)
+    model = Classifier(network)
+    model.jacobian(x, classes, rng=Rng(0).for_batch(6))
+    assert (model.ledger["backwards"] == 4).all()
+    expected = Classifier(network.network, accelerate=False).jacobian(x, classes)[1]
+    torch.testing.assert_close(model.jacobian(x, classes)[1], expected)
+
+
+POOLING = {
+    "mean": lambda h: h.mean((2, 3)),
+    "flatten": lambda h: functional.adaptive_avg_pool2d(h, 1).flatten(1),
+    "view": lambda h: functional.avg_pool2d(h, h.shape[-1]).view(h.shape[0], -1),
+    "amax": lambda h: h.amax((2, 3)),
+    "squeeze": lambda h: functional.adaptive_max_pool2d(h, 1).squeeze(-1).squeeze(-1),
+}
+
+
+@pytest.mark.parametrize("buffer", ["mean", "flatten", "view", "amax", "squeeze"])
+@pytest.mark.parametrize("pooling", POOLING)
+def test_a_method_of_a_tensor_is_not_taken_for_a_buffer_of_the_same_name(pooling, buffer):
+    class Pooling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(2)
+            self.a, self.b, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 4)
+            self.register_buffer(buffer, torch.full((1, 3, 1, 1), 0.5))
+
+        def forward(self, x):
+            h = (self.a(x - getattr(self, buffer)) - 0.1).relu()
+            return self.head(POOLING[pooling](self.b(h).relu()))
+
+    network = Pooling().eval()
+    made = twins(network, images(), "bf16")
+    assert made.fast is not None and made.reason is None
+
+
+def test_a_network_of_two_layers_has_no_fast_twin_and_says_why():
+    small = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(784, 4)).eval()
+    assert "fewer than three layers with weights" in twins(small, images(), "bf16").reason
 
 
 def test_an_unknown_precision_is_refused():
