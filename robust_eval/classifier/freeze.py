@@ -14,7 +14,9 @@ __all__ = ["frozen"]
 def frozen(network: nn.Module) -> Iterator[None]:
     """Put a network in eval mode with weights that need no gradient; restore each module and weight on leaving."""
     modes = [(module, module.training) for module in network.modules()]
-    needs = [(weight, weight.requires_grad) for weight in network.parameters()]
+    # lazy ones are no weights yet: they become such when an image comes
+    weights = [weight for weight in network.parameters() if not nn.parameter.is_lazy(weight)]
+    needs = [(weight, weight.requires_grad) for weight in weights]
     try:
         network.eval()
         for weight, _ in needs:

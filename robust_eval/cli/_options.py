@@ -35,7 +35,10 @@ __all__ = [
 
 Checkpoint = Annotated[
     Path | None,
-    typer.Argument(help="Weights (.safetensors, .pt, .pth). Left out: the factory returns a trained model."),
+    typer.Argument(
+        help="Weights: .safetensors, or what torch.save wrote, whatever it is called (.pt, .pth.tar, .ckpt). "
+        "Left out: the factory returns a trained model."
+    ),
 ]
 Arch = Annotated[
     str | None,

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from robust_eval.classifier.normalized import Normalized
 from robust_eval.data import Examples
 from robust_eval.errors import CheckpointError, ConfigError
 from robust_eval.identity import file_sha256
+from robust_eval.models._names import named_for
 from robust_eval.models.checkpoint import (
     channels_of,
     classes_of,
@@ -90,6 +92,9 @@ def load_network(
                 f"model: expected a checkpoint for {arch}, got none; give the path of its weights"
             )
         state = read_state(checkpoint)
+        if method.head not in state:  # under a prefix beside others; the names are those of any size
+            with torch.device("meta"):
+                state = named_for(method.build(channels=3, classes=10).state_dict(), state, checkpoint)
         channels, classes = (3, 10) if examples is None else (examples.shape[0], examples.classes)
         network = method.build(
             channels=channels_of(state) or channels, classes=classes_of(state, method) or classes
