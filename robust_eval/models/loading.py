@@ -22,7 +22,8 @@ from robust_eval.models.checkpoint import (
     read_state,
 )
 from robust_eval.models.factory import is_factory, load_factory
-from robust_eval.registry import build, describe
+from robust_eval.registry import build
+from robust_eval.registry import described as described_method
 from robust_eval.types import StochasticModule
 
 __all__ = ["LoadedNetwork", "load_network", "recipe_on_card"]
@@ -35,7 +36,8 @@ class LoadedNetwork(NamedTuple):
     arch: str
     """The name of its architecture, or of the function that made it."""
     architecture: dict[str, Any]
-    """The description of the architecture, or the factory's function and the hash of its file."""
+    """The description of the architecture, or the factory's function and the hashes of its file and of what it imports.
+    """
     mean: list[float] | None
     std: list[float] | None
 
@@ -78,15 +80,17 @@ def load_network(
     described: dict[str, Any]
     if isinstance(architecture, str) and is_factory(architecture):
         file, _, arch = architecture.rpartition(":")
-        network = load_factory(architecture)
+        network, code = load_factory(architecture)
         described = {"factory": file_sha256(file), "function": arch}
+        if code:  # left out of the key of a file that stands alone, as it was before there was any
+            described["code"] = code
         if checkpoint is not None:
             load_into(network, read_state(checkpoint), source=checkpoint)
     else:
         fields = {"name": architecture} if isinstance(architecture, str) else dict(architecture)
         arch = fields.pop("name", "")
         method = build("architecture", arch, fields)
-        described = describe(method)._asdict()
+        described = described_method(method)
         if checkpoint is None:
             raise CheckpointError(
                 f"model: expected a checkpoint for {arch}, got none; give the path of its weights"
