@@ -11,7 +11,8 @@ import dataclasses
 import importlib
 import pkgutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -19,6 +20,7 @@ import pydantic
 import pydantic.dataclasses
 
 from robust_eval.errors import ConfigError, UnknownNameError, near
+from robust_eval.identity import file_sha256
 
 __all__ = [
     "Description",
@@ -27,6 +29,7 @@ __all__ = [
     "card",
     "checked",
     "describe",
+    "described",
     "discover",
     "explain",
     "find",
@@ -65,6 +68,9 @@ LONGEST = 160
 """Characters of a value that a message shows."""
 _METHODS: dict[tuple[str, str], type[Any]] = {}
 _ENTRIES: dict[type[Any], tuple[Kind, str, int]] = {}
+_CODE: dict[type[Any], str] = {}
+"""The sha256 of the file of each method that a user's own module has registered."""
+_OURS = ("robust_eval", "defenses", "trainers", "reports")
 _RESOLVERS: dict[tuple[Kind, str], Callable[[str], Resolved]] = {}
 
 
@@ -105,6 +111,8 @@ def register(kind: Kind, name: str, *, version: int = 1) -> Callable[[type[T]], 
         method.__reduce__ = _reduced  # type: ignore[method-assign, assignment]
         _METHODS[kind, name] = method
         _ENTRIES[method] = (kind, name, version)
+        if (file := _users_file(cls)) is not None and ":" not in name:
+            _CODE[method] = file_sha256(file)
         return method
 
     return decorate
@@ -182,6 +190,14 @@ def describe(method: object) -> Description:
     """
     kind, name, version = _ENTRIES[type(method)]
     return Description(kind, name, _plain(method), version)
+
+
+def described(method: object) -> dict[str, Any]:
+    """Return what decides the numbers of a method, as plain data: its description, and for one of a user's own module
+    the sha256 of that file, which is edited more often than a version is raised.
+    """
+    code = {name: _CODE[cls] for name, cls in _within(method) if cls in _CODE}
+    return {**describe(method)._asdict(), **({"code": code} if code else {})}
 
 
 def version(method: type[Any]) -> int:
@@ -266,6 +282,24 @@ def _located(cls: type[Any], loc: tuple[int | str, ...]) -> tuple[list[str], lis
 def _load(kind: Kind) -> None:
     if kind in _FLOOR:
         importlib.import_module(_FLOOR[kind])
+
+
+def _users_file(cls: type[Any]) -> str | None:
+    """Return the file of a class that is none of ours; ``None`` where it has none."""
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    theirs = cls.__module__.partition(".")[0] not in _OURS
+    return file if theirs and file is not None and Path(file).is_file() else None
+
+
+def _within(value: Any) -> Iterator[tuple[str, type[Any]]]:
+    """Give the names and classes of a method and of those in its fields."""
+    if type(value) in _ENTRIES:
+        yield ":".join(_ENTRIES[type(value)][:2]), type(value)
+        for field in dataclasses.fields(value):
+            yield from _within(getattr(value, field.name))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _within(item)
 
 
 def _plain(value: Any) -> Any:

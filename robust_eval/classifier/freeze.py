@@ -21,7 +21,9 @@ def frozen(network: nn.Module) -> Iterator[None]:
     """Put a network in eval mode with weights that need no gradient; restore each module and weight on leaving."""
     # what torch.jit.freeze returns has no mode: it is that of an evaluation for good
     modes = [(module, module.training) for module in network.modules() if hasattr(module, "training")]
-    needs = [(weight, weight.requires_grad) for weight in network.parameters()]
+    # lazy ones are no weights yet: they become such when an image comes
+    weights = [weight for weight in network.parameters() if not nn.parameter.is_lazy(weight)]
+    needs = [(weight, weight.requires_grad) for weight in weights]
     try:
         to_eval(network)
         for weight, _ in needs:

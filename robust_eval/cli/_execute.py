@@ -79,6 +79,7 @@ def execute(
     from robust_eval.config.plan import plan
     from robust_eval.files import write_text
     from robust_eval.results.store import Store
+    from robust_eval.run.answers import by_their_answers
     from robust_eval.run.run import run
 
     if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
@@ -90,6 +91,9 @@ def execute(
     device, wanted = pick_device(device), cast("Precision", precision)
     pick_precision(wanted, torch.device(device))  # an unknown name is told before anything is measured
     cells = plan(experiment)
+    if not dry_run:
+        make_folder(out)
+    cells = by_their_answers(cells, store, tell=lambda line: say(console, line), write=not dry_run)
     if budget is not None:
         _say_budget(console, budget, experiment)
     if missing := [cell for cell in cells if not store.has(cell.key)]:
@@ -100,7 +104,6 @@ def execute(
             say(console, f"{cell.key}  {state:5}  {cell}")
         say(console, "1 cell" if len(cells) == 1 else f"{len(cells)} cells")
         return 0
-    make_folder(out)
     write_text(store.folder / "experiment.toml", tomli_w.dumps(experiment.tables()))
     with Display(console) as display:
         outcome = run(

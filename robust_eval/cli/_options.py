@@ -47,7 +47,8 @@ Checkpoint = Annotated[
     typer.Argument(
         parser=path_named,
         metavar="[CHECKPOINT]",
-        help="Weights (.safetensors, .pt, .pth). Left out: the factory returns a trained model.",
+        help="Weights: .safetensors, or what torch.save wrote, whatever it is called (.pt, .pth.tar, .ckpt). "
+        "Left out: the factory returns a trained model.",
     ),
 ]
 Arch = Annotated[

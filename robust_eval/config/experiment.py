@@ -73,7 +73,8 @@ class ModelTable:
     """A model of the user's own."""
 
     checkpoint: Name | None = None
-    """Weights: ``.safetensors``, ``.pt`` or ``.pth``; may be left out when a factory returns a trained model."""
+    """Weights: ``.safetensors``, or what ``torch.save`` wrote; may be left out when a factory returns a trained
+    model."""
     architecture: str | Table | None = None
     """A registered name, a table with ``name`` and fields, or ``path/to/file.py:factory``; may be left out when
     the checkpoint has a card of :command:`robust-eval train` beside it."""

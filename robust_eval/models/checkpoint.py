@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
-import re
-import warnings
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -24,23 +19,12 @@ from torch import Tensor, nn
 from robust_eval.classifier.normalized import Normalized
 from robust_eval.errors import CheckpointError
 from robust_eval.files import atomic_path, write_text
-from robust_eval.identity import existing, file_sha256
+from robust_eval.identity import file_sha256
 from robust_eval.methods import Architecture
+from robust_eval.models._content import SUFFIXES, one_line, some, weights_in
+from robust_eval.models._names import named_for, required, without_prefixes
 
 __all__ = ["channels_of", "classes_of", "load_into", "read_card", "read_state", "save", "state_sha256"]
-
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
-# Training scripts store the weights beside the optimizer under one of these; the first one present counts.
-_LEVELS = ("state_dict", "model", "model_state_dict", "net", "ema")
-# Put in front of every name by DataParallel, torch.compile and Lightning modules.
-_PREFIXES = ("module.", "_orig_mod.", "model.")
-_FIX = "save `model.state_dict()` alone with torch.save, or as .safetensors"
-# How files begin that are often saved in the place of a checkpoint.
-_IMPOSTORS = {
-    b"<": "a web page; download the file again",
-    b"version https://git-lfs": "a Git LFS pointer; run `git lfs pull`",
-    b"\x89HDF": "an HDF5 file; convert it to .safetensors",
-}
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -48,15 +32,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
     Raises ``CheckpointError``, one line, when the file is missing, needs code, or holds no plain weights.
     """
-    path = existing(path)
-    if path.suffix.lower() not in _SUFFIXES:
-        raise CheckpointError(
-            f"{path}: expected a file ending in {', '.join(_SUFFIXES)}, got {path.suffix!r}"
-        )
-    if not path.stat().st_size:
-        raise CheckpointError(f"{path}: expected weights, got an empty file; copy or download it again")
-    content = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_pickle(path)
-    return _without_prefixes(_unwrapped(content, path))
+    return without_prefixes(weights_in(Path(path)))
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], *, source: str | Path) -> None:
@@ -66,16 +42,16 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], *, source: str | 
     """
     network = _inner(network)
     expected = network.state_dict()
-    state = _renamed(state, expected)
-    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    state = named_for(expected, state, source)
+    missing = [name for name in required(expected) if name not in state]
     unexpected = [name for name in state if name not in expected]
     shapes = [
         f"{name}: expected {list(expected[name].shape)}, got {list(value.shape)}"
         for name, value in state.items()
-        if isinstance(expected.get(name), Tensor) and expected[name].shape != value.shape
+        if _has_shape(expected.get(name)) and expected[name].shape != value.shape
     ]
     parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
-    problems = [f"{len(found)} {what} ({_some(found)})" for what, found in parts if found]
+    problems = [f"{len(found)} {what} ({some(found)})" for what, found in parts if found]
     if problems:
         fix = "choose the architecture, fields and number of classes that the weights were trained with"
         if not any(name in expected for name in state):
@@ -83,7 +59,13 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], *, source: str | 
         raise CheckpointError(
             f"{source}: weights do not fit {type(network).__name__}: {'; '.join(problems)}; {fix}"
         )
-    network.load_state_dict(dict(state), strict=False)
+    try:
+        network.load_state_dict(dict(state), strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{source}: weights cannot be copied into {type(network).__name__} ({one_line(error)}); "
+            "save them dense and in a floating-point type"
+        ) from None
 
 
 def classes_of(state: Mapping[str, Tensor], architecture: Architecture) -> int | None:
@@ -129,7 +111,7 @@ def read_card(path: str | Path) -> dict[str, Any] | None:
         card = json.loads(card_path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(
-            f"{card_path}: expected a card in JSON, got {_line(error)}; delete it"
+            f"{card_path}: expected a card in JSON, got {one_line(error)}; delete it"
         ) from None
     if not isinstance(card, dict):
         raise CheckpointError(f"{card_path}: expected a JSON object, got {type(card).__name__}; delete it")
@@ -150,108 +132,9 @@ def state_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return dict(safetensors.torch.load_file(path))
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(
-            f"{path}: expected a safetensors file, got {_looks_like(path, error)}"
-        ) from None
-
-
-def _read_pickle(path: Path) -> object:
-    try:
-        with warnings.catch_warnings():
-            # Torch warns of unusual files before it refuses them; the refusal is told below.
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # on a damaged file the unpickler raises almost anything
-        raise CheckpointError(f"{path}: {_refusal(path, error)}") from None
-
-
-def _refusal(path: Path, error: Exception) -> str:
-    names = _archive_names(path)
-    if any(name.endswith("/constants.pkl") for name in names):
-        return f"expected plain weights, got a TorchScript archive; {_FIX}"
-    pickled = _pickle_bytes(path, names)
-    refused = re.search(r"GLOBAL (\S+)", str(error))
-    called = f" ({refused[1]})" if refused else ""
-    if b"_parameters" in pickled and b"_modules" in pickled:
-        return f"expected plain weights, got a whole pickled module{called}, whose code is not run; {_FIX}"
-    if refused or (isinstance(error, pickle.UnpicklingError) and pickled.startswith(b"\x80")):
-        return f"expected plain weights, got a pickle that needs code{called}, which is not run; {_FIX}"
-    return f"expected a checkpoint, got {_looks_like(path, error)}"
-
-
-def _archive_names(path: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
-        return []
-
-
-def _pickle_bytes(path: Path, names: Iterable[str], limit: int = 2**24) -> bytes:
-    """Return the beginning of the pickle in a file, only to look at; old files have no archive around it."""
-    inside = [name for name in names if name.endswith("data.pkl")]
-    if not inside:
-        with path.open("rb") as file:
-            return file.read(limit)
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(inside[0]) as member:
-            return member.read(limit)
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError):
-        return b""
-
-
-def _looks_like(path: Path, error: Exception) -> str:
-    with path.open("rb") as file:
-        start = file.read(24)
-    for beginning, what in _IMPOSTORS.items():
-        if start.lstrip().startswith(beginning):
-            return what
-    if start.startswith(b"PK") or path.suffix.lower() == ".safetensors":
-        return f"a damaged or unknown file ({_line(error)}); copy or download it again"
-    return f"a file that begins with {start[:12]!r}; {_FIX}"
-
-
-def _unwrapped(content: object, path: Path) -> dict[str, Tensor]:
-    while not (isinstance(content, Mapping) and all(isinstance(value, Tensor) for value in content.values())):
-        if isinstance(content, nn.Module):
-            raise CheckpointError(f"{path}: expected plain weights, got a whole pickled module; {_FIX}")
-        if not isinstance(content, Mapping):
-            raise CheckpointError(f"{path}: expected weights by name, got {type(content).__name__}; {_FIX}")
-        inside = [content[level] for level in _LEVELS if isinstance(content.get(level), Mapping)]
-        if not inside:
-            other = [
-                f"{key}: {type(value).__name__}"
-                for key, value in content.items()
-                if not isinstance(value, Tensor)
-            ]
-            raise CheckpointError(f"{path}: expected only tensors by name, got {_some(other)}; {_FIX}")
-        content = inside[0]
-    if not content:
-        raise CheckpointError(f"{path}: expected weights, got a checkpoint without any; {_FIX}")
-    return {str(name): value for name, value in content.items()}
-
-
-def _common_prefix(names: Iterable[str], prefixes: Iterable[str] = _PREFIXES) -> str:
-    """Return the wrappers' prefixes that every name starts with, such as ``module._orig_mod.``."""
-    names, found = list(names), ""
-    while names and (step := next((p for p in prefixes if all(n.startswith(found + p) for n in names)), "")):
-        found += step
-    return found
-
-
-def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    prefix = _common_prefix(state)
-    return {name.removeprefix(prefix): value for name, value in state.items()}
-
-
-def _renamed(state: Mapping[str, Tensor], expected: Iterable[str]) -> dict[str, Tensor]:
-    """Give the names the prefixes of this network: it may itself keep everything under ``model.``."""
-    prefix = _common_prefix(expected)
-    return {prefix + name: value for name, value in _without_prefixes(state).items()}
+def _has_shape(expected: object) -> bool:
+    """Whether a weight's shape is known; a lazy layer takes that of the file."""
+    return isinstance(expected, Tensor) and not nn.parameter.is_lazy(expected)
 
 
 def _inner(network: nn.Module) -> nn.Module:
@@ -277,16 +160,8 @@ def _normalisation(network: nn.Module) -> dict[str, list[float]]:
 def _pair(path: str | Path) -> tuple[Path, Path]:
     """Return the paths of weights and card, whichever of the two, or their common beginning, is given."""
     path = Path(path)
-    stem = path.stem if path.suffix.lower() in (*_SUFFIXES, ".json") else path.name
-    weights = path if path.suffix.lower() in _SUFFIXES else path.with_name(f"{stem}.safetensors")
+    suffix = path.suffix.lower()
+    stem = path.stem if suffix in (*SUFFIXES, ".json") else path.name
+    is_weights = suffix in SUFFIXES or (suffix != ".json" and path.is_file())
+    weights = path if is_weights else path.with_name(f"{stem}.safetensors")
     return weights, path.with_name(f"{stem}.json")
-
-
-def _some(items: list[str], most: int = 5) -> str:
-    return ", ".join(items[:most]) + (", ..." if len(items) > most else "")
-
-
-def _line(error: BaseException) -> str:
-    """The error's text in one line, cut where torch goes on about internals."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 120 else text[:117] + "..."

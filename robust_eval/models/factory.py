@@ -19,25 +19,35 @@ from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from torch import nn
 
 from robust_eval.classifier.surroundings import surroundings_kept
 from robust_eval.errors import ConfigError, near
+from robust_eval.models._code import users_code
 
-__all__ = ["is_factory", "load_factory"]
+__all__ = ["Made", "is_factory", "load_factory"]
 
 _OURS = ("defenses", "reports", "trainers")
 
 
-def load_factory(spec: str) -> nn.Module:
+class Made(NamedTuple):
+    """What a factory gave, and what it was made by."""
+
+    network: nn.Module
+    code: dict[str, str]
+    """The sha256 of each module of the user's that the factory's file has imported, by name."""
+
+
+def load_factory(spec: str) -> Made:
     """Return what the factory of ``path/to/file.py:factory`` gives when called without arguments.
 
     The factory is a function, or a class derived from ``nn.Module``. Raises ``ConfigError``, one line, when
     the file or the factory is missing, raises, or does not give an ``nn.Module``.
     """
     path, name = _parsed(spec)
+    before = dict(sys.modules)
     with surroundings_kept(), _folder_wins(path.parent):
         module = _imported(spec, path)
         factory = _factory(spec, module, name)
@@ -45,11 +55,12 @@ def load_factory(spec: str) -> nn.Module:
             network = factory()
         except (Exception, SystemExit) as error:
             _blame(spec, f"the factory {name!r} raised", error, path)
+        code = users_code(path, before)
     if not isinstance(network, nn.Module):
         raise ConfigError(
             f"{spec}: expected the factory to return an nn.Module, got {type(network).__name__}"
         )
-    return network
+    return Made(network, code)
 
 
 def _parsed(spec: str) -> tuple[Path, str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from robust_eval.classifier.dtypes import in_its_dtype
@@ -13,6 +14,7 @@ from robust_eval.classifier.normalized import Normalized
 from robust_eval.data import Examples
 from robust_eval.errors import CheckpointError, ConfigError
 from robust_eval.identity import file_sha256
+from robust_eval.models._names import named_for
 from robust_eval.models.checkpoint import (
     channels_of,
     classes_of,
@@ -21,7 +23,8 @@ from robust_eval.models.checkpoint import (
     read_state,
 )
 from robust_eval.models.factory import is_factory, load_factory
-from robust_eval.registry import build, describe
+from robust_eval.registry import build
+from robust_eval.registry import described as described_method
 from robust_eval.types import StochasticModule
 
 __all__ = ["LoadedNetwork", "load_network", "recipe_on_card"]
@@ -34,7 +37,8 @@ class LoadedNetwork(NamedTuple):
     arch: str
     """The name of its architecture, or of the function that made it."""
     architecture: dict[str, Any]
-    """The description of the architecture, or the factory's function and the hash of its file."""
+    """The description of the architecture, or the factory's function and the hashes of its file and of what it imports.
+    """
     mean: list[float] | None
     std: list[float] | None
 
@@ -77,20 +81,25 @@ def load_network(
     described: dict[str, Any]
     if isinstance(architecture, str) and is_factory(architecture):
         file, _, arch = architecture.rpartition(":")
-        network = load_factory(architecture)
+        network, code = load_factory(architecture)
         described = {"factory": file_sha256(file), "function": arch}
+        if code:  # left out of the key of a file that stands alone, as it was before there was any
+            described["code"] = code
         if checkpoint is not None:
             load_into(network, read_state(checkpoint), source=checkpoint)
     else:
         fields = {"name": architecture} if isinstance(architecture, str) else dict(architecture)
         arch = fields.pop("name", "")
         method = build("architecture", arch, fields)
-        described = describe(method)._asdict()
+        described = described_method(method)
         if checkpoint is None:
             raise CheckpointError(
                 f"model: expected a checkpoint for {arch}, got none; give the path of its weights"
             )
         state = read_state(checkpoint)
+        if method.head not in state:  # under a prefix beside others; the names are those of any size
+            with torch.device("meta"):
+                state = named_for(method.build(channels=3, classes=10).state_dict(), state, checkpoint)
         channels, classes = (3, 10) if examples is None else (examples.shape[0], examples.classes)
         network = method.build(
             channels=channels_of(state) or channels, classes=classes_of(state, method) or classes

@@ -15,7 +15,7 @@ from robust_eval.fields import Positive, Real, Seed, Whole
 from robust_eval.identity import file_sha256
 from robust_eval.methods import Architecture, Regularizer
 from robust_eval.paths import is_file, shown, what_is
-from robust_eval.registry import checked, describe
+from robust_eval.registry import checked, described
 
 __all__ = ["NO_JOURNAL", "Journal", "Recipe", "Train", "Trained"]
 
@@ -92,8 +92,8 @@ class Recipe:
     def spec(self) -> dict[str, Any]:
         """Return the recipe as plain data, methods as name, parameters and version."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        fields["architecture"] = describe(self.architecture)._asdict()
-        fields["regularizer"] = describe(self.regularizer)._asdict()
+        fields["architecture"] = described(self.architecture)
+        fields["regularizer"] = described(self.regularizer)
         # what the file holds decides the weights, not what it is called
         fields["start"] = None if self.start is None else file_sha256(self.start)
         return fields

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robust_eval.adaptive.randomness import GlobalDraws, draws_by_itself
 from robust_eval.classifier import frozen
@@ -17,6 +17,7 @@ from robust_eval.classifier.surroundings import surroundings_kept
 from robust_eval.data import Examples
 from robust_eval.errors import THEIRS, CheckpointError, ConfigError, DataError
 from robust_eval.identity import content_key, file_sha256
+from robust_eval.models.answers import answers
 from robust_eval.models.checkpoint import load_into, read_card, read_state, state_sha256
 from robust_eval.models.loading import load_network, recipe_on_card
 from robust_eval.models.recipe import Recipe
@@ -24,6 +25,8 @@ from robust_eval.registry import describe
 from robust_eval.rng import Rng
 from robust_eval.types import StochasticModule
 
+ANSWERS = "answers"
+"""The part of an identity that says which of several sets of answers a model gives."""
 PROBES = 16
 """Images on which a model is watched for randomness of its own."""
 
@@ -159,14 +162,22 @@ class OwnModel:
     train_seed: int | None = None
     classes: int | None = None
     """How many outputs it has, where that was tried."""
+    shape: tuple[int, ...] = ()
+    """Of the images that it was tried on."""
+    answers: Tensor | None = field(default=None, repr=False, compare=False)
+    """Its logits for a few fixed images of that shape; ``None`` where they depend on draws."""
     made_of: dict[str, Any] | None = field(default=None, repr=False)
     """What :func:`own_model` made it of: another process does so again, as its code may be in a file that is no module.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.made_of is not None:
-            return _made_again, (self.made_of,)
+            return _made_again, (self.made_of, self.identity.get(ANSWERS))
         return _as_it_is, ({f.name: getattr(self, f.name) for f in fields(self)},)
+
+    def told_apart(self, word: str) -> OwnModel:
+        """Return the model with an identity that says which of several sets of answers it gives."""
+        return replace(self, identity={**self.identity, ANSWERS: word})
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -214,6 +225,7 @@ def own_model(
     weights = file_sha256(checkpoint) if checkpoint is not None else state_sha256(network)
     if not isinstance(network, StochasticModule) and _draws(network, examples):
         network = GlobalDraws(network)
+    drawn = isinstance(network, StochasticModule) and network.stochastic
     return OwnModel(
         name=name or (recipe["regularizer"]["name"] if recipe else checkpoint.stem if checkpoint else arch),
         network=network,
@@ -223,6 +235,8 @@ def own_model(
         regularizer=recipe["regularizer"]["name"] if recipe else "unknown",
         train_seed=recipe["seed"] if recipe else None,
         classes=classes,
+        shape=examples.shape,
+        answers=None if drawn else answers(network, examples.shape),
         made_of={
             "checkpoint": checkpoint,
             "architecture": architecture,
@@ -234,8 +248,9 @@ def own_model(
     )
 
 
-def _made_again(parts: dict[str, Any]) -> OwnModel:
-    return own_model(**parts)
+def _made_again(parts: dict[str, Any], word: str | None = None) -> OwnModel:
+    model = own_model(**parts)
+    return model if word is None else model.told_apart(word)
 
 
 def _as_it_is(parts: dict[str, Any]) -> OwnModel:

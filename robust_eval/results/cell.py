@@ -16,7 +16,7 @@ from robust_eval.findings import SCHEMA
 from robust_eval.identity import content_key
 from robust_eval.methods import Analysis, Attack, Corruption, Defense
 from robust_eval.models.source import ModelSource
-from robust_eval.registry import Description, describe
+from robust_eval.registry import Description, describe, described
 from robust_eval.threat import Access, threat_text
 
 __all__ = ["Cell", "Data"]
@@ -170,7 +170,7 @@ def _shown(method: object) -> Description:
 
 
 def _described(method: object | None) -> dict[str, Any] | None:
-    return None if method is None else describe(method)._asdict()
+    return None if method is None else described(method)
 
 
 def _traits(attack: Attack | None) -> dict[str, Any]:

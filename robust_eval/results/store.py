@@ -35,7 +35,7 @@ ROWS = "rows_sha256"
 class Store:
     """A folder of records, trained weights and failures."""
 
-    FOLDERS = ("records/??", "failed", "checkpoints", "training/*", "report", "report/figures")
+    FOLDERS = ("records/??", "failed", "checkpoints", "training/*", "models", "report", "report/figures")
     """Where files are written, as patterns."""
 
     def __init__(self, folder: Path) -> None:
@@ -123,6 +123,10 @@ class Store:
     def training(self, key: str) -> Path:
         """Where the training of the recipe with this key keeps its log, and what it needs to go on after a kill."""
         return self.folder / "training" / key
+
+    def answers(self, key: str) -> Path:
+        """Where the answers by which the user's model with this key is known again are kept."""
+        return self.folder / "models" / f"{key}.json"
 
     def _json(self, key: str) -> Path:
         return self.folder / "records" / key[:2] / f"{key}.json"

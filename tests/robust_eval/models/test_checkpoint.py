@@ -15,7 +15,8 @@ from torch import nn
 from robust_eval import registry
 from robust_eval.classifier.normalized import Normalized
 from robust_eval.errors import CheckpointError
-from robust_eval.models import checkpoint
+from robust_eval.models import _content, checkpoint
+from robust_eval.models.loading import load_network
 
 ARCHITECTURE = registry.build("architecture", "small_cnn", {"width": 4})
 
@@ -70,7 +71,7 @@ def test_the_old_file_format_of_torch_is_read(tmp_path):
     assert same(checkpoint.read_state(path), state)
 
 
-@pytest.mark.parametrize("levels", [*[[level] for level in checkpoint._LEVELS], ["model", "state_dict"]])
+@pytest.mark.parametrize("levels", [*[[level] for level in _content._LEVELS], ["model", "state_dict"]])
 def test_levels_around_the_weights_are_taken_off(tmp_path, levels):
     content = state = small().state_dict()
     for level in levels:
@@ -106,9 +107,62 @@ def test_a_missing_file_is_named_with_the_nearest_one(tmp_path):
     assert "got a folder" in refusal(checkpoint.read_state, tmp_path)
 
 
-def test_an_unknown_ending_is_refused_with_the_known_ones(tmp_path):
-    (tmp_path / "x.h5").write_bytes(b"1")
-    assert "expected a file ending in .safetensors, .pt" in refusal(checkpoint.read_state, tmp_path / "x.h5")
+@pytest.mark.parametrize("name", ["model_best.pth.tar", "ckpt.t7_0", "weights.pkl", "best_model", "x.h5"])
+@pytest.mark.parametrize("write", [torch.save, safetensors.torch.save_file])
+def test_a_checkpoint_is_read_whatever_it_is_called(tmp_path, name, write):
+    state = small().state_dict()
+    write(state, tmp_path / name)
+    assert same(checkpoint.read_state(tmp_path / name), state)
+
+
+@pytest.mark.parametrize("name", ["model_best.pth.tar", "weights.pkl", "best_model"])
+def test_a_file_of_any_name_that_is_no_checkpoint_is_described(tmp_path, name):
+    (tmp_path / name).write_bytes(b"hello, this is no checkpoint")
+    assert "begins with b'hello, this " in refusal(checkpoint.read_state, tmp_path / name)
+    torch.save({"a": Payload(tmp_path / "made")}, tmp_path / name)
+    assert "which is not run" in refusal(checkpoint.read_state, tmp_path / name)
+    assert not (tmp_path / "made").exists()
+
+
+def test_the_card_of_a_checkpoint_of_any_name_is_held_against_its_weights(tmp_path):
+    torch.save(small().state_dict(), tmp_path / "model_best.pth.tar")
+    (tmp_path / "model_best.pth.tar.json").write_text(json.dumps({"sha256": "0" * 64}))
+    assert "expected weights with sha256 000000000000" in refusal(
+        checkpoint.read_card, tmp_path / "model_best.pth.tar"
+    )
+
+
+def test_a_level_that_holds_a_configuration_is_passed_over(tmp_path):
+    state = small().state_dict()
+    for configuration in ({"name": "resnet"}, {}, {"class_weights": torch.ones(5)}):
+        torch.save({"model": configuration, "model_state_dict": state}, tmp_path / "x.pt")
+        assert same(checkpoint.read_state(tmp_path / "x.pt"), state)
+
+
+def test_which_of_several_weights_was_taken_is_told(tmp_path, caplog):
+    state, other = small().state_dict(), small(seed=1).state_dict()
+    torch.save({"ema": other, "state_dict": state}, tmp_path / "x.pt")
+    assert same(checkpoint.read_state(tmp_path / "x.pt"), state)
+    assert "took the weights under 'state_dict', not those under 'ema'" in caplog.text
+
+
+def test_a_table_that_holds_itself_ends(tmp_path):
+    content = {"epoch": 1}
+    content["model"] = content
+    torch.save(content, tmp_path / "x.pt")
+    assert "expected only tensors by name" in refusal(checkpoint.read_state, tmp_path / "x.pt")
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_sparse_weights_are_made_dense(tmp_path):
+    dense = torch.eye(4)
+    torch.save({"a": dense.to_sparse(), "b": dense.to_sparse_csr()}, tmp_path / "x.pt")
+    assert all(torch.equal(value, dense) for value in checkpoint.read_state(tmp_path / "x.pt").values())
+
+
+def test_weights_without_values_are_refused(tmp_path):
+    torch.save({"a": torch.empty(2, device="meta")}, tmp_path / "x.pt")
+    assert "got a shape without values for 'a' (meta)" in refusal(checkpoint.read_state, tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize("form", ["archive", "old", "bare"])
@@ -237,6 +291,45 @@ def test_a_network_that_keeps_everything_under_a_prefix_gets_its_own_weights_bac
             other.model.linear.bias.zero_()
         checkpoint.load_into(other, state, source="x.pt")
         assert same(other.state_dict(), network.state_dict())
+
+
+BESIDE = {
+    "an averaged model": ("module.", {"n_averaged": torch.tensor(3)}, ""),
+    "a weighted loss": ("model.", {"criterion.weight": torch.ones(5)}, "left out criterion.weight"),
+    "a normalisation in front": ("1.", {"0.mean": torch.zeros(3)}, "left out 0.mean; a normalisation"),
+    "counters of THOP": ("", {"total_ops": torch.zeros(1), "conv1.total_ops": torch.zeros(1)}, ""),
+}
+
+
+@pytest.mark.parametrize("beside", BESIDE)
+def test_other_names_beside_the_weights_are_left_out_and_told(tmp_path, caplog, beside):
+    prefix, others, told = BESIDE[beside]
+    state = small(seed=1).state_dict()
+    torch.save({**others, **{prefix + name: value for name, value in state.items()}}, tmp_path / "x.pt")
+    network = small(seed=2)
+    checkpoint.load_into(network, checkpoint.read_state(tmp_path / "x.pt"), source="x.pt")
+    assert same(network.state_dict(), state)
+    assert told in caplog.text and bool(told) == bool(caplog.records)
+    named = load_network(tmp_path / "x.pt", {"name": "small_cnn", "width": 4}, None, None, recipe={})
+    assert same(named.network.state_dict(), state)
+
+
+def test_of_two_networks_in_one_file_the_one_that_was_taken_is_told(caplog):
+    state, other = small(seed=1).state_dict(), small(seed=2).state_dict()
+    both = {
+        f"{who}.{name}": v for who, of in (("student", state), ("teacher", other)) for name, v in of.items()
+    }
+    network = small()
+    checkpoint.load_into(network, both, source="x.pt")
+    assert same(network.state_dict(), state)
+    assert "took the weights under 'student.' (not under 'teacher.')" in caplog.text
+
+
+def test_a_lazy_layer_takes_its_shape_from_the_weights():
+    network = nn.Sequential(nn.Flatten(), nn.LazyLinear(2))
+    state = {"1.weight": torch.ones(2, 12), "1.bias": torch.zeros(2)}
+    checkpoint.load_into(network, state, source="x.pt")
+    assert network(torch.ones(1, 3, 2, 2)).tolist() == [[12.0, 12.0]]
 
 
 def test_classes_and_channels_are_read_from_the_weights():

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from robust_eval.errors import ConfigError
+from robust_eval.identity import file_sha256
 from robust_eval.models.factory import load_factory
 
 
@@ -36,19 +37,19 @@ NET = "from torch import nn\n\ndef build():\n    return nn.Linear(2, 3)\n"
 def test_a_function_and_a_class_of_modules_are_factories(tmp_path):
     net = "\nclass Net(nn.Flatten):\n    def __init__(self, width=3):\n        super().__init__()\n"
     write(tmp_path, {"net": NET + net})
-    assert isinstance(load_factory(f"{tmp_path}/net.py:build"), nn.Linear)
-    assert type(load_factory(f"{tmp_path}/net.py:Net")).__name__ == "Net"
+    assert isinstance(load_factory(f"{tmp_path}/net.py:build").network, nn.Linear)
+    assert type(load_factory(f"{tmp_path}/net.py:Net").network).__name__ == "Net"
 
 
 def test_a_relative_path_is_taken_from_the_working_folder(tmp_path, monkeypatch):
     write(tmp_path, {"sub/net": NET})
     monkeypatch.chdir(tmp_path)
-    assert isinstance(load_factory("sub/net.py:build"), nn.Linear)
+    assert isinstance(load_factory("sub/net.py:build").network, nn.Linear)
 
 
 def test_any_file_name_works(tmp_path):
     write(tmp_path, {"my-net.v2": NET})
-    assert isinstance(load_factory(f"{tmp_path}/my-net.v2.py:build"), nn.Linear)
+    assert isinstance(load_factory(f"{tmp_path}/my-net.v2.py:build").network, nn.Linear)
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_the_users_own_modules_win_at_import_and_inside_the_call(tmp_path, ours)
         },
     )
     path, modules = list(sys.path), dict(sys.modules)
-    network = load_factory(f"{tmp_path}/net.py:build")
+    network, _ = load_factory(f"{tmp_path}/net.py:build")
     assert (network.in_features, network.out_features, network.bias) == (4, 5, None)
     assert sys.path == path and sys.modules == modules
     for name, module in ours.items():
@@ -114,7 +115,7 @@ def test_our_packages_are_out_of_the_way_of_a_path_that_the_user_adds(tmp_path, 
         },
     )
     path = list(sys.path)
-    assert load_factory(f"{scripts}/net.py:build").in_features == 6
+    assert load_factory(f"{scripts}/net.py:build").network.in_features == 6
     assert sys.path == path and sys.modules["trainers"] is ours["trainers"]
 
 
@@ -127,7 +128,11 @@ def test_two_folders_with_equal_names_do_not_meet(tmp_path):
                 "net": "import sizes\n" + NET.replace("2,", "sizes.WIDTH,"),
             },
         )
-    assert [load_factory(f"{tmp_path}/{width}/net.py:build").in_features for width in (2, 3, 2)] == [2, 3, 2]
+    assert [load_factory(f"{tmp_path}/{width}/net.py:build").network.in_features for width in (2, 3, 2)] == [
+        2,
+        3,
+        2,
+    ]
     assert "sizes" not in sys.modules and "net" not in sys.modules
 
 
@@ -138,7 +143,7 @@ def test_any_loaded_module_that_the_folder_shadows_comes_back(tmp_path, monkeypa
         tmp_path,
         {"shadowed": "WIDTH = 7\n", "net": "import shadowed\n" + NET.replace("2,", "shadowed.WIDTH,")},
     )
-    assert load_factory(f"{tmp_path}/net.py:build").in_features == 7
+    assert load_factory(f"{tmp_path}/net.py:build").network.in_features == 7
     assert sys.modules["shadowed"] is theirs
 
 
@@ -154,7 +159,7 @@ def test_a_file_named_like_the_standard_library_leaves_it_alone(tmp_path):
     import types
 
     write(tmp_path, {"types": NET, "copy": "raise RuntimeError\n"})
-    assert isinstance(load_factory(f"{tmp_path}/types.py:build"), nn.Linear)
+    assert isinstance(load_factory(f"{tmp_path}/types.py:build").network, nn.Linear)
     assert sys.modules["types"] is types
 
 
@@ -169,7 +174,7 @@ def test_the_network_works_after_the_import_state_is_put_back(tmp_path):
             ),
         },
     )
-    assert load_factory(f"{tmp_path}/net.py:Net")(torch.ones(1)).item() == 2
+    assert load_factory(f"{tmp_path}/net.py:Net").network(torch.ones(1)).item() == 2
 
 
 @pytest.mark.parametrize("spec", ["net.py", "net.py:", ":build", "", "net"])
@@ -242,3 +247,51 @@ def test_a_factory_with_arguments_is_refused_with_its_signature(tmp_path):
 def test_what_gives_no_network_is_refused(tmp_path, text, said):
     write(tmp_path, {"net": text})
     assert said in refusal(f"{tmp_path}/net.py:build")
+
+
+def code(folder: Path) -> dict[str, str]:
+    return load_factory(f"{folder}/net.py:build").code
+
+
+def test_a_file_that_stands_alone_has_no_code_beside_it(tmp_path):
+    write(tmp_path, {"net": "import json, numpy, torch, trainers\n" + NET, "other": NET})
+    assert code(tmp_path) == {}
+
+
+def test_the_code_is_every_module_of_the_users_that_is_imported(tmp_path):
+    files = {
+        "net": "import pack.layers\n" + NET.replace("    return", "    import late\n    return"),
+        "pack/__init__": "",
+        "pack/layers": "from . import sizes\n",
+        "pack/sizes": "WIDTH = 2\n",
+        "late": "",
+        "never": "",
+    }
+    found = code(write(tmp_path, files))
+    assert set(found) == {"pack", "pack.layers", "pack.sizes", "late"}
+    assert found["pack.sizes"] == file_sha256(tmp_path / "pack/sizes.py")
+    write(tmp_path, {"pack/sizes": "WIDTH = 3\n"})
+    assert {name for name, sha in code(tmp_path).items() if found[name] != sha} == {"pack.sizes"}
+
+
+def test_code_on_the_users_path_counts_whoever_imported_it_first(tmp_path, monkeypatch):
+    folder = write(tmp_path / "lib", {"shared_layers": "import shared_sizes\n", "shared_sizes": ""})
+    monkeypatch.syspath_prepend(folder)
+    write(tmp_path / "app", {"net": "from shared_layers import shared_sizes\n" + NET})
+    try:
+        first = code(tmp_path / "app")
+        assert {"shared_layers", "shared_sizes"} == set(first) <= set(sys.modules)
+        assert code(tmp_path / "app") == first
+    finally:
+        for name in ("shared_layers", "shared_sizes"):
+            sys.modules.pop(name, None)
+
+
+def test_installed_packages_beside_the_file_are_no_code_of_the_users(tmp_path):
+    write(tmp_path, {"venv/site-packages/installed_layers": ""})
+    added = "import sys\nsys.path.append(__file__.replace('net.py', 'venv/site-packages'))\nimport installed_layers\n"
+    write(tmp_path, {"net": added + NET})
+    try:
+        assert code(tmp_path) == {}
+    finally:
+        sys.modules.pop("installed_layers", None)

@@ -1,5 +1,7 @@
 """A cell's key is a hash of what decides its numbers, and of nothing else."""
 
+import importlib
+import sys
 from dataclasses import replace
 
 import pytest
@@ -10,9 +12,9 @@ import defenses  # noqa: F401 - registers the methods
 import trainers  # noqa: F401
 from robust_eval import attack, corruption
 from robust_eval.data import Examples
-from robust_eval.identity import content_key
+from robust_eval.identity import content_key, file_sha256
 from robust_eval.models.source import OwnModel
-from robust_eval.registry import build, describe
+from robust_eval.registry import build, describe, described
 from robust_eval.results import cell
 from robust_eval.results.cell import Cell, Data
 
@@ -85,7 +87,7 @@ def test_draws_and_pool_do_not_matter_without_a_defense():
 
 def test_the_version_of_a_method_and_of_the_schema_are_identity(monkeypatch):
     key = Cell(source(), DATA, attack("pgd")).key
-    monkeypatch.setattr(cell, "describe", lambda method: describe(method)._replace(version=99))
+    monkeypatch.setattr(cell, "described", lambda method: {**described(method), "version": 99})
     assert Cell(source(), DATA, attack("pgd")).key != key
     monkeypatch.undo()
     monkeypatch.setattr(cell, "SCHEMA", 99)
@@ -112,3 +114,32 @@ def test_the_key_of_plain_data_does_not_depend_on_the_order_of_its_fields():
 )
 def test_a_cell_says_what_it_measures(given, text):
     assert str(given) == text
+
+
+OWN_METHOD = """
+from dataclasses import dataclass
+from robust_eval import Corruption, register
+
+@register("corruption", "{name}")
+@dataclass(frozen=True, kw_only=True)
+class Mine(Corruption):
+    amount: float = 1.0
+
+    def apply(self, x, *, rng):
+        return x
+"""
+
+
+def test_a_method_of_ones_own_is_known_by_its_file_too(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("own_first", "own_second"):
+        (tmp_path / f"{name}.py").write_text(OWN_METHOD.format(name=name))
+        importlib.import_module(name)
+        spec = Cell(source(), DATA, build("corruption", name, {})).spec["perturbation"]
+        assert spec["code"] == {f"corruption:{name}": file_sha256(tmp_path / f"{name}.py")}
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("method", [attack("pgd"), corruption("fog"), SUM, build("regularizer", "mixup", {})])
+def test_a_method_that_comes_with_the_package_is_known_by_its_version(method):
+    assert described(method) == describe(method)._asdict()
