@@ -58,7 +58,9 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     from robust_eval.errors import RobustEvalError
     from robust_eval.files import is_storage_error
+    from robust_eval.processors import be_considerate
 
+    be_considerate()
     signal.signal(signal.SIGTERM, _terminate)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:

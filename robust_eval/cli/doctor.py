@@ -66,6 +66,8 @@ def doctor(
 
     Exit code 0: no check failed (some may warn). 1: a check failed or could not be made. 2: wrong input.
     """
+    import torch
+
     import defenses as _defenses  # noqa: F401 - registers the methods
     from robust_eval.cli._console import open_console, say
     from robust_eval.cli._options import pick_device
@@ -77,6 +79,7 @@ def doctor(
     from robust_eval.evaluation.evaluate import evaluate
     from robust_eval.evaluation.examine import examine
     from robust_eval.evaluation.workbench import Workbench
+    from robust_eval.processors import crowded
 
     if not data:
         raise ConfigError("--data: expected a named set, a .npz file or an image folder, got none")
@@ -107,6 +110,8 @@ def doctor(
         precision=precision,  # type: ignore[arg-type]
     )
     console, failed = open_console(), False
+    if (line := crowded(torch.get_num_threads())) is not None:
+        say(console, line, "yellow")
     say(console, _cost(cells, bench))
     for cell in cells:
         examination = cell.family == "examination"
