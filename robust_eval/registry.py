@@ -12,13 +12,15 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import entry_points
 from types import ModuleType, UnionType
 from typing import Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import pydantic
 import pydantic.dataclasses
 
-from robust_eval.errors import ConfigError, UnknownNameError, near
+from robust_eval.errors import THEIRS, ConfigError, UnknownNameError, near
 
 __all__ = [
     "Description",
@@ -61,6 +63,8 @@ _WORDS = {
     "less than or equal to ": "<= ",
     "less than ": "< ",
 }
+PLUGINS = "robust_eval.plugins"
+"""The group of entry points by which an installed package names modules that register methods."""
 _METHODS: dict[tuple[str, str], type[Any]] = {}
 _ENTRIES: dict[type[Any], tuple[Kind, str, int]] = {}
 _RESOLVERS: dict[tuple[Kind, str], Callable[[str], Resolved]] = {}
@@ -166,6 +170,11 @@ def find(kind: Kind, name: str) -> type[Any]:
 def build(kind: Kind, name: str, params: Mapping[str, Any]) -> Any:
     """Return the method of this name with these parameters; raises ``ConfigError`` listing every bad field."""
     cls = find(kind, name)
+    if lacking := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise ConfigError(
+            f"{kind} {name!r}: expected a class with the method{'s' * (len(lacking) > 1)} {', '.join(lacking)}, "
+            f"got {cls.__module__}.{cls.__qualname__} without; see robust-eval guide add-a-method"
+        )
     try:
         return cls(**params)
     except pydantic.ValidationError as error:
@@ -253,6 +262,21 @@ def _located(cls: type[Any], loc: tuple[int | str, ...]) -> tuple[list[str], lis
 def _load(kind: Kind) -> None:
     if kind in _FLOOR:
         importlib.import_module(_FLOOR[kind])
+    _load_plugins()
+
+
+@cache
+def _load_plugins() -> None:
+    """Import what installed packages name in the group of entry points, so that their methods register themselves."""
+    for plugin in entry_points(group=PLUGINS):
+        try:
+            plugin.load()
+        except THEIRS as error:
+            said = " ".join(str(error).split())
+            raise ConfigError(
+                f"plug-in {plugin.name} ({plugin.value}): cannot be imported ({type(error).__name__}: {said}); "
+                "mend it, or uninstall its package"
+            ) from None
 
 
 def _plain(value: Any) -> Any:

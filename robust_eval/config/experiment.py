@@ -21,18 +21,19 @@ import pydantic
 from pydantic import Field
 
 from robust_eval.config.budgets import budget
+from robust_eval.config.every import every
 from robust_eval.config.method_tables import AnalysisPlan, AttackPlan, MethodTables, Table, located
 from robust_eval.config.problems import Problems
 from robust_eval.corruptions._given import given_tables
 from robust_eval.data import Source, open_source
 from robust_eval.data.corrupted import CorruptedFiles, open_corrupted
-from robust_eval.errors import ConfigError, near
+from robust_eval.errors import THEIRS, ConfigError, near
 from robust_eval.methods import Corruption, Defense
 from robust_eval.models.factory import is_factory
 from robust_eval.models.recipe import Recipe
 from robust_eval.registry import checked, explain, names
 
-__all__ = ["DataTable", "Experiment", "ModelTable", "named_experiments", "parse", "read"]
+__all__ = ["DataTable", "Experiment", "ModelTable", "import_module", "named_experiments", "parse", "read"]
 
 
 @checked
@@ -215,21 +216,26 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
         folder = Path(_absolute(folder, frame.folder))
     for module in frame.imports:
         with problems:
-            _import(module, folder)
+            import_module(module, folder)
     parser = MethodTables(problems, folder)
     named: Sequence[Table] = ()
     if frame.budget is not None:
         with problems:
             named = budget(frame.budget)
-    tried = [*named, *frame.attack]
+    tried = [*named, *every("attack", frame.attack, problems)]
     attacks = [plan for i, table in enumerate(tried) for plan in parser.attacks(table, i - len(named))]
-    asked: Sequence[str | Table] = frame.corruption
+    asked: Sequence[str | Table] = every("corruption", frame.corruption, problems)
     with problems:
         if (files := _corrupted(frame, folder)) is not None:
             asked = ()  # where they cannot be used, none is looked at further
-            asked = given_tables(files, frame.corruption)
+            among = list(files.severities)
+            asked = given_tables(files, every("corruption", frame.corruption, problems, among=among))
     corruptions = [c for i, t in enumerate(asked) for c in parser.methods("corruption", t, i)]
-    defenses = [d for i, t in enumerate(frame.defense) for d in parser.methods("defense", t, i)]
+    defenses = [
+        d
+        for i, t in enumerate(every("defense", frame.defense, problems))
+        for d in parser.methods("defense", t, i)
+    ]
     analyses = [plan for i, table in enumerate(frame.analysis) for plan in parser.analyses(table, i)]
     source: Source | None = None
     with problems:
@@ -312,12 +318,13 @@ def _absolute(folder: Path, name: str) -> str:
     return str((folder / Path(name).expanduser()).absolute())
 
 
-def _import(module: str, folder: Path) -> None:
+def import_module(module: str, folder: Path) -> None:
+    """Import a module of the user's, which registers methods; raises ``ConfigError`` where that cannot be done."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     try:
         importlib.import_module(module)
-    except Exception as error:
+    except THEIRS as error:
         reason = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
         raise ConfigError(
             f"imports: {module!r} cannot be imported from {folder} or Python's path ({reason})"
