@@ -63,8 +63,10 @@ def attack(name: str, **params: object) -> Attack:
 
     Raises ``ConfigError`` for an unknown name or a field that is misspelt or out of range.
     """
+    from robust_eval.processors import warn_once
     from robust_eval.registry import build
 
+    warn_once()
     method: Attack = build("attack", name, params)
     return method
 
@@ -74,8 +76,10 @@ def corruption(name: str, **params: object) -> Corruption:
 
     Raises ``ConfigError`` for an unknown name or a field that is misspelt or out of range.
     """
+    from robust_eval.processors import warn_once
     from robust_eval.registry import build
 
+    warn_once()
     method: Corruption = build("corruption", name, params)
     return method
 

@@ -131,7 +131,13 @@ class Corruption(ABC):
         size = max(1, at_once // x[0].numel())
         for start in range(0, len(x), size):
             part = slice(start, start + size)
-            out[part] = self.apply(x[part], rng=rng.select(part)).clamp(0, 1)
+            made = self.apply(x[part], rng=rng.select(part))
+            if not isinstance(made, Tensor) or made.shape != out[part].shape:
+                got = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
+                raise DataError(
+                    f"{type(self).__qualname__}.apply: expected a tensor of {list(out[part].shape)}, got {got}"
+                )
+            out[part] = made.clamp(0, 1)
         return out
 
 

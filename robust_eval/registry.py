@@ -12,6 +12,8 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -19,7 +21,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get
 import pydantic
 import pydantic.dataclasses
 
-from robust_eval.errors import ConfigError, UnknownNameError, near
+from robust_eval.errors import THEIRS, ConfigError, UnknownNameError, near
 from robust_eval.identity import file_sha256
 
 __all__ = [
@@ -66,6 +68,8 @@ _WORDS = {
 }
 LONGEST = 160
 """Characters of a value that a message shows."""
+PLUGINS = "robust_eval.plugins"
+"""The group of entry points by which an installed package names modules that register methods."""
 _METHODS: dict[tuple[str, str], type[Any]] = {}
 _ENTRIES: dict[type[Any], tuple[Kind, str, int]] = {}
 _CODE: dict[type[Any], str] = {}
@@ -176,6 +180,11 @@ def find(kind: Kind, name: str) -> type[Any]:
 def build(kind: Kind, name: str, params: Mapping[str, Any]) -> Any:
     """Return the method of this name with these parameters; raises ``ConfigError`` listing every bad field."""
     cls = find(kind, name)
+    if lacking := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise ConfigError(
+            f"{kind} {name!r}: expected a class with the method{'s' * (len(lacking) > 1)} {', '.join(lacking)}, "
+            f"got {cls.__module__}.{cls.__qualname__} without; see robust-eval guide add-a-method"
+        )
     try:
         return cls(**params)
     except pydantic.ValidationError as error:
@@ -282,6 +291,21 @@ def _located(cls: type[Any], loc: tuple[int | str, ...]) -> tuple[list[str], lis
 def _load(kind: Kind) -> None:
     if kind in _FLOOR:
         importlib.import_module(_FLOOR[kind])
+    _load_plugins()
+
+
+@cache
+def _load_plugins() -> None:
+    """Import what installed packages name in the group of entry points, so that their methods register themselves."""
+    for plugin in entry_points(group=PLUGINS):
+        try:
+            plugin.load()
+        except THEIRS as error:
+            said = " ".join(str(error).split())
+            raise ConfigError(
+                f"plug-in {plugin.name} ({plugin.value}): cannot be imported ({type(error).__name__}: {said}); "
+                "mend it, or uninstall its package"
+            ) from None
 
 
 def _users_file(cls: type[Any]) -> str | None:

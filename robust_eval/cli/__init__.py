@@ -9,12 +9,15 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from types import TracebackType
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from robust_eval.cli._help import PLUGINS, epilog
 from robust_eval.cli.analyze import analyze
 from robust_eval.cli.corrupt import corrupt
 from robust_eval.cli.doctor import doctor
@@ -29,20 +32,43 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     help="Measure how robust an image classifier is, and what bought that robustness.",
+    epilog=PLUGINS,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(run)
-app.command()(evaluate)
-app.command()(analyze)
-app.command()(doctor)
-app.command()(train)
-app.command()(corrupt)
-app.command()(report)
-app.command(name="list")(list_methods)
-app.command()(guide)
+_COMMANDS: dict[str, Callable[..., int]] = {
+    "run": run,
+    "evaluate": evaluate,
+    "analyze": analyze,
+    "doctor": doctor,
+    "train": train,
+    "corrupt": corrupt,
+    "report": report,
+    "list": list_methods,
+    "guide": guide,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(name=_name, epilog=epilog(_name))(_command)
+
+
+def _print_version(asked: bool) -> bool:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"robust-eval {version('robust-eval')}")
+        raise typer.Exit
+    return bool(asked)
+
+
+@app.callback()
+def _all_commands(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 # The shell's word for Ctrl-C, which typer may have turned into an exit code already.
@@ -58,7 +84,9 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     from robust_eval.errors import RobustEvalError
     from robust_eval.files import is_storage_error
+    from robust_eval.processors import be_considerate
 
+    be_considerate()
     signal.signal(signal.SIGTERM, _terminate)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
@@ -76,9 +104,10 @@ def main() -> None:
             code = _refused(" ".join(error.format_message().split()), 2)
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
-    except (
-        SystemExit
-    ) as error:  # of a user's module or model: an end by accident must not look like a good one
+    except SystemExit as error:
+        if _raised_by_typer(error.__traceback__):  # which has answered a shell that asks for completions
+            raise
+        # of a user's module or model: an end by accident must not look like a good one
         code = _refused(
             f"a module or a model ended the program: SystemExit({error.code!r}) was raised in it", 1
         )
@@ -104,6 +133,14 @@ class _Terminated(KeyboardInterrupt):
 def _terminate(*_: object) -> NoReturn:
     _Terminated.asked = True
     raise _Terminated
+
+
+def _raised_by_typer(trace: TracebackType | None) -> bool:
+    """Whether the innermost frame of a traceback is of typer, which carries its own click."""
+    module = ""
+    while trace is not None:
+        module, trace = trace.tb_frame.f_globals.get("__name__", ""), trace.tb_next
+    return module.partition(".")[0] in ("typer", "click")
 
 
 def _refused(message: str, code: int) -> int:

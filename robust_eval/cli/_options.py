@@ -20,6 +20,7 @@ __all__ = [
     "Device",
     "DryRun",
     "GradientDraws",
+    "Imports",
     "Mean",
     "ModelName",
     "Out",
@@ -28,6 +29,7 @@ __all__ = [
     "Settings",
     "Size",
     "Std",
+    "import_methods",
     "path_named",
     "pick_device",
 ]
@@ -48,7 +50,7 @@ Checkpoint = Annotated[
         parser=path_named,
         metavar="[CHECKPOINT]",
         help="Weights: .safetensors, or what torch.save wrote, whatever it is called (.pt, .pth.tar, .ckpt). "
-        "Left out: the factory returns a trained model.",
+        "May be left out where the factory of --arch returns a trained model.",
     ),
 ]
 Arch = Annotated[
@@ -57,7 +59,9 @@ Arch = Annotated[
         help="Architecture by name, or path/to/file.py:factory. Default: that of the checkpoint's card."
     ),
 ]
-Data = Annotated[str, typer.Option(help="A named set, a .npz file or an image folder.")]
+Data = Annotated[
+    str, typer.Option(help="A named set, a .npz file or an image folder.  [required]", show_default=False)
+]
 Mean = Annotated[str | None, typer.Option(help="Normalisation inside the model, e.g. 0.49,0.48,0.45.")]
 Std = Annotated[str | None, typer.Option(help="Normalisation inside the model, e.g. 0.25,0.24,0.26.")]
 Size = Annotated[
@@ -82,6 +86,15 @@ GradientDraws = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the cells and their keys.")]
+Imports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        metavar="MODULE",
+        help="A module of yours that registers methods, in this folder or on Python's path; its code is run. "
+        "Repeatable.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto takes a GPU where there is one.")]
 BatchSize = Annotated[
     int | None,
@@ -117,6 +130,14 @@ Settings = Annotated[
         "--set", metavar="NAME.FIELD=VALUE", help="Set a field of a method, e.g. pgd.steps=100. Repeatable."
     ),
 ]
+
+
+def import_methods(modules: list[str] | None) -> None:
+    """Import modules of the user's, so that their methods have names; raises ``ConfigError`` for one that fails."""
+    from robust_eval.config.experiment import import_module
+
+    for module in modules or ():
+        import_module(module, Path.cwd())
 
 
 def pick_device(name: str) -> str:

@@ -15,6 +15,7 @@ from robust_eval.cli._options import (
     Data,
     Device,
     DryRun,
+    Imports,
     Mean,
     ModelName,
     Out,
@@ -65,6 +66,7 @@ def analyze(
     seed: Seed = 0,
     out: Out = None,
     set_: Settings = None,
+    import_: Imports = None,
     dry_run: DryRun = False,
     device: Device = "auto",
     batch_size: BatchSize = None,
@@ -73,11 +75,13 @@ def analyze(
     """Look at a model beyond accuracy: detection of other images, activations, weights, what lies between images."""
     import trainers as _trainers  # noqa: F401 - registers the regularizers that analyses look at
     from robust_eval.cli._execute import execute
+    from robust_eval.cli._options import import_methods
     from robust_eval.config.experiment import parse as parsed
     from robust_eval.config.options import analysis_tables, model_name, model_table, require_sets, sets_in
     from robust_eval.config.settings import apply_settings, settings, split_names
     from robust_eval.errors import ConfigError
 
+    import_methods(import_)
     if not data:
         raise ConfigError("--data: expected a named set, a .npz file or an image folder, got none")
     fields = settings(set_)
@@ -96,6 +100,7 @@ def analyze(
     def parse(tables: list[dict[str, Any]]) -> Experiment:
         given = {
             "name": called,
+            "imports": import_ or (),
             "seed": seed,
             "data": {"name": data, "n": n, "pool": pool, "size": size},
             "model": [model],

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from robust_eval.bounds import LAST_SEED, MOST
-from robust_eval.cli._options import Settings, Size, path_named
+from robust_eval.cli._options import Imports, Settings, Size, path_named
 
 __all__ = ["corrupt"]
 
@@ -33,6 +33,7 @@ def corrupt(
     seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, help="Of the draws, as evaluate's.")] = 0,
     size: Size = None,
     set_: Settings = None,
+    import_: Imports = None,
 ) -> int:
     """Write corrupted test images at severities 1 to 5: TYPE.npy and labels.npy, which evaluate --corrupted reads.
 
@@ -42,6 +43,7 @@ def corrupt(
     """
     from robust_eval.cli._console import open_console, say
     from robust_eval.cli._execute import run_folder
+    from robust_eval.cli._options import import_methods
     from robust_eval.config.method_tables import MethodTables
     from robust_eval.config.problems import Problems
     from robust_eval.config.settings import apply_settings, settings, split_names
@@ -50,6 +52,7 @@ def corrupt(
     from robust_eval.data.corrupted import known_types
     from robust_eval.errors import ConfigError
 
+    import_methods(import_)
     known = known_types()
     every = "all" in [name.strip() for name in corruptions.split(",")]
     names = known if every else split_names("corruption", corruptions)

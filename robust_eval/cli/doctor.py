@@ -1,8 +1,4 @@
-"""``robust-eval doctor``: what is wrong with a model, before anybody spends hours on numbers that mislead.
-
-Exit code 0: no check failed, though some may warn; 1: a check failed or could not be made; 2: wrong input, one line
-for each mistake.
-"""
+"""``robust-eval doctor``: what is wrong with a model, before anybody spends hours on numbers that mislead."""
 
 from __future__ import annotations
 
@@ -21,6 +17,7 @@ from robust_eval.cli._options import (
     Data,
     Device,
     GradientDraws,
+    Imports,
     Mean,
     Precision,
     Seed,
@@ -61,17 +58,17 @@ def doctor(
     seed: Seed = 0,
     gradient_draws: GradientDraws = None,
     set_: Settings = None,
+    import_: Imports = None,
     device: Device = "auto",
     batch_size: BatchSize = None,
     precision: Precision = "auto",
 ) -> int:
-    """Examine a model without a full evaluation, and say what is wrong with it.
+    """Examine a model without a full evaluation, and say what is wrong with it."""
+    import torch
 
-    Exit code 0: no check failed (some may warn). 1: a check failed or could not be made. 2: wrong input.
-    """
     import defenses as _defenses  # noqa: F401 - registers the methods
     from robust_eval.cli._console import open_console, say
-    from robust_eval.cli._options import pick_device
+    from robust_eval.cli._options import import_methods, pick_device
     from robust_eval.config.experiment import parse
     from robust_eval.config.options import model_table
     from robust_eval.config.plan import plan
@@ -80,7 +77,9 @@ def doctor(
     from robust_eval.evaluation.evaluate import evaluate
     from robust_eval.evaluation.examine import examine
     from robust_eval.evaluation.workbench import Workbench
+    from robust_eval.processors import crowded
 
+    import_methods(import_)
     if not data:
         raise ConfigError("--data: expected a named set, a .npz file or an image folder, got none")
     if checks not in ("quick", "full"):
@@ -110,6 +109,8 @@ def doctor(
         precision=precision,  # type: ignore[arg-type]
     )
     console, failed = open_console(), False
+    if (line := crowded(torch.get_num_threads())) is not None:
+        say(console, line, "yellow")
     say(console, _cost(cells, bench))
     for cell in cells:
         examination = cell.family == "examination"

@@ -18,6 +18,7 @@ from robust_eval.cli._options import (
     Device,
     DryRun,
     GradientDraws,
+    Imports,
     Mean,
     ModelName,
     Out,
@@ -115,6 +116,7 @@ def evaluate(
     checks: Checks = None,
     gradient_draws: GradientDraws = None,
     set_: Settings = None,
+    import_: Imports = None,
     dry_run: DryRun = False,
     device: Device = "auto",
     batch_size: BatchSize = None,
@@ -124,10 +126,12 @@ def evaluate(
     """Measure your own checkpoint: clean, attacked, corrupted, plain or behind defenses."""
     import defenses as _defenses  # noqa: F401 - registers the methods
     from robust_eval.cli._execute import execute
+    from robust_eval.cli._options import import_methods
     from robust_eval.config.experiment import parse
     from robust_eval.config.options import evaluation_tables
     from robust_eval.errors import ConfigError
 
+    import_methods(import_)
     if not data:
         raise ConfigError("--data: expected a named set, a .npz file or an image folder, got none")
     if attacks is None and budget is None:
@@ -155,7 +159,7 @@ def evaluate(
         gradient_draws=gradient_draws,
         set_=set_,
     )
-    experiment = parse(tables, where="evaluate", folder=Path.cwd())
+    experiment = parse(tables | {"imports": import_ or ()}, where="evaluate", folder=Path.cwd())
     return execute(
         experiment,
         out or Path("runs") / tables["name"],

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from robust_eval.cli._options import Imports
+
 __all__ = ["list_methods"]
 
 
@@ -16,6 +18,7 @@ def list_methods(
             help="attack, corruption, defense, regularizer, architecture, data, analysis or experiment. Default: all."
         ),
     ] = None,
+    import_: Imports = None,
     long: Annotated[bool, typer.Option("--long", help="Print each method's card.")] = False,
 ) -> int:
     """List the registered methods with their fields and defaults."""
@@ -24,10 +27,12 @@ def list_methods(
 
     import defenses  # noqa: F401 - registers the methods
     import trainers  # noqa: F401
+    from robust_eval.cli._options import import_methods
     from robust_eval.config.experiment import named_experiments
     from robust_eval.errors import UnknownNameError
     from robust_eval.registry import Kind, card, find, names
 
+    import_methods(import_)
     kinds: list[Any] = [*get_args(Kind), "experiment"]
     plural = {**{f"{each}s": each for each in kinds}, "analyses": "analysis"}
     kind = plural.get(kind, kind) if kind is not None else None

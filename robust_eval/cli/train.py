@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from robust_eval.bounds import MOST
-from robust_eval.cli._options import Device, Seed, Settings, path_named
+from robust_eval.cli._options import Device, Imports, Seed, Settings, path_named
 
 __all__ = ["train"]
 
@@ -34,6 +34,7 @@ def train(
     ] = 0,
     tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard's events beside log.csv.")] = False,
     set_: Settings = None,
+    import_: Imports = None,
     device: Device = "auto",
 ) -> int:
     """Train one model. --set reaches the regularizer, the architecture, the recipe and the data (data.per_class=100).
@@ -45,7 +46,7 @@ def train(
     import trainers
     from robust_eval.cli._console import open_console, say
     from robust_eval.cli._execute import make_folder, run_folder
-    from robust_eval.cli._options import pick_device
+    from robust_eval.cli._options import import_methods, pick_device
     from robust_eval.cli._progress import Display
     from robust_eval.config.experiment import parse
     from robust_eval.config.plan import models
@@ -56,6 +57,7 @@ def train(
     from robust_eval.results.store import Store
     from robust_eval.run.training import trained_model
 
+    import_methods(import_)
     methods: list[dict[str, Any]] = [{"name": regularizer}, {"name": arch}]
     fields = settings(set_)
     apply_settings(methods, fields, also=["recipe", "data"])

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from robust_eval.bounds import LAST_SEED, MOST
 from robust_eval.config.budgets import budget
+from robust_eval.config.every import every
 from robust_eval.config.method_tables import AnalysisPlan, AttackPlan, MethodTables, Table, located
 from robust_eval.config.problems import Problems
 from robust_eval.config.toml import read_toml, toml
@@ -35,7 +36,7 @@ from robust_eval.models.recipe import Recipe
 from robust_eval.paths import exists, expanded, is_folder, misnamed, shown, what_is
 from robust_eval.registry import checked, explain, names
 
-__all__ = ["DataTable", "Experiment", "ModelTable", "named_experiments", "parse", "read"]
+__all__ = ["DataTable", "Experiment", "ModelTable", "import_module", "named_experiments", "parse", "read"]
 
 
 Name = Annotated[str, Field(min_length=1)]
@@ -220,21 +221,26 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
         folder = Path(_absolute(folder, frame.folder))
     for module in frame.imports:
         with problems:
-            _import(module, folder)
+            import_module(module, folder)
     parser = MethodTables(problems, folder)
     named: Sequence[Table] = ()
     if frame.budget is not None:
         with problems:
             named = budget(frame.budget)
-    tried = [*named, *frame.attack]
+    tried = [*named, *every("attack", frame.attack, problems)]
     attacks = [plan for i, table in enumerate(tried) for plan in parser.attacks(table, i - len(named))]
-    asked: Sequence[str | Table] = frame.corruption
+    asked: Sequence[str | Table] = every("corruption", frame.corruption, problems)
     with problems:
         if (files := _corrupted(frame, folder)) is not None:
             asked = ()  # where they cannot be used, none is looked at further
-            asked = given_tables(files, frame.corruption)
+            among = list(files.severities)
+            asked = given_tables(files, every("corruption", frame.corruption, problems, among=among))
     corruptions = [c for i, t in enumerate(asked) for c in parser.methods("corruption", t, i)]
-    defenses = [d for i, t in enumerate(frame.defense) for d in parser.methods("defense", t, i)]
+    defenses = [
+        d
+        for i, t in enumerate(every("defense", frame.defense, problems))
+        for d in parser.methods("defense", t, i)
+    ]
     analyses = [plan for i, table in enumerate(frame.analysis) for plan in parser.analyses(table, i)]
     source: Source | None = None
     with problems:
@@ -318,7 +324,8 @@ def _absolute(folder: Path, name: str) -> str:
     return str((folder / expanded(name)).absolute())
 
 
-def _import(module: str, folder: Path) -> None:
+def import_module(module: str, folder: Path) -> None:
+    """Import a module of the user's, which registers methods; raises ``ConfigError`` where that cannot be done."""
     file = folder.joinpath(*module.split(".")).with_suffix(".py") if module.strip(".") else folder
     if (lies := what_is(file)) not in ("a file", "a folder", "none"):
         raise ConfigError(f"imports: {module!r}: expected a Python file, got {lies}")

@@ -13,7 +13,7 @@ import pydantic
 from robust_eval.config.problems import Problems
 from robust_eval.data import Source
 from robust_eval.errors import ConfigError
-from robust_eval.methods import Analysis, Attack
+from robust_eval.methods import Analysis, Architecture, Attack, Corruption, Defense, Regularizer
 from robust_eval.models.factory import is_factory
 from robust_eval.models.recipe import Recipe
 from robust_eval.paths import expanded, misnamed, shown, what_is
@@ -23,6 +23,15 @@ from robust_eval.threat import ANY_IMAGE, DEFAULT_RADIUS, Access, parse_number
 __all__ = ["AnalysisPlan", "AttackPlan", "MethodTables", "Table", "located"]
 
 Table = dict[str, Any]
+BASES: dict[str, type[Any]] = {
+    "attack": Attack,
+    "corruption": Corruption,
+    "defense": Defense,
+    "analysis": Analysis,
+    "architecture": Architecture,
+    "regularizer": Regularizer,
+}
+"""What a method of a kind is."""
 
 
 class AttackPlan(NamedTuple):
@@ -177,7 +186,13 @@ class MethodTables:
 
     def _find(self, kind: Kind, name: str) -> type[Any] | None:
         with self.problems:
-            return find(kind, name)
+            cls = find(kind, name)
+            if issubclass(cls, BASES.get(kind, object)):
+                return cls
+            raise ConfigError(
+                f"{kind} {name!r}: expected a subclass of robust_eval.methods.{BASES[kind].__name__}, got "
+                f"{cls.__module__}.{cls.__qualname__}; see robust-eval guide add-a-method"
+            )
         return None
 
 

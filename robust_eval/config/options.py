@@ -16,6 +16,7 @@ from robust_eval.config.settings import apply_settings, settings, split_names
 from robust_eval.data import NOISE
 from robust_eval.data.corrupted import open_corrupted
 from robust_eval.errors import ConfigError
+from robust_eval.methods import Attack
 from robust_eval.paths import expanded
 from robust_eval.registry import describe, find
 from robust_eval.threat import parse_number
@@ -161,7 +162,8 @@ def _chosen(budget: str | None, names: list[str]) -> Tables:
 def _class(name: str) -> Any:
     """Return an attack's class, ``None`` for a name that is told with all other problems."""
     try:
-        return find("attack", name)
+        cls = find("attack", name)
+        return cls if issubclass(cls, Attack) else None
     except ConfigError:
         return None
 

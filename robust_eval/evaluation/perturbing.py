@@ -9,9 +9,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from robust_eval.classifier import Classifier, Ledger
+from robust_eval.errors import DataError
 from robust_eval.methods import Attack, Corruption
 from robust_eval.rng import Rng, seeded
-from robust_eval.types import Images, Labels, Mask
+from robust_eval.types import AttackResult, Images, Labels, Mask
 
 __all__ = ["Perturbed", "attacked", "corrupted", "untouched", "whom_to_attack"]
 
@@ -70,6 +71,7 @@ def attacked(attack: Attack, seen: Classifier, x: Images, y: Labels, whom: Mask,
     seen.ledger = ledger = Ledger()
     with seen.frozen(), seeded(rng):
         result = attack.run(seen, x[whom], y[whom], rng=rng.select(whom))
+    _expect_result(attack, result, x[whom])
     x_adv, step, target = x.clone(), torch.full_like(y, -1), None
     x_adv[whom], step[whom] = result.x_adv, result.step
     if result.target is not None:
@@ -90,3 +92,16 @@ def attacked(attack: Attack, seen: Classifier, x: Images, y: Labels, whom: Mask,
         slow_because=seen.slow_because,
         batch_size=seen.batch_size,
     )
+
+
+def _expect_result(attack: Attack, result: object, x: Images) -> None:
+    """Raise ``DataError`` for what an attack of the user's must not hand back."""
+    name = type(attack).__qualname__
+    if not isinstance(result, AttackResult):
+        raise DataError(
+            f"{name}.run: expected an AttackResult, got {type(result).__name__}; return AttackResult(x_adv, step)"
+        )
+    for field, value, shape in (("x_adv", result.x_adv, x.shape), ("step", result.step, x.shape[:1])):
+        got = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        if got != list(shape):
+            raise DataError(f"{name}.run: {field}: expected a tensor of {list(shape)}, got {got}")

@@ -242,7 +242,12 @@ class Prepared:
 
     def _defended(self, network: nn.Module) -> nn.Module:
         assert self.cell.defense is not None
-        return self.cell.defense.wrap(network, self.cell.pool).to(self.execution.device)
+        wrapped = self.cell.defense.wrap(network, self.cell.pool)
+        if not isinstance(wrapped, nn.Module):
+            raise DataError(
+                f"{type(self.cell.defense).__qualname__}.wrap: expected a module, got {type(wrapped).__name__}"
+            )
+        return wrapped.to(self.execution.device)
 
     def _adapt(self) -> Adapted:
         base = self.loaded.network

@@ -13,26 +13,34 @@ or the same as theirs with ``--table 224``.
 The libraries take turns, ``--rounds`` times; a time is the median over the rounds, for all images at each severity of
 ``--severities``. Both do the same job: from a float tensor of images, as a network takes it, to another; *arrays* is
 their time from 8-bit arrays to 8-bit arrays, one by one, which leaves the conversions out. *Of a forward* is our time
-over that of one plain fp32 forward pass of a ResNet-18 of the same images in batches of 100.
+over that of one plain fp32 forward pass of a ResNet-18 of the same images in batches of 100. The last row divides our
+time beside two busy processes by that of a moment before: in the middle, and where it is worst.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
+import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
-import numpy as np
-import torch
-from machine import processor
-from torch.nn import functional
+from robust_eval.processors import be_considerate
 
-from robust_eval import Rng, corruption
-from robust_eval.registry import build
+be_considerate()  # as the command does, before torch is loaded
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from machine import processor  # noqa: E402
+from torch.nn import functional  # noqa: E402
+
+from robust_eval import Rng, corruption  # noqa: E402
+from robust_eval.registry import build  # noqa: E402
 
 FIFTEEN = [
     *("gaussian_noise", "shot_noise", "impulse_noise"),
@@ -102,6 +110,39 @@ def _table(side: int, n: int, severities: list[int], theirs: Any, arguments: arg
         failing = [name for name in own if other[name] is None]
         print(f"\nfails in imagecorruptions: {', '.join(failing) or 'none'}")
     _line(f"all {len(suite)}", sum(own[name] for name in suite), None, None, n * len(severities), None)
+    _beside_busy_processes(list(own), severities, run_ours, arguments.rounds)
+
+
+def _beside_busy_processes(
+    names: Sequence[str], severities: list[int], ours: Corrupt, rounds: int, busy: int = 2
+) -> None:
+    """Print how many times longer our types take when others use the machine."""
+    times = {}
+    for name in names:
+        (alone,) = _medians(name, severities, (ours,), rounds)
+        with _busy(busy):
+            (beside,) = _medians(name, severities, (ours,), rounds)
+        times[name] = beside / alone
+    if times:
+        slowest = max(times, key=times.__getitem__)
+        middle = f"{statistics.median(times.values()):.1f} times in the middle"
+        print(
+            f"| beside {busy} busy processes | {middle}, {times[slowest]:.1f} times {slowest} | | | | |",
+            flush=True,
+        )
+
+
+@contextmanager
+def _busy(count: int) -> Iterator[None]:
+    """Keep so many processors busy."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        time.sleep(0.1)  # until they are
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 def _medians(name: str, severities: list[int], rivals: Sequence[Corrupt], rounds: int) -> list[float]:

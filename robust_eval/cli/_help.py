@@ -1,0 +1,60 @@
+"""What ``--help`` ends with: examples, and what a command's exit code means."""
+
+from __future__ import annotations
+
+__all__ = ["EXAMPLES", "PLUGINS", "epilog"]
+
+PLUGINS = "A method of your own: `robust-eval guide add-a-method`. Of ours: .github/CONTRIBUTING.md in the repository."
+_MEASURED = {
+    0: "every planned cell has a record",
+    1: "a cell failed, a record was left out, or a file could not be written",
+}
+_WRITTEN = {0: "done", 1: "a file could not be written"}
+_CODES: dict[str, dict[int, str]] = {
+    "run": _MEASURED,
+    "evaluate": _MEASURED,
+    "analyze": _MEASURED,
+    "doctor": {
+        0: "no check failed, though some may warn",
+        1: "a check failed or could not be made",
+    },
+    "train": _WRITTEN,
+    "corrupt": _WRITTEN,
+    "report": {0: "written, of all records", 1: "some records were left out, or a file could not be written"},
+    "list": {0: "done"},
+    "guide": {0: "done"},
+}
+_ALWAYS = {2: "wrong input, one line for each mistake", 130: "stopped by Ctrl-C (143: by SIGTERM)"}
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "run": (
+        "robust-eval run",
+        "robust-eval run experiment.toml --dry-run",
+        "robust-eval run runs/quickstart",
+    ),
+    "evaluate": (
+        "robust-eval evaluate model.pt --arch resnet18 --data test.npz --mean 0.5 --std 0.25",
+        "robust-eval evaluate --arch net.py:build --data cifar10 --n 500 --attacks pgd,cw --eps 4/255",
+        "robust-eval evaluate model.pt --data cifar10 --import my_attacks --attacks my_attack",
+    ),
+    "analyze": ("robust-eval analyze model.pt --arch resnet18 --data cifar10 --other svhn --resize",),
+    "doctor": ("robust-eval doctor model.pt --arch resnet18 --data test.npz --eps 8/255",),
+    "train": (
+        "robust-eval train --regularizer mixup --arch preact_resnet18 --data cifar10 --epochs 30",
+        "robust-eval train --regularizer erm --arch small_cnn --data digits --set recipe.lr=0.05",
+    ),
+    "corrupt": ("robust-eval corrupt cifar10 --out cifar10_c --corruptions fog,gaussian_noise --n 1000",),
+    "report": (
+        "robust-eval report runs/mine",
+        "robust-eval report runs/a runs/b --out both --baseline erm",
+    ),
+    "list": ("robust-eval list attacks --long",),
+    "guide": ("robust-eval guide trust",),
+}
+
+
+def epilog(command: str) -> str:
+    """Return the end of a command's help; click breaks no lines behind its mark for paragraphs as they are."""
+    codes = _CODES[command] | _ALWAYS
+    examples = "\n".join(f"  {line}" for line in EXAMPLES[command])
+    meanings = "\n".join(f"  {code:<4} {meaning}" for code, meaning in codes.items())
+    return f"\b\nExamples:\n{examples}\n\n\b\nExit codes:\n{meanings}"
