@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-def path_named(text: str) -> Path:
+def path_named(text: str | Path) -> Path:
     """Return the path that an option names; raises ``BadParameter`` for one that no file can have."""
     from robust_eval.paths import misnamed
 
