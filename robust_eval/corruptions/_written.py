@@ -32,6 +32,7 @@ from robust_eval.data._corrupted_notes import NOTES, hashes_of_first, levels, sh
 from robust_eval.errors import ConfigError, DataError
 from robust_eval.files import alone, atomic_path, sweep, write_text
 from robust_eval.methods import Corruption
+from robust_eval.paths import what_is
 from robust_eval.registry import describe
 from robust_eval.rng import Rng
 
@@ -106,6 +107,9 @@ def write(
 def _types_before(folder: Path, notes: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the folder's notes say of each type; raises ``ConfigError`` where they are of other images."""
     path = folder / NOTES
+    for name in (NOTES, "labels.npy", *(f"{name}.npy" for name in types)):
+        if (lies := what_is(folder / name)) not in ("a file", "none"):
+            raise ConfigError(f"--out {folder}: expected a file {name}, got {lies}; give another folder")
     if not path.exists():
         others = [f"{name}.npy" for name in (*types, "labels") if (folder / f"{name}.npy").exists()]
         if others:

@@ -423,30 +423,41 @@ WRITTEN = {
     "run": ["run", "quickstart"],
     "report": ["report", "."],
 }
-NO_OUT = ("doctor",)
-
-
-@pytest.mark.parametrize("kind", [*KINDS, "no home", "empty"])
-@pytest.mark.parametrize("where", READ)
-def test_what_is_no_file_is_named_and_never_waited_for(refused, where, kind):
-    ending, command = READ[where]
-    if kind == "empty" and ("{}" not in command or where in OPTIONAL):
-        pytest.skip("left out, it is another command")
-    path = place(kind, ending)
-    arguments = [part.replace("{}", path) for part in command]
-    line = one(refused(*arguments, out=None if command[0] in NO_OUT else "made"))
-    assert "expected" in line or "no file" in line or "no such" in line, line
-    assert len(line) < 600
 
 
 OPTIONAL = ("evaluate CHECKPOINT with a card", "evaluate --ood", "evaluate --shift")
 """Where an empty text asks for nothing, or leaves the place to a name."""
+READINGS = [
+    (where, kind)
+    for where, (_, command) in READ.items()
+    for kind in [*KINDS, "no home", "empty"]
+    if kind != "empty" or ("{}" in command and where not in OPTIONAL)
+]
+
+
+@pytest.mark.parametrize(("where", "kind"), READINGS)
+def test_what_is_no_file_is_named_and_never_waited_for(refused, where, kind):
+    ending, command = READ[where]
+    path = place(kind, ending)
+    arguments = [part.replace("{}", path) for part in command]
+    line = one(refused(*arguments, out=None if command[0] == "doctor" else "made"))
+    assert "expected" in line or "no file" in line or "no such" in line, line
+    assert len(line) < 600
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "empty"])
 @pytest.mark.parametrize("command", WRITTEN)
-def test_a_folder_that_cannot_be_written_is_named(refused, command, kind):
+def test_a_folder_that_cannot_be_made_is_named(refused, command, kind):
     assert "--out" in one(refused(*WRITTEN[command], "--out", place(kind, ""), out=None))
+
+
+@pytest.mark.parametrize("name", ["corruptions.json", "labels.npy", "fog.npy"])
+def test_what_is_no_file_among_those_to_be_written_is_named(refused, name):
+    Path("made").mkdir()
+    os.mkfifo(f"made/{name}")
+    assert f"expected a file {name}, got a FIFO" in one(
+        refused("corrupt", "data.npz", "--corruptions", "fog")
+    )
 
 
 MODEL = '[[model]]\narchitecture = "net.py:make"\n'
@@ -495,13 +506,13 @@ FIELDS = {
 }
 
 
-@pytest.mark.parametrize("value", HUGE, ids=lambda text: text[:9])
-@pytest.mark.parametrize("field", FIELDS)
+SWEPT = ("pgd.eps", "fog.severity")
+"""Fields that may be lists."""
+NUMBERS = [(field, value) for field in FIELDS for value in HUGE if not (field in SWEPT and value == "[1]")]
+
+
+@pytest.mark.parametrize(("field", "value"), NUMBERS, ids=lambda text: text[:16])
 def test_a_number_that_nobody_means_is_refused_at_the_door(refused, field, value):
-    if field == "pgd.eps" and value == "[1]":
-        pytest.skip("a radius may be a list")
-    if field == "fog.severity" and value == "[1]":
-        pytest.skip("a severity may be a list")
     lines = refused(*FIELDS[field], "--set", f"{field}={value}")
     assert field.partition(".")[2] in one(list(dict.fromkeys(lines))) and len(lines[0]) < 400
 
