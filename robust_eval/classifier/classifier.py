@@ -105,7 +105,7 @@ class Classifier:
         self._twins: Twins | None = None
         self._met = False
         self._takes = dtype_of(self.network)
-        self._never_alone = self._single_use = False
+        self.never_alone = self._single_use = False
         pick_precision(precision, torch.device("cpu"))  # an unknown name is told now
 
     @property
@@ -299,7 +299,7 @@ class Classifier:
     def _alone(self, x: Images, rng: Rng | None, *, fast: bool) -> Logits:
         """Return the logits [1,k] of one image, asked about twice where the network cannot answer one alone."""
         error: BaseException | None = None
-        if not self._never_alone:
+        if not self.never_alone:
             try:
                 logits = self._ask(x, rng, fast=fast)
                 if logits.ndim == 2:
@@ -315,8 +315,8 @@ class Classifier:
             if error is None:
                 raise
             raise error from None  # it is not for their number
-        if not self._never_alone:
-            self._never_alone = True
+        if not self.never_alone:
+            self.never_alone = True
             log.warning("the network cannot answer a batch of one: a single image is asked about twice")
         return logits[:1]
 

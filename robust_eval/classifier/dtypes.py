@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,6 +25,11 @@ class InItsDtype(nn.Module):
     def forward(self, x: Images) -> Any:
         """Return what the network answers."""
         return answered_in(x.dtype, self.network(x.to(self.dtype)))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InItsDtype:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.dtype = dtype_of(self.network) or self.dtype  # which double() and to() change
+        return self
 
     @property
     def stages(self) -> Any:

@@ -108,7 +108,7 @@ def test_a_model_that_takes_no_single_image_depends_on_its_batch(zoo, subject):
 
     found = {check.name: check for check in run_suite(subject(Squeezing(zoo.plain), n=8), "quick")}
     assert found["batch_dependence"].verdict == "fail"
-    assert found["gradient_agrees"].verdict == "not_made"
+    assert found["gradient_agrees"].verdict == "ok"  # an image beside another is answered
     assert set(found) == {turn.name for turn in turns("quick")}
 
 

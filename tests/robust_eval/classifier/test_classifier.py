@@ -336,3 +336,9 @@ def test_misclassified_is_a_wrong_argmax_or_an_output_that_predicts_nothing():
     # the same rows that a softmax cannot turn into probabilities
     nothing = ~functional.softmax(logits, 1).isfinite().all(1)
     assert torch.equal(misclassified(logits, right) & misclassified(logits, right + 1), nothing)
+
+
+def test_a_network_that_was_cast_may_be_cast_again():
+    model = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(48, 4)).half())
+    model.network.double()
+    assert model(torch.rand(2, 3, 4, 4)).dtype == torch.float32
