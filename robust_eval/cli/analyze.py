@@ -74,6 +74,7 @@ def analyze(
     from robust_eval.config.options import analysis_tables, model_name, model_table, require_sets, sets_in
     from robust_eval.config.settings import apply_settings, settings, split_names
     from robust_eval.errors import ConfigError
+    from robust_eval.printable import folder_name
 
     if not data:
         raise ConfigError("--data: expected a named set, a .npz file or an image folder, got none")
@@ -106,7 +107,7 @@ def analyze(
         _tell_left_out(left_out)
     return execute(
         experiment,
-        out or Path("runs") / called,
+        out or Path("runs") / folder_name(called),
         device=device,
         batch_size=batch_size,
         precision=precision,

@@ -27,6 +27,14 @@ def run(
         Path | None, typer.Option(help="Run folder; an existing one is continued. Default: runs/NAME.")
     ] = None,
     checks: Checks = None,
+    allow_imports: Annotated[
+        bool,
+        typer.Option(
+            "--allow-imports",
+            help="Import the modules that a run folder's experiment.toml names, which runs their code. Those of an "
+            "experiment file of your own are imported without it.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells and their keys; train nothing.")
     ] = False,
@@ -35,19 +43,24 @@ def run(
     precision: Precision = "auto",
     compiled: Compiled = False,
 ) -> int:
-    """Train, attack, corrupt and report what an experiment says; what has a record already is not repeated."""
+    """Train, attack, corrupt and report what an experiment says; what has a record already is not repeated.
+
+    An experiment's imports, and the factories (file.py:factory) of its models, are Python code and are run, with
+    --dry-run too.
+    """
     import defenses  # noqa: F401 - registers the methods an experiment may name
     import trainers  # noqa: F401
     from robust_eval.cli._execute import execute
     from robust_eval.config.experiment import read
+    from robust_eval.printable import folder_name
 
     if experiment is not None and (Path(experiment) / "experiment.toml").is_file():
         out = out or Path(experiment)
         experiment = str(Path(experiment) / "experiment.toml")
     if experiment is None and out is not None and (out / "experiment.toml").is_file():
         experiment = str(out / "experiment.toml")
-    parsed = read(experiment or "quickstart", data=data, checks=checks)
-    folder = out or Path("runs") / parsed.frame.name
+    parsed = read(experiment or "quickstart", data=data, checks=checks, allow_imports=allow_imports)
+    folder = out or Path("runs") / folder_name(parsed.frame.name)
     return execute(
         parsed,
         folder,
