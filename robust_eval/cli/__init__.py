@@ -27,6 +27,7 @@ from robust_eval.cli.list import list_methods
 from robust_eval.cli.report import report
 from robust_eval.cli.run import run
 from robust_eval.cli.train import train
+from robust_eval.printable import printable
 
 __all__ = ["app", "main"]
 
@@ -88,7 +89,9 @@ def main() -> None:
 
     be_considerate()
     signal.signal(signal.SIGTERM, _terminate)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Printable("%(message)s"))
     try:
         _refuse_shadows()
         code = app(standalone_mode=False)
@@ -123,6 +126,13 @@ def main() -> None:
     sys.exit(code)
 
 
+class _Printable(logging.Formatter):
+    """Leaves nothing in a line that a terminal would act on."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
+
+
 class _Terminated(KeyboardInterrupt):
     """The process was asked to end, as batch systems do: it goes the way of Ctrl-C, so that nothing is half-written."""
 
@@ -145,8 +155,8 @@ def _raised_by_typer(trace: TracebackType | None) -> bool:
 
 def _refused(message: str, code: int) -> int:
     """Print each line of an error to stderr and return the exit code."""
-    for line in message.splitlines():
-        print(f"error: {line}", file=sys.stderr)
+    for line in message.split("\n"):
+        print(f"error: {printable(line)}", file=sys.stderr)
     return code
 
 

@@ -6,6 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from robust_eval.printable import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -23,4 +25,5 @@ def open_console() -> Console:
 
 def say(console: Console, line: str, style: str = "") -> None:
     """Print one line as it is: never read as markup, never broken to the width of the terminal."""
+    line = "\n".join(map(printable, line.split("\n")))
     console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)

@@ -56,7 +56,8 @@ Checkpoint = Annotated[
 Arch = Annotated[
     str | None,
     typer.Option(
-        help="Architecture by name, or path/to/file.py:factory. Default: that of the checkpoint's card."
+        help="Architecture by name, or path/to/file.py:factory, which runs the code of that file. "
+        "Default: that of the checkpoint's card."
     ),
 ]
 Data = Annotated[

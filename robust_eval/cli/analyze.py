@@ -80,6 +80,7 @@ def analyze(
     from robust_eval.config.options import analysis_tables, model_name, model_table, require_sets, sets_in
     from robust_eval.config.settings import apply_settings, settings, split_names
     from robust_eval.errors import ConfigError
+    from robust_eval.printable import folder_name
 
     import_methods(import_)
     if not data:
@@ -114,7 +115,7 @@ def analyze(
         _tell_left_out(left_out)
     return execute(
         experiment,
-        out or Path("runs") / called,
+        out or Path("runs") / folder_name(called),
         device=device,
         batch_size=batch_size,
         precision=precision,

@@ -123,13 +123,17 @@ def evaluate(
     precision: Precision = "auto",
     compiled: Compiled = False,
 ) -> int:
-    """Measure your own checkpoint: clean, attacked, corrupted, plain or behind defenses."""
+    """Measure your own checkpoint: clean, attacked, corrupted, plain or behind defenses.
+
+    A checkpoint is read without running code; --arch file.py:factory runs that file and all that it imports.
+    """
     import defenses as _defenses  # noqa: F401 - registers the methods
     from robust_eval.cli._execute import execute
     from robust_eval.cli._options import import_methods
     from robust_eval.config.experiment import parse
     from robust_eval.config.options import evaluation_tables
     from robust_eval.errors import ConfigError
+    from robust_eval.printable import folder_name
 
     import_methods(import_)
     if not data:
@@ -162,7 +166,7 @@ def evaluate(
     experiment = parse(tables | {"imports": import_ or ()}, where="evaluate", folder=Path.cwd())
     return execute(
         experiment,
-        out or Path("runs") / tables["name"],
+        out or Path("runs") / folder_name(tables["name"]),
         device=device,
         batch_size=batch_size,
         precision=precision,

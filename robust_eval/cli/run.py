@@ -32,6 +32,14 @@ def run(
         ),
     ] = None,
     checks: Checks = None,
+    allow_imports: Annotated[
+        bool,
+        typer.Option(
+            "--allow-imports",
+            help="Import the modules that a run folder's experiment.toml names, which runs their code. Those of an "
+            "experiment file of your own are imported without it.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells and their keys; train nothing.")
     ] = False,
@@ -40,20 +48,26 @@ def run(
     precision: Precision = "auto",
     compiled: Compiled = False,
 ) -> int:
-    """Train, attack, corrupt and report what an experiment says; what has a record already is not repeated."""
+    """Train, attack, corrupt and report what an experiment says; what has a record already is not repeated.
+
+    An experiment's imports, and the factories (file.py:factory) of its models, are Python code and are run, with
+    --dry-run too.
+    """
     import defenses  # noqa: F401 - registers the methods an experiment may name
     import trainers  # noqa: F401
     from robust_eval.cli._execute import execute
     from robust_eval.config.experiment import read
     from robust_eval.paths import is_file
+    from robust_eval.printable import folder_name
 
     if experiment is not None and is_file(Path(experiment) / "experiment.toml"):
         out = out or Path(experiment)
         experiment = str(Path(experiment) / "experiment.toml")
     if experiment is None and out is not None and is_file(out / "experiment.toml"):
         experiment = str(out / "experiment.toml")
-    parsed = read("quickstart" if experiment is None else experiment, data=data, checks=checks)
-    folder = out or Path("runs") / parsed.frame.name
+    name = "quickstart" if experiment is None else experiment
+    parsed = read(name, data=data, checks=checks, allow_imports=allow_imports)
+    folder = out or Path("runs") / folder_name(parsed.frame.name)
     return execute(
         parsed,
         folder,

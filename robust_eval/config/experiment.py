@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from itertools import chain
 from pathlib import Path
@@ -34,6 +34,7 @@ from robust_eval.methods import Corruption, Defense
 from robust_eval.models.factory import is_factory
 from robust_eval.models.recipe import Recipe
 from robust_eval.paths import exists, expanded, is_folder, misnamed, shown, what_is
+from robust_eval.printable import printable
 from robust_eval.registry import checked, explain, names
 
 __all__ = ["DataTable", "Experiment", "ModelTable", "import_module", "named_experiments", "parse", "read"]
@@ -77,8 +78,8 @@ class ModelTable:
     """Weights: ``.safetensors``, or what ``torch.save`` wrote; may be left out when a factory returns a trained
     model."""
     architecture: str | Table | None = None
-    """A registered name, a table with ``name`` and fields, or ``path/to/file.py:factory``; may be left out when
-    the checkpoint has a card of :command:`robust-eval train` beside it."""
+    """A registered name, a table with ``name`` and fields, or ``path/to/file.py:factory``, which runs that file; may
+    be left out when the checkpoint has a card of :command:`robust-eval train` beside it."""
     name: str | None = None
     mean: tuple[Real, ...] | None = None
     std: tuple[Real, ...] | None = None
@@ -100,7 +101,7 @@ class Frame:
     budget: str | None = None
     """A named set of attacks, before those of the ``[[attack]]`` tables."""
     imports: tuple[str, ...] = ()
-    """Modules of the user's that register further methods."""
+    """Modules of the user's that register further methods. Importing runs their code."""
     folder: str | None = None
     """Where relative paths and ``imports`` start; the experiment file's own folder if left out."""
     data: DataTable
@@ -178,12 +179,16 @@ def named_experiments() -> list[str]:
     return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
 
 
-def read(name: str, *, data: str | None = None, checks: str | None = None) -> Experiment:
+def read(
+    name: str, *, data: str | None = None, checks: str | None = None, allow_imports: bool = False
+) -> Experiment:
     """Read an experiment: a shipped one by name, or a file; raises ``ConfigError`` with all of its problems.
 
     ``data`` is the name or path of a set to take instead of the one that the file names; a path is relative to the
-    current directory. ``checks`` takes the place of the file's.
+    current directory. ``checks`` takes the place of the file's. Importing runs code, which a run folder may have from
+    anybody: the ``imports`` of a file that lies beside ``records/`` are refused without ``allow_imports``.
     """
+    foreign = False
     if name in named_experiments():
         text = (resources.files("robust_eval") / "experiments" / f"{name}.toml").read_text(encoding="utf-8")
         folder = Path.cwd()
@@ -201,7 +206,13 @@ def read(name: str, *, data: str | None = None, checks: str | None = None) -> Ex
                 f"experiment {name!r}: no such file or name{near(name, known)}; shipped: {', '.join(known)}"
             )
         text, folder = read_toml(path, where=f"experiment {shown(name)}"), path.resolve().parent
+        foreign = (folder / "records").is_dir()
     tables = toml(text, where=f"experiment {shown(name)}")
+    if foreign and not allow_imports and (modules := tables.get("imports")):
+        raise ConfigError(
+            f"experiment {name}: imports: this file of a run folder would run the code of {modules!r}, looked for in "
+            f"{tables.get('folder', folder)} first; where you trust it, give --allow-imports"
+        )
     if data is not None:
         if (problem := misnamed(data)) is not None:
             raise ConfigError(f"--data: {problem}")
@@ -217,6 +228,8 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
     """Return the experiment that tables describe; raises ``ConfigError`` with all of their problems."""
     problems = Problems(where)
     frame = _frame(dict(tables), problems)
+    named_models = tuple(replace(table, name=table.name and printable(table.name)) for table in frame.model)
+    frame = replace(frame, name=printable(frame.name), model=named_models)
     if frame.folder is not None:
         folder = Path(_absolute(folder, frame.folder))
     for module in frame.imports:
@@ -260,7 +273,7 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
     problems.require_none()
     return Experiment(
         frame,
-        tuple(chain.from_iterable(recipes)),
+        tuple((printable(name), recipe) for name, recipe in chain.from_iterable(recipes)),
         tuple(attacks),
         tuple(corruptions),
         tuple(defenses),

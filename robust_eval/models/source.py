@@ -21,6 +21,7 @@ from robust_eval.models.answers import answers
 from robust_eval.models.checkpoint import load_into, read_card, read_state, state_sha256
 from robust_eval.models.loading import load_network, recipe_on_card
 from robust_eval.models.recipe import Recipe
+from robust_eval.printable import printable
 from robust_eval.registry import describe
 from robust_eval.rng import Rng
 from robust_eval.types import StochasticModule
@@ -227,7 +228,9 @@ def own_model(
         network = GlobalDraws(network)
     drawn = isinstance(network, StochasticModule) and network.stochastic
     return OwnModel(
-        name=name or (recipe["regularizer"]["name"] if recipe else checkpoint.stem if checkpoint else arch),
+        name=printable(
+            name or (recipe["regularizer"]["name"] if recipe else checkpoint.stem if checkpoint else arch)
+        ),
         network=network,
         arch=arch,
         identity=made.identity(weights),

@@ -16,6 +16,7 @@ from robust_eval.findings import SCHEMA
 from robust_eval.identity import content_key
 from robust_eval.methods import Analysis, Attack, Corruption, Defense
 from robust_eval.models.source import ModelSource
+from robust_eval.printable import printable_all
 from robust_eval.registry import Description, describe, described
 from robust_eval.threat import Access, threat_text
 
@@ -111,7 +112,7 @@ class Cell:
         attack = self.perturbation if isinstance(self.perturbation, Attack) else None
         shown = None if self.perturbation is None else _shown(self.perturbation)
         params = {} if shown is None else shown.params
-        return {
+        found = {
             "model": self.model.name,
             **self.model.labels,
             "defense": "none" if self.defense is None else describe(self.defense).name,
@@ -130,6 +131,8 @@ class Cell:
             **_drawn(self.perturbation),
             **_traits(attack),
         }
+        made: dict[str, Any] = printable_all(found)
+        return made
 
     def __reduce__(self) -> tuple[Any, ...]:
         # without what is computed: another process finds the key out for itself

@@ -13,6 +13,7 @@ import pandas as pd
 
 from robust_eval.errors import DamagedRecordError, DataError
 from robust_eval.metrics.classification import calibration_shown
+from robust_eval.printable import printable, printable_all
 from robust_eval.results.attacked import introduce
 from robust_eval.results.doubts import checked, worst_of_each
 from robust_eval.results.entry import ANALYSIS, COLUMNS, EXAMINATION, Entry
@@ -115,7 +116,7 @@ def _named_like(
 
 def _failed(folders: Sequence[Path], entries: list[Entry]) -> list[dict[str, Any]]:
     """Return the labels of examinations that failed, with the last line of the error as ``error``."""
-    failed = [item for folder in folders for item in Store(Path(folder)).failures()]
+    failed = [printable_all(item) for folder in folders for item in Store(Path(folder)).failures()]
     named = []
     for item in failed:
         labels = item["labels"]
@@ -148,12 +149,32 @@ def _read(folders: Sequence[Path], left_out: list[str], *, rows: bool) -> list[E
                     else "there is no such folder, check its name"
                 )
             )
-        for record in records:
+        for record in map(_printable, records):
             earlier = found.get(record.key)
             # radii can be added to a record after it was measured: the copy that knows more of them counts
             if earlier is None or len(record.summary) > len(earlier.record.summary):
-                found[record.key] = Entry(record, _word(folder.resolve().name), _labels(record))
+                found[record.key] = Entry(record, printable(_word(folder.resolve().name)), _labels(record))
     return list(found.values())
+
+
+def _printable(record: Record) -> Record:
+    """Return a record whose names and sentences can be printed: it may be another's, and older than they are checked.
+
+    What it says that it measured is made printable too, since tables name parameters; its key stays.
+    """
+    rows = record.rows
+    if texts := [
+        name for name in rows if rows[name].dtype == object or isinstance(rows[name].dtype, pd.StringDtype)
+    ]:
+        rows = rows.assign(**{str(name): rows[name].map(printable_all) for name in texts})
+    return replace(
+        record,
+        labels=printable_all(record.labels),
+        spec=printable_all(record.spec),
+        checks=tuple(replace(check, advice=printable(check.advice)) for check in record.checks),
+        provenance=printable_all(record.provenance),
+        rows=rows,
+    )
 
 
 def _labels(record: Record) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The long table, with rows and from summaries alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -51,3 +53,18 @@ def test_summaries_are_read_without_their_rows(run, tmp_path):
     assert len(load([tmp_path], rows=False).results) and all(
         len(r.rows) == 0 for r in Store(tmp_path).records(rows=False)
     )
+
+
+def test_names_of_others_are_made_printable_when_they_are_read(run, tmp_path):
+    raw = "net\x1b[31m\0"
+    for record in Store(run).records():
+        renamed = {**record.labels, "model": raw, "data": raw, "params": {"path": raw}}
+        Store(tmp_path).write(
+            replace(record, labels=renamed, provenance={**record.provenance, "device": raw})
+        )
+    Store(tmp_path).fail("0" * 64, {**renamed, "family": "examination"}, f"{raw}\n{raw}")
+    loaded = load([tmp_path])
+    assert set(loaded.results["model"]) == {"net\\x1b[31m\\x00"}
+    shown = [loaded.results.to_csv(), *(f"{e.labels} {e.record}" for e in loaded.entries), str(loaded.failed)]
+    assert not any("\x1b" in text or "\0" in text for text in shown)
+    assert load([run]).results["value"].equals(loaded.results["value"])
