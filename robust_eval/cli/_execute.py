@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from robust_eval.cli._console import open_console, say
-from robust_eval.errors import THEIRS, ConfigError
+from robust_eval.errors import ConfigError
 from robust_eval.files import sweep
 from robust_eval.paths import misnamed, shown, what_is
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from robust_eval.classifier.accelerate import Precision
     from robust_eval.config.experiment import Experiment
-    from robust_eval.results.cell import Cell
+    from robust_eval.models.source import Loaded, ModelSource
+    from robust_eval.results.store import Store
 
 __all__ = ["execute", "make_folder", "run_folder"]
 
@@ -49,10 +48,6 @@ def make_folder(out: Path) -> None:
     sweep(out, *Store.FOLDERS)
 
 
-LONG = 30
-"""Seconds from which a run's cost is told before it starts."""
-
-
 def execute(
     experiment: Experiment,
     out: Path,
@@ -76,7 +71,9 @@ def execute(
     from robust_eval.classifier.accelerate import pick_precision
     from robust_eval.cli._options import pick_device
     from robust_eval.cli._progress import Display
+    from robust_eval.cli._said_before import say_budget, say_cost, told_apart
     from robust_eval.config.plan import plan
+    from robust_eval.evaluation.workbench import Workbench
     from robust_eval.files import write_text
     from robust_eval.results.store import Store
     from robust_eval.run.answers import by_their_answers
@@ -95,13 +92,19 @@ def execute(
         make_folder(out)
     cells = by_their_answers(cells, store, tell=lambda line: say(console, line), write=not dry_run)
     if budget is not None:
-        _say_budget(console, budget, experiment)
+        say_budget(console, budget, experiment)
     if missing := [cell for cell in cells if not store.has(cell.key)]:
-        _say_cost(console, missing, device=device, batch_size=batch_size, precision=wanted)
+        bench = Workbench(
+            lambda source: _as_far_as_trained(source, store),
+            device=device,
+            batch_size=batch_size,
+            precision=wanted,
+        )
+        say_cost(console, missing, bench)
     if dry_run:
-        for cell in cells:
+        for cell, name in zip(cells, told_apart(cells), strict=True):
             state = "done" if store.has(cell.key) else "to do"
-            say(console, f"{cell.key}  {state:5}  {cell}")
+            say(console, f"{cell.key}  {state:5}  {name}")
         say(console, "1 cell" if len(cells) == 1 else f"{len(cells)} cells")
         return 0
     write_text(store.folder / "experiment.toml", tomli_w.dumps(experiment.tables()))
@@ -137,57 +140,10 @@ def execute(
     return 0 if whole else 1
 
 
-def _say_budget(console: Console, budget: str, experiment: Experiment) -> None:
-    """Print each attack of the run with its radii and parameters."""
-    from robust_eval.config.budgets import settings
+def _as_far_as_trained(source: ModelSource, store: Store) -> Loaded:
+    """Return a model with its weights, and one to be trained as it begins: it is as fast, and falls otherwise."""
+    from robust_eval.models.source import RecipeModel
 
-    rows = settings(experiment.attacks)
-    names, threats = (max((len(row[i]) for row in rows), default=0) for i in (0, 1))
-    say(console, f"attacks, by the budget {budget}:")
-    for row in rows:
-        say(console, f"  {row.name:{names}}  {row.threat:{threats}}  {row.params}")
-
-
-def _say_cost(
-    console: Console, missing: list[Cell], *, device: str, batch_size: int | None, precision: Precision
-) -> None:
-    """Print what a long run costs at most, attack by attack; why it is not known, where a model cannot be asked.
-
-    Networks are not compiled for it, which takes longer than an estimate may.
-    """
-    from robust_eval.evaluation.workbench import Workbench
-    from robust_eval.run.cost import estimate
-
-    bench = Workbench(
-        lambda source: source.untrained(), device=device, batch_size=batch_size, precision=precision
-    )
-    try:
-        expected = estimate(missing, bench)
-    except THEIRS as error:
-        reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
-        say(console, f"cost not estimated: {reason}")
-        return
-    if expected.seconds < LONG:
-        return
-    say(
-        console,
-        f"cost at most, if every image resists (measured in {expected.spent:.1f} s; without training):",
-    )
-    names = max(len(line.name) for line in expected.lines)
-    for line in expected.lines:
-        cells = "1 cell" if line.cells == 1 else f"{line.cells} cells"
-        if line.passes is None:
-            say(console, f"  {line.name:{names}}  {cells:>9}  not known")
-            continue
-        gradients, forwards = f"{line.passes.backwards:,}", f"{line.passes.forwards:,}"
-        counts = f"{gradients:>15} gradients {forwards:>15} forward passes"
-        say(console, f"  {line.name:{names}}  {cells:>9}  {counts}  about {_duration(line.seconds)}")
-    unknown = "" if all(line.passes is not None for line in expected.lines) else " and what is not known"
-    say(console, f"  in all about {_duration(expected.seconds)}{unknown}")
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 1 else "1 s at most"
+    if isinstance(source, RecipeModel) and not store.checkpoint(source.key).exists():
+        return source.untrained()
+    return source.load(lambda model: store.checkpoint(model.key))

@@ -129,3 +129,10 @@ def test_figures_are_told_in_their_unit():
     assert figure_text(Check("gradients", "ok", 1.0, "")).endswith(": yes")
     assert figure_text(Check("of somebody's own", "ok", 0.25, "")) == "0.25"
     assert figure_text(Check.not_made("logits", "why")) == "not made"
+
+
+def test_a_busy_machine_is_told_in_a_line(cli, monkeypatch):
+    monkeypatch.setattr("robust_eval.processors.load", lambda: 1000.0)
+    outcome = cli("doctor", "--arch", "net.py:make", "--data", "data.npz", "--checks", "quick")
+    lines = [line for line in (outcome.out + outcome.err).splitlines() if "others use this machine" in line]
+    assert len(lines) == 1 and "1000.0 of" in lines[0]

@@ -101,9 +101,12 @@ def test_an_unknown_budget_is_one_line(refused, own):
 
 def test_a_long_run_says_what_it_costs_at_most_before_it_starts(done, monkeypatch, own):
     assert "cost at most" not in done(*own, "--budget", "quick", "--dry-run")
-    monkeypatch.setattr("robust_eval.cli._execute.LONG", 0)
+    monkeypatch.setattr("robust_eval.cli._said_before.LONG", 0)
     out = done(*own, "--budget", "quick", "--dry-run")
     said = out[out.index("cost at most") : out.index("to do")].splitlines()
+    looks = [line for line in said if "five steps of PGD" in line]
+    assert len(looks) == 1 and "linf 8/255" in looks[0] and "of 12 images" in looks[0]
+    said.remove(looks[0])
     assert [line.split()[0] for line in said[1:-1]] == ["fgsm", "pgd", "deepfool", "scoring", "in"]
     assert said[2].split()[1:5] == ["1", "cell", "120", "gradients"]  # 12 images, 10 steps
     assert "about" in said[-2]
@@ -140,6 +143,25 @@ def test_a_run_is_estimated_in_the_precision_it_will_be_measured_in(done, monkey
     done(*own, *flags, "--precision", "fp32", "--batch-size", "3")
     done(*own, *flags, "--precision", "bf16", "--batch-size", "4")
     assert asked == [("fp32", "cpu", 3), ("bf16", "cpu", 4)]
+
+
+def test_lines_of_a_dry_run_that_would_read_alike_show_what_differs(done):
+    Path("grid.toml").write_text(
+        """
+data = { name = "data.npz" }
+attack = [{ name = "pgd", steps = 3 }, { name = "pgd", steps = 7 }, "fgsm"]
+[recipe]
+architecture = { name = "small_cnn", width = 2 }
+[[train]]
+regularizer = "erm"
+seeds = [0, 1]
+"""
+    )
+    lines = [line.partition("to do  ")[2] for line in done("run", "grid.toml", "--dry-run").splitlines()]
+    lines = [line for line in lines if line]
+    assert len(set(lines)) == len(lines) == 10
+    assert any("pgd linf 8/255 (" in line and "steps=7" in line and "train_seed=1" in line for line in lines)
+    assert "steps" not in next(line for line in lines if "fgsm" in line)
 
 
 # Attacks of other libraries, and of a surrogate

@@ -1,6 +1,7 @@
 """What a run costs is bounded by what is said before it starts."""
 
 import dataclasses
+import time
 
 import pytest
 import torch
@@ -240,7 +241,7 @@ def test_measuring_takes_a_moment_and_changes_no_model(cells):
 
 def test_an_architecture_is_measured_once_however_many_models_have_it(cells, monkeypatch):
     asked = []
-    measured = cost._Measured(Speed(1.0, 3.0), 3)
+    measured = cost._Measured(Speed(0.001, 0.003), 3)
     monkeypatch.setattr(cost, "_measured", lambda *given: asked.append(given) or measured)
     small = {"name": "small_cnn", "width": 2}
     train = [
@@ -252,3 +253,86 @@ def test_an_architecture_is_measured_once_however_many_models_have_it(cells, mon
 
 def test_no_cells_cost_nothing():
     assert estimate([], bench()).seconds == 0
+
+
+# Of large networks, and of what is likely
+
+
+class Slow(nn.Module):
+    """Takes its time for each image."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+        self.linear = nn.Linear(64, 3)
+
+    def forward(self, x):
+        time.sleep(self.seconds * len(x))
+        return self.linear(x.flatten(1))
+
+
+def test_a_slow_network_is_timed_by_one_image(cells, monkeypatch):
+    monkeypatch.setattr(cost, "AT_MOST", 0.2)
+    found = estimate(
+        cells(attack=["pgd", "cw", "auto_attack"]),
+        Workbench(lambda source: source.untrained()._replace(network=Slow(0.1))),
+    )
+    assert found.spent < 3  # 32 images and a twin took longer
+    (pgd,) = [line for line in found.lines if line.name == "pgd"]
+    assert 0.1 <= pgd.seconds / (pgd.passes.forwards + 2 * pgd.passes.backwards) < 0.3
+
+
+def test_what_there_is_no_time_for_is_said_to_be_untimed(cells, monkeypatch):
+    monkeypatch.setattr(cost, "AT_MOST", 0.0)
+    found = estimate(cells(attack=["fgsm"]), bench())
+    assert [(line.untimed, line.seconds) for line in found.lines] == [(1, 0.0), (2, 0.0)]
+    assert found.likely is None
+
+
+def known(network):
+    """A workbench whose models have these weights."""
+    return Workbench(
+        lambda source: source.untrained()._replace(network=network, weights_sha256="known"), precision="fp32"
+    )
+
+
+class Answers(nn.Module):
+    """Answers the labels of the cells; an image falls where its margin is below the radius."""
+
+    def __init__(self, margins, labels, images):
+        super().__init__()
+        self.margins, self.labels, self.images = margins, labels, images
+
+    def forward(self, x):
+        own = self.images.flatten(1)
+        which = torch.cdist(x.detach().flatten(1), own).argmin(1)
+        # an ascent of the sum of the pixels lowers the label's logit, 64 pixels by the radius each
+        moved = (x.flatten(1) - own[which]).mean(1)
+        return functional.one_hot(self.labels[which], 3) * (self.margins[which] - moved)[:, None]
+
+
+@pytest.mark.parametrize("standing", [0, 3, 8, 12])
+@pytest.mark.parametrize("name", ["pgd", "apgd_ce"])
+def test_likely_passes_are_within_a_factor_of_two(cells, name, standing):
+    from robust_eval.evaluation.evaluate import evaluate
+    from robust_eval.run.likely import Looks, likely
+
+    made = cells(attack=[{"name": name, "eps": 0.05}])
+    (cell,) = (cell for cell in made if cell.perturbation is not None)
+    images, labels = bench().prepare(cell).images()
+    margins = torch.where(torch.arange(12) < standing, 1.0, 0.005)
+    at = known(Answers(margins, labels, images))
+    prepared = at.prepare(cell)
+    look = Looks(time.perf_counter() + 60).at(prepared, 0.001)
+    assert (look.right, look.standing) == (12, standing)
+    expected = likely(prepared, cell.perturbation.cost(3).times(12), look)
+    spent = evaluate(cell, at).provenance
+    real = Passes(spent["forwards"], spent["backwards"])
+    speed = Speed(1.0, 3.0)
+    assert speed.seconds(real) / 2 <= speed.seconds(expected) <= 2 * speed.seconds(real)
+
+
+def test_nothing_is_likely_of_a_model_without_weights(cells):
+    found = estimate(cells(attack=["pgd"]), bench())
+    assert found.likely is None and not found.looks
+    assert estimate(cells(attack=["pgd"]), known(Weak())).likely is not None
