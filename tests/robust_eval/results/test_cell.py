@@ -10,7 +10,7 @@ from torch import nn
 
 import defenses  # noqa: F401 - registers the methods
 import trainers  # noqa: F401
-from robust_eval import attack, corruption
+from robust_eval import attack, corruption, registry
 from robust_eval.data import Examples
 from robust_eval.identity import content_key, file_sha256
 from robust_eval.models.source import OwnModel
@@ -131,6 +131,8 @@ class Mine(Corruption):
 
 
 def test_a_method_of_ones_own_is_known_by_its_file_too(tmp_path, monkeypatch):
+    registry.names("corruption")  # what the package registers must outlive this test, the user's must not
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("own_first", "own_second"):
         (tmp_path / f"{name}.py").write_text(OWN_METHOD.format(name=name))
