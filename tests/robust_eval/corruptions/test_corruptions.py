@@ -59,7 +59,12 @@ def as_pil(x):
 
 def assert_matches(name, severity, x, reference, *, within, **kwargs):
     expected = np.stack([np.clip(reference(image), 0, 1) for image in x])
-    got = corruption(name, severity=severity)(x, rng=Rng(0)).permute(0, 2, 3, 1).double().numpy()
+    got = (
+        corruption(name, severity=severity)(x, rng=Rng(0).for_batch(len(x)))
+        .permute(0, 2, 3, 1)
+        .double()
+        .numpy()
+    )
     assert got.shape == expected.shape
     assert np.abs(got - expected).max() <= within
 

@@ -353,10 +353,11 @@ def test_angles_are_uniform_in_their_range():
     assert abs(angles.mean()) < 4 * 26 / 20
     assert abs(angles.std() - 90 / math.sqrt(12)) < 3
 
-    # Frost
 
-    frost = corruption("frost", severity=2, side=224, textures=folder_of(tmp_path, *pictures))
-    got = frost(x, rng=Rng(0).for_batch(6))
+# Frost
+
+
+def folder_of(tmp_path, *pictures):
     for i, picture in enumerate(pictures):
         Image.fromarray(picture).save(tmp_path / f"frost{i}.png")
     return str(tmp_path)
