@@ -59,7 +59,12 @@ def as_pil(x):
 
 def assert_matches(name, severity, x, reference, *, within, **kwargs):
     expected = np.stack([np.clip(reference(image), 0, 1) for image in x])
-    got = corruption(name, severity=severity)(x, rng=Rng(0)).permute(0, 2, 3, 1).double().numpy()
+    got = (
+        corruption(name, severity=severity)(x, rng=Rng(0).for_batch(len(x)))
+        .permute(0, 2, 3, 1)
+        .double()
+        .numpy()
+    )
     assert got.shape == expected.shape
     assert np.abs(got - expected).max() <= within
 
@@ -214,7 +219,7 @@ def test_fog_lays_a_diamond_square_fractal_over_the_image(shape, side, severity)
 
 def test_fog_differs_between_images_and_spans_its_range_before_it_is_cut():
     x = flat(1.0, n=8)
-    fogged = corruption("fog", severity=5)(x, rng=Rng(0))
+    fogged = corruption("fog", severity=5)(x, rng=Rng(0).for_batch(len(x)))
     assert not torch.equal(fogged[0], fogged[1])
     # a white image x gives (1 + 1.5 f) / 2.5 with f reaching 0 and 1
     assert torch.allclose(fogged.amin((1, 2, 3)), torch.tensor(0.4))

@@ -46,7 +46,12 @@ def assert_matches(name, severity, x, reference, draws, *, within):
     expected = np.stack(
         [np.clip(reference(as_array(image), severity, *d), 0, 1) for image, d in zip(x, draws, strict=True)]
     )
-    got = corruption(name, severity=severity)(x, rng=Rng(0)).permute(0, 2, 3, 1).double().numpy()
+    got = (
+        corruption(name, severity=severity)(x, rng=Rng(0).for_batch(len(x)))
+        .permute(0, 2, 3, 1)
+        .double()
+        .numpy()
+    )
     assert np.abs(got - expected).max() <= within
 
 
@@ -225,7 +230,7 @@ def test_glass_blur_is_the_published_loop(shape, severity):
 
 def test_glass_blur_follows_chains_of_moves():
     x = torch.rand(1, 3, 30, 26)
-    got = corruption("glass_blur", severity=5, side=224)(x, rng=Rng(0))
+    got = corruption("glass_blur", severity=5, side=224)(x, rng=Rng(0).for_batch(len(x)))
     moves = [stream(1, ("moves", i), "uniform", 22, 18)[0] for i in range(2)]
     expected = glass(as_array(x[0]), 5, *moves, side=224)
     assert np.abs(as_array(got[0]) - expected).max() <= 1 / 255 + 1e-6
@@ -236,7 +241,7 @@ def test_a_pixel_behind_glass_is_one_that_was_there():
     sigma = 1e-3
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("robust_eval.corruptions._severity.parameters", lambda *_: (sigma, 4.0, 3.0))
-        moved = corruption("glass_blur")(x, rng=Rng(0))
+        moved = corruption("glass_blur")(x, rng=Rng(0).for_batch(len(x)))
     assert set(moved.flatten().tolist()) < set(x.flatten().tolist())
     rows = (moved[0, 0] * 900).round().numpy().astype(int) // 30
     assert 1 < abs(rows - np.arange(30)[:, None]).max() <= 12 + 4 * 3
@@ -323,7 +328,12 @@ def test_mean_variance_and_spectrum_are_those_of_the_published_operator(name, se
     expected = [
         np.clip(reference(as_array(x[0]), severity, *draw(generator, severity)), 0, 1) for _ in range(n)
     ]
-    got = corruption(name, severity=severity)(x, rng=Rng(1)).permute(0, 2, 3, 1).double().numpy()
+    got = (
+        corruption(name, severity=severity)(x, rng=Rng(1).for_batch(len(x)))
+        .permute(0, 2, 3, 1)
+        .double()
+        .numpy()
+    )
     theirs, ours = statistics(np.stack(expected)), statistics(got)
     error = np.sqrt((theirs.var(1) + ours.var(1)) / n)
     # 8-bit steps in between move the mean by up to 1/255
@@ -357,7 +367,9 @@ def test_frost_lays_a_crop_of_a_given_picture_over_the_image(tmp_path):
     generator = np.random.default_rng(0)
     pictures = [generator.integers(0, 256, (90, 70, 3), dtype=np.uint8) for _ in range(2)]
     x = photos(6, 40, 36)
-    got = corruption("frost", severity=2, side=224, textures=folder_of(tmp_path, *pictures))(x, rng=Rng(0))
+    got = corruption("frost", severity=2, side=224, textures=folder_of(tmp_path, *pictures))(
+        x, rng=Rng(0).for_batch(len(x))
+    )
     for image, (which, down, right), corrupted in zip(
         x, stream(6, ("crop",), "uniform", 3), got, strict=True
     ):
