@@ -116,17 +116,17 @@ def _named_like(
 
 def _failed(folders: Sequence[Path], entries: list[Entry]) -> list[dict[str, Any]]:
     """Return the labels of examinations that failed, with the last line of the error as ``error``."""
-    failed = [printable_all(item) for folder in folders for item in Store(Path(folder)).failures()]
+    failed = [item for folder in folders for item in Store(Path(folder)).failures()]
     named = []
     for item in failed:
-        labels = item["labels"]
+        labels = printable_all(item["labels"])
         if labels.get("family") != EXAMINATION:
             continue
         parts = ("model_key", "model", "defense", "defense_params", "data")
         same = [e for e in entries if all(e.record.labels.get(part) == labels.get(part) for part in parts)]
         names = {name: (same[0].labels if same else labels)[name] for name in ("model", "defense", "data")}
         lines = str(item.get("error", "")).strip().splitlines()
-        named.append({**labels, **names, "error": lines[-1] if lines else ""})
+        named.append({**labels, **names, "error": printable(lines[-1]) if lines else ""})
     return named
 
 

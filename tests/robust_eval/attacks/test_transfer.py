@@ -114,7 +114,7 @@ def test_the_fields_are_those_of_the_attack_with_what_it_makes_of_them(weights):
         ("transfer:pgd", {"surrogate": "surrogate.safetensors"}, ["expected an architecture", "got none"]),
         ("transfer:pgd", {"surrogate": "surrogate.safetensors", "architecture": "small_cn"}, ["'small_cnn'"]),
         ("transfer:pgd", {"surrogate": "surrogate.safetensors", "architecture": "small_cnn"}, ["do not fit"]),
-        ("transfer:pgd", {"surrogate": "net.py", "architecture": "small_cnn"}, ["net.py: expected a file ending in"]),
+        ("transfer:pgd", {"surrogate": "net.py", "architecture": "small_cnn"}, ["net.py: expected a checkpoint, got"]),
         ("transfer:pgd", {"architecture": "net.py:mak"}, ["did you mean 'make'?"]),
         ("transfer:pgd", {"surrogate": "surrogate.safetensors", "architecture": SMALL, "mean": [1]}, ["together"]),
         ("transfer:pgd", {"stepz": 3}, ["'transfer:pgd'", "did you mean 'steps'?"]),

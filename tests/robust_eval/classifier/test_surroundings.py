@@ -78,7 +78,7 @@ def build():
     return Net()
 """)
     before = read()
-    network = load_factory(f"{tmp_path}/net.py:build")
+    network = load_factory(f"{tmp_path}/net.py:build").network
     Classifier(network).logits(torch.rand(2, 1, 2, 2))
     assert read() == before
 

@@ -367,19 +367,23 @@ def tables(arrays, tmp_path):
     }
 
 
+def corrupted(cells):
+    return [cell for cell in cells if cell.family == "corruption"]
+
+
 def test_an_experiment_reads_its_corruptions_from_the_folder_it_names(tables, tmp_path, monkeypatch):
     experiment = parse(tables, where="test", folder=tmp_path)
-    cells = plan(experiment)[1:]
+    cells = corrupted(plan(experiment))
     assert {type(cell.perturbation) for cell in cells} == {Given}
     assert [(cell.labels["perturbation"], cell.labels["severity"]) for cell in cells] == [
         (name, severity) for name in ("fog", "gaussian_noise") for severity in (1, 2, 3, 4, 5)
     ]
     # the copy in the run folder is of the same cells, from anywhere
     again = parse(experiment.tables(), where="test", folder=tmp_path / "other")
-    assert {cell.perturbation for cell in plan(again)[1:]} == {cell.perturbation for cell in cells}
+    assert {cell.perturbation for cell in corrupted(plan(again))} == {cell.perturbation for cell in cells}
 
     narrowed = tables | {"corruption": [{"name": "fog", "severity": [4]}, {"name": "scale", "content": 0.8}]}
-    fog, scale = plan(parse(narrowed, where="test", folder=tmp_path))[1:]
+    fog, scale = corrupted(plan(parse(narrowed, where="test", folder=tmp_path)))
     assert fog.perturbation == cells[3].perturbation
     assert describe(scale.perturbation).name == "scale"
 

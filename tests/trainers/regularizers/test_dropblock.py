@@ -114,7 +114,7 @@ def test_features_keep_their_type(features, network, x, y, dtype):
     ("field", "value", "message"),
     [
         ("layers", ["input"], "layers 1: expected 'stem', 'stage1'.*got 'input'"),
-        ("layers", [], "at least 1"),
+        ("layers", [], "at least one"),
         ("block", 4, "block: expected an odd number, so that a block has a centre, got 4"),
         ("probability", 1.0, "probability: expected < 1, got 1.0"),
     ],

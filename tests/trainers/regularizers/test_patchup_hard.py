@@ -101,7 +101,7 @@ def test_a_batch_of_one_is_its_own_partner(network, x, y, layer):
         ("block", 6, "block: expected an odd number, so that a block has a centre, got 6"),
         ("loss_terms", 3, "loss_terms: expected <= 2, got 3"),
         ("gamma", 1.0, "gamma: expected < 1, got 1.0"),
-        ("layers", [], "at least 1"),
+        ("layers", [], "at least one"),
     ],
 )
 def test_bad_fields_are_refused(field, value, message):
