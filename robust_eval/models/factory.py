@@ -134,7 +134,10 @@ def _folder_wins(folder: Path) -> Iterator[None]:
     importlib.invalidate_caches()
     path, before = list(sys.path), dict(sys.modules)
     beside = {module.name for module in pkgutil.iter_modules([str(folder)]) if not _is_standard(module.name)}
-    hidden = {name for name in {*beside, *_OURS} if name in sys.modules and not _is_from(folder, name)}
+    # ours stay where nothing of their name lies there: imported anew, their methods would be registered twice
+    theirs_too = {name for name in _OURS if (folder / name).is_dir()}
+    wanted = {*beside, *theirs_too}
+    hidden = {name for name in wanted if name in sys.modules and not _is_from(folder, name)}
     try:
         _forget(hidden)
         sys.path.insert(0, str(folder))
