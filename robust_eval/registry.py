@@ -12,6 +12,7 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -35,6 +36,7 @@ __all__ = [
     "discover",
     "explain",
     "find",
+    "methods_kept",
     "names",
     "register",
     "resolver",
@@ -126,6 +128,16 @@ def _reduced(method: Any) -> tuple[Any, ...]:
     kind, name, _ = _ENTRIES[type(method)]
     fields = {f.name: getattr(method, f.name) for f in dataclasses.fields(method) if f.init}
     return build, (kind, name, fields)
+
+
+@contextmanager
+def methods_kept() -> Iterator[None]:
+    """Keep each method the class that it was, should its module be imported anew meanwhile; new ones stay."""
+    before = dict(_METHODS)
+    try:
+        yield
+    finally:
+        _METHODS.update(before)
 
 
 def resolver(kind: Kind, prefix: str) -> Callable[[Callable[[str], Resolved]], Callable[[str], Resolved]]:

@@ -26,6 +26,7 @@ from torch import nn
 from robust_eval.classifier.surroundings import surroundings_kept
 from robust_eval.errors import ConfigError, near
 from robust_eval.models._code import users_code
+from robust_eval.registry import methods_kept
 
 __all__ = ["Made", "is_factory", "load_factory"]
 
@@ -48,7 +49,7 @@ def load_factory(spec: str) -> Made:
     """
     path, name = _parsed(spec)
     before = dict(sys.modules)
-    with surroundings_kept(), _folder_wins(path.parent):
+    with surroundings_kept(), methods_kept(), _folder_wins(path.parent):
         module = _imported(spec, path)
         factory = _factory(spec, module, name)
         try:
@@ -134,10 +135,7 @@ def _folder_wins(folder: Path) -> Iterator[None]:
     importlib.invalidate_caches()
     path, before = list(sys.path), dict(sys.modules)
     beside = {module.name for module in pkgutil.iter_modules([str(folder)]) if not _is_standard(module.name)}
-    # ours stay where nothing of their name lies there: imported anew, their methods would be registered twice
-    theirs_too = {name for name in _OURS if (folder / name).is_dir()}
-    wanted = {*beside, *theirs_too}
-    hidden = {name for name in wanted if name in sys.modules and not _is_from(folder, name)}
+    hidden = {name for name in {*beside, *_OURS} if name in sys.modules and not _is_from(folder, name)}
     try:
         _forget(hidden)
         sys.path.insert(0, str(folder))
