@@ -53,6 +53,8 @@ _SHAPES = (
 _SEEN = {"none": "the model itself", "transfer": "transfer", "adaptive": "adaptive", "any": "any of both"}
 _SIDE_BY_SIDE, _MAPS = 8, 6
 """Corruptions beyond which they are drawn type by severity, and how many models are then drawn one by one."""
+_LEGEND = 90
+"""Letters that the names in one line of a legend may have."""
 INK, GROUND = "#222222", "white"
 # a mark with a text of its own, which SVG viewers show as a tooltip when it is a title
 _TOLD = re.compile(r'(<(?:path|line|rect|text) [^>]*?aria-label="([^"]*)"[^>]*>)(?=<)')
@@ -92,6 +94,8 @@ def svg(chart: altair.TopLevelMixin) -> str:
             "symbolBaseFillColor": "#888888",
             "columnPadding": 28,
             "labelLimit": 400,
+            # of colours and of shapes: side by side, long names of the one run into the other
+            "layout": {"bottom": {"direction": "vertical", "anchor": "start", "margin": 10}},
         },
         "view": {"stroke": "#88888840"},
     }
@@ -313,4 +317,7 @@ def _shape(field: str, names: list[str]) -> altair.Shape:
 def _legend(names: list[str]) -> altair.Legend | None:
     import altair as alt
 
-    return alt.Legend(title=None, orient="bottom", columns=min(4, len(names))) if len(names) > 1 else None
+    if len(names) < 2:
+        return None
+    columns = max(1, min(4, len(names), _LEGEND // max(map(len, names))))
+    return alt.Legend(title=None, orient="bottom", columns=columns)

@@ -20,6 +20,7 @@ from robust_eval.threat import threat_text
 
 __all__ = [
     "CLEAN",
+    "MARKS_TOLD",
     "MEAN",
     "MISSING",
     "Column",
@@ -36,6 +37,11 @@ __all__ = [
 
 MISSING = "–"
 """What stands where nothing was measured."""
+MARKS_TOLD = (
+    "✓ all checks passed, ? a check warns or could not be made, ! a check fails (rest the pointer on a mark for the "
+    f"reason), {MISSING} not measured."
+)
+"""What the marks beside numbers mean: told at the first table that has them."""
 
 
 class Line(NamedTuple):

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from reports.bodies import Numbers
 from reports.section import Section, Source
 from reports.sections.statement import statement
-from reports.tables import CLEAN, unit_of
+from reports.tables import CLEAN, MARKS_TOLD, unit_of
 
 __all__ = ["sections"]
 
 AT_LENGTH = (
     "Accuracy in percent, the 95 % interval below it, or ± the standard deviation over the seeds of training. "
-    "✓ all checks passed, ? a check warns or could not be made, ! a check fails (rest the pointer on a mark for the "
-    "reason), – not measured."
+    + MARKS_TOLD
 )
 
 

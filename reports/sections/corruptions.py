@@ -10,7 +10,7 @@ from reports.bodies import Numbers
 from reports.comparison import mean_of
 from reports.section import Section, Source
 from reports.sections.deformations import divided
-from reports.tables import CLEAN, MEAN, Column, Comparison, unit_of
+from reports.tables import CLEAN, MARKS_TOLD, MEAN, Column, Comparison, unit_of
 
 __all__ = ["few_or_means", "many", "sections", "severity_means"]
 
@@ -28,11 +28,20 @@ def sections(source: Source) -> Iterator[Section]:
             "Corruptions",
             Numbers(few_or_means(table), "corruptions"),
             unit_of(table.metric),
-            f"{AT_LENGTH} {OF_MEANS}" if many(table) else AT_LENGTH,
+            " ".join(_told(source, table)),
             "Accuracy on corrupted images in percent, with 95 % intervals.",
         )
     if (chart := figures.figure("corruptions", source.table)) is not None:
         yield Section("", chart)
+
+
+def _told(source: Source, table: Comparison) -> Iterator[str]:
+    """Yield what a reader of the table has to know; of the marks, if no table above has told."""
+    yield AT_LENGTH
+    if source.table.part("clean", "attack").empty:
+        yield MARKS_TOLD
+    if many(table):
+        yield OF_MEANS
 
 
 def many(table: Comparison) -> bool:

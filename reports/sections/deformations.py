@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from reports.bodies import Numbers
 from reports.section import Section, Source
-from reports.tables import CLEAN, Comparison, unit_of
+from reports.tables import CLEAN, MARKS_TOLD, Comparison, unit_of
 from robust_eval.results.entry import Entry
 
 __all__ = ["apart", "divided", "sections", "seen"]
@@ -29,13 +29,15 @@ AT_LENGTH = (
 
 def sections(source: Source) -> Iterator[Section]:
     """Yield one table, if an image was deformed."""
-    _, table = divided(source)
+    severe, table = divided(source)
     if not table.empty:
+        # the marks have been told at an earlier table, if there is one
+        first = severe.empty and source.table.part("clean", "attack").empty
         yield Section(
             "Deformations",
             Numbers(table, "deformations"),
             unit_of(table.metric),
-            AT_LENGTH,
+            f"{AT_LENGTH} {MARKS_TOLD}" if first else AT_LENGTH,
             "Accuracy on deformed images in percent, with 95 % intervals; named by what one sees.",
         )
 

@@ -49,7 +49,7 @@ class Difference(NamedTuple):
 
 
 class Differences(NamedTuple):
-    """Undefended models beside the first one."""
+    """Undefended models beside one of them."""
 
     data: str
     reference: str
@@ -66,7 +66,7 @@ class _Scores(NamedTuple):
 
 def sections(source: Source) -> Iterator[Section]:
     """Yield a table for each data set on which several models were measured."""
-    for found in differences(source.entries):
+    for found in differences(source.entries, source.reference):
         rows = [
             (name, *(MISSING if cell is None else cell.text for cell in cells)) for name, cells in found.lines
         ]
@@ -80,8 +80,11 @@ def sections(source: Source) -> Iterator[Section]:
         yield Section("Differences between models", Grid(("model", *found.columns), tuple(rows), 1), note)
 
 
-def differences(entries: Sequence[Entry]) -> tuple[Differences, ...]:
-    """Compare clean accuracy and the worst case at each norm and radius with the first model's, data by data."""
+def differences(entries: Sequence[Entry], reference: str | None = None) -> tuple[Differences, ...]:
+    """Compare clean accuracy and the worst case at each norm and radius with those of the reference, data by data.
+
+    It is the first model where none is named, or where the one that is was not measured once on these images.
+    """
     of_data: dict[tuple[str, object], dict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
     for entry in entries:
         if entry.labels["defense"] == "none" and entry.labels["family"] in ("clean", "attack"):
@@ -89,6 +92,8 @@ def differences(entries: Sequence[Entry]) -> tuple[Differences, ...]:
     found = []
     for (data, _), models in of_data.items():
         once = {name: dict(_scores(own)) for name, own in models.items() if _trainings(own) == 1}
+        if reference in once:
+            once = {reference: once[reference], **once}
         if len(once) > 1:
             found.append(_beside_the_first(data, once))
     return tuple(table for table in found if table.columns)

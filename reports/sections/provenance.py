@@ -44,7 +44,7 @@ def _provenance(entries: tuple[Entry, ...], examinations: tuple[Entry, ...]) -> 
         for name, value in _flat(passes(entry) | facts_of):
             if name in _SUMMED and isinstance(value, int | float):
                 sums[name] += value
-            else:
+            elif value is not None:  # as why a network was slow, of one that was not
                 facts[name][str(value)] += 1
     for name in _SUMMED:
         if name in sums:

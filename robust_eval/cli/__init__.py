@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from robust_eval.cli._help import PLUGINS, epilog
+from robust_eval.cli._manners import with_manners
 from robust_eval.cli.analyze import analyze
 from robust_eval.cli.corrupt import corrupt
 from robust_eval.cli.doctor import doctor
@@ -51,7 +52,8 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "guide": guide,
 }
 for _name, _command in _COMMANDS.items():
-    app.command(name=_name, epilog=epilog(_name))(_command)
+    _works = _name not in ("list", "guide")
+    app.command(name=_name, epilog=epilog(_name))(with_manners(_command) if _works else _command)
 
 
 def _print_version(asked: bool) -> bool:

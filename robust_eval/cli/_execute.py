@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from robust_eval.cli._console import open_console, say
+from robust_eval.cli._console import open_console, open_log, say
 from robust_eval.errors import ConfigError
 from robust_eval.files import sweep
 from robust_eval.paths import misnamed, shown, what_is
@@ -83,7 +83,7 @@ def execute(
         raise ConfigError(
             f"expected one process, got {processes} from torchrun; only `train` is shared out among them"
         )
-    console = open_console()
+    console, log, alarm = open_console(), open_log(), open_log(always=True)
     store = Store(run_folder(out))
     device, wanted = pick_device(device), cast("Precision", precision)
     pick_precision(wanted, torch.device(device))  # an unknown name is told before anything is measured
@@ -92,7 +92,7 @@ def execute(
         make_folder(out)
     cells = by_their_answers(cells, store, tell=lambda line: say(console, line), write=not dry_run)
     if budget is not None:
-        say_budget(console, budget, experiment)
+        say_budget(log, budget, experiment)
     if missing := [cell for cell in cells if not store.has(cell.key)]:
         bench = Workbench(
             lambda source: _as_far_as_trained(source, store),
@@ -100,7 +100,7 @@ def execute(
             batch_size=batch_size,
             precision=wanted,
         )
-        say_cost(console, missing, bench)
+        say_cost(log, missing, bench)
     if dry_run:
         for cell, name in zip(cells, told_apart(cells), strict=True):
             state = "done" if store.has(cell.key) else "to do"
@@ -108,7 +108,8 @@ def execute(
         say(console, "1 cell" if len(cells) == 1 else f"{len(cells)} cells")
         return 0
     write_text(store.folder / "experiment.toml", tomli_w.dumps(experiment.tables()))
-    with Display(console) as display:
+    names = {cell.key: name for cell, name in zip(cells, told_apart(cells), strict=True)}
+    with Display(log, alarm=alarm, names=names) as display:
         outcome = run(
             cells,
             store,
@@ -128,14 +129,14 @@ def execute(
         if (agreement := written.agreement()) is not None:
             console.print(agreement)
         for line in written.doubts:
-            say(console, line, style="yellow")
+            say(log, line, style="yellow")
         for line in (left_out := written.left_out):
-            say(console, f"left out: {line}", style="red")
+            say(alarm, f"left out: {line}", style="red")
         say(console, f"report: {store.folder / 'report' / 'index.html'}")
     for error, count in Counter(failure.error for failure in outcome.failed).items():
-        say(console, f"failed: {'1 cell' if count == 1 else f'{count} cells'}: {error}", style="red")
+        say(alarm, f"failed: {'1 cell' if count == 1 else f'{count} cells'}: {error}", style="red")
     if outcome.failed:
-        say(console, f"tracebacks: {store.folder / 'failed'}", style="red")
+        say(alarm, f"tracebacks: {store.folder / 'failed'}", style="red")
     whole = not outcome.failed and not left_out and all(store.has(cell.key) for cell in cells)
     return 0 if whole else 1
 

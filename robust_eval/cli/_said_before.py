@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from robust_eval.cli._console import say
+from robust_eval.cli._console import say, verbose
 from robust_eval.errors import THEIRS
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def say_cost(console: Console, missing: list[Cell], bench: Workbench) -> None:
         reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
         say(console, f"cost not estimated: {reason}")
         return
-    if expected.seconds < LONG and not any(line.untimed for line in expected.lines):
+    if expected.seconds < LONG and not verbose() and not any(line.untimed for line in expected.lines):
         return
     say(
         console,

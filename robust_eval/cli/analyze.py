@@ -138,9 +138,9 @@ def _beyond(experiment: Experiment) -> list[str]:
 
 
 def _tell_left_out(names: list[str]) -> None:
-    from robust_eval.cli._console import open_console, say
+    from robust_eval.cli._console import open_log, say
 
     say(
-        open_console(),
+        open_log(),
         f"left out, since the network has no stages (an attribute 'stages'): {', '.join(names)}",
     )

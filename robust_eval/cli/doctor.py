@@ -67,7 +67,7 @@ def doctor(
     import torch
 
     import defenses as _defenses  # noqa: F401 - registers the methods
-    from robust_eval.cli._console import open_console, say
+    from robust_eval.cli._console import open_console, open_log, say
     from robust_eval.cli._options import import_methods, pick_device
     from robust_eval.config.experiment import parse
     from robust_eval.config.options import model_table
@@ -108,13 +108,13 @@ def doctor(
         batch_size=batch_size,
         precision=precision,  # type: ignore[arg-type]
     )
-    console, failed = open_console(), False
+    console, log, failed = open_console(), open_log(), False
     if (line := crowded(torch.get_num_threads())) is not None:
-        say(console, line, "yellow")
-    say(console, _cost(cells, bench))
+        say(log, line, "yellow")
+    say(log, _cost(cells, bench))
     for cell in cells:
         examination = cell.family == "examination"
-        with console.status("classifying clean images") as status:
+        with log.status("classifying clean images") as status:
 
             def begin(check: str, status: Status = status) -> None:
                 status.update(f"check {check}")

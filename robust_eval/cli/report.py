@@ -26,14 +26,14 @@ def report(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="The model of these runs that errors under corruptions are divided by (mCE). Default: AlexNet as "
-            "published for imagenet, none for other data.",
+            help="The model of these runs that the others are compared with, and that errors under corruptions are "
+            "divided by (mCE). Default: the first, and for mCE AlexNet as published for imagenet, none for other data.",
         ),
     ] = None,
 ) -> int:
     """Rebuild the comparison report over runs, computing nothing."""
     import reports
-    from robust_eval.cli._console import open_console, say
+    from robust_eval.cli._console import open_console, open_log, say
     from robust_eval.cli._execute import run_folder
 
     folder = run_folder(out or runs[0] / "report")
@@ -47,6 +47,6 @@ def report(
     for line in written.corruption_errors if baseline is not None else ():
         say(console, line)
     for line in written.left_out:
-        say(console, f"left out: {line}", style="red")
+        say(open_log(always=True), f"left out: {line}", style="red")
     say(console, f"report: {folder / 'index.html'}")
     return 1 if written.left_out else 0

@@ -44,7 +44,7 @@ def train(
     of each; the images held out for validation have noisy labels too.
     """
     import trainers
-    from robust_eval.cli._console import open_console, say
+    from robust_eval.cli._console import open_console, open_log, say
     from robust_eval.cli._execute import make_folder, run_folder
     from robust_eval.cli._options import import_methods, pick_device
     from robust_eval.cli._progress import Display
@@ -71,7 +71,7 @@ def train(
     assert isinstance(source, RecipeModel)
     console = open_console()
     make_folder(out)
-    with Display(console) as display:
+    with Display(open_log()) as display:
         path = trained_model(
             source,
             store,

@@ -70,15 +70,23 @@ def _measured(prepared: Prepared, part: slice) -> _Part:
     attack = perturbation if isinstance(perturbation, Attack) else None
     x, y = prepared.images(part)
     rng = prepared.rng(part)
+    where = "" if len(prepared.parts) == 1 else f" of images {part.start:,} to {part.stop:,}"
+    prepared.told(f"clean answers{where}", 0, None)
     clean = prepared.clean.part(part)
 
     if attack is not None:
         whom = whom_to_attack(prepared.aimed_at.clean.part(part).prediction, y)
+        most = _most_passes(prepared, attack, int(whom.sum()))
+
+        def told(done: int) -> None:
+            prepared.told(f"attack{where}, image passes", done, most)
+
         perturbed = prepared.perturbed(
-            part, lambda: attacked(attack, prepared.seen, x, y, whom, rng=rng.child("attack"))
+            part, lambda: attacked(attack, prepared.seen, x, y, whom, rng=rng.child("attack"), told=told)
         )
     elif perturbation is not None:
         assert isinstance(perturbation, Corruption)
+        prepared.told(f"corrupting{where}", 0, None)
         perturbed = prepared.perturbed(part, lambda: corrupted(perturbation, x, rng=rng.child("corruption")))
     else:
         perturbed = untouched(x)
@@ -90,6 +98,7 @@ def _measured(prepared: Prepared, part: slice) -> _Part:
 
     scored = clean
     if perturbation is not None:
+        prepared.told(f"scoring{where}", 0, None)
         scored = score(prepared.model, perturbed.x, y, draws=cell.draws, rng=rng.child("score"))
     fooled = perturbed.attacked & (scored.prediction != y)
     still = fooled
@@ -104,6 +113,12 @@ def _measured(prepared: Prepared, part: slice) -> _Part:
         rows = rows.assign(**certificates(cell.defense, prepared.base, x, rng=rng.child("certify")))
     sample = thumbnail(perturbed.x[0]) if attack is None and part.start == 0 else None
     return _Part(rows, perturbed._replace(x=x.new_empty(0, *x.shape[1:])), violated, fooled, still, sample)
+
+
+def _most_passes(prepared: Prepared, attack: Attack, images: int) -> int | None:
+    """Return how many passes an attack takes at most; ``None`` where the draws of a gradient are not yet known."""
+    cost = None if prepared.aimed_at.cell.stochastic else attack.cost(prepared.cell.data.examples.classes)
+    return None if cost is None else images * (cost.forwards + cost.backwards)
 
 
 def _attack_checks(prepared: Prepared, parts: Sequence[_Part]) -> Iterator[Check]:

@@ -32,17 +32,18 @@ from robust_eval.threat import Threat
 __all__ = ["examine"]
 
 
-def examine(cell: Cell, bench: Workbench, *, begin: Callable[[str], None] = lambda name: None) -> Record:
+def examine(cell: Cell, bench: Workbench, *, begin: Callable[[str], None] | None = None) -> Record:
     """Return the record of an examination: checks on the base, and on what an adaptive attack sees of the cell.
 
     At the level ``answers`` nothing is adapted or attacked.
 
-    ``begin`` is called with the name of each check before it is made.
+    ``begin`` is called with the name of each check before it is made, or who is told of the cell.
     """
     started = time.perf_counter()
     examination = cell.perturbation
     assert isinstance(examination, Examination)
     prepared, labels = bench.prepare(cell), cell.data.examples.labels
+    begin = begin or (lambda name: prepared.told(f"check {name}", 0, None))
     rng = Rng(cell.seed).for_batch(len(labels)).child("examination")
     whole, some = not examination.norm_only, slice(examination.images)
     attacks, scaled = examination.level != "answers", slice(IMAGES["answers"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -60,15 +61,24 @@ def corrupted(corruption: Corruption, x: Images, *, rng: Rng) -> Perturbed:
     return untouched(x)._replace(x=corruption(x, rng=rng))
 
 
-def attacked(attack: Attack, seen: Classifier, x: Images, y: Labels, whom: Mask, *, rng: Rng) -> Perturbed:
+def attacked(
+    attack: Attack,
+    seen: Classifier,
+    x: Images,
+    y: Labels,
+    whom: Mask,
+    *,
+    rng: Rng,
+    told: Callable[[int], None] | None = None,
+) -> Perturbed:
     """Attack the images of ``whom`` [n] through the model that the attack sees, and leave the others as they are.
 
-    ``rng`` carries the ids of all of them, under which their passes are counted.
+    ``rng`` carries the ids of all of them, under which their passes are counted; ``told`` is called with their sum.
     """
     if not whom.any():
         return untouched(x)
     assert rng.index is not None
-    seen.ledger = ledger = Ledger()
+    seen.ledger = ledger = Ledger(told)
     with seen.frozen(), seeded(rng):
         result = attack.run(seen, x[whom], y[whom], rng=rng.select(whom))
     _expect_result(attack, result, x[whom])

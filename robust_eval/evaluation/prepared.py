@@ -34,9 +34,11 @@ from robust_eval.results.cell import Cell
 from robust_eval.rng import Rng, seeded
 from robust_eval.types import Images, Labels, StochasticModule
 
-__all__ = ["DEPENDS_ON", "Execution", "Prepared", "images_of"]
+__all__ = ["DEPENDS_ON", "Execution", "Prepared", "Told", "images_of", "untold"]
 
 T = TypeVar("T")
+Told = Callable[[str, int, int | None], None]
+"""Who is told what is made, how much of it is done, and of how much at most."""
 PIXELS_AT_A_TIME = 1 << 19
 VALUES_IN_MEMORY = 1 << 24
 """Values of images that a cell holds at a time: 5,461 images of 3x32x32, 111 of 3x224x224."""
@@ -58,6 +60,10 @@ DEPENDS_ON: dict[str, tuple[str, ...]] = {
 (:attr:`Prepared.aimed_at`), which by transfer has no defense."""
 
 
+def untold(stage: str, done: int, of: int | None) -> None:
+    """Tell nobody."""
+
+
 class Execution(NamedTuple):
     """How networks are asked, which changes their answers by rounding at most."""
 
@@ -74,8 +80,15 @@ class Prepared:
     """A cell with what measuring it needs, each part made once; what other cells share is kept for them."""
 
     def __init__(
-        self, cell: Cell, execution: Execution, *, load: Callable[[ModelSource], Loaded], kept: Kept
+        self,
+        cell: Cell,
+        execution: Execution,
+        *,
+        load: Callable[[ModelSource], Loaded],
+        kept: Kept,
+        told: Told = untold,
     ) -> None:
+        self.told = told
         self.cell = cell
         self.execution = execution
         self._load = load
@@ -91,7 +104,7 @@ class Prepared:
         minimal = isinstance(cell.perturbation, Attack) and cell.perturbation.minimal_norm
         alone = replace(cell, defense=None, access="none" if minimal else cell.access)
         # of the same network: that of a large model may be kept no longer
-        return Prepared(alone, self.execution, load=lambda _: self.loaded, kept=self._kept)
+        return Prepared(alone, self.execution, load=lambda _: self.loaded, kept=self._kept, told=self.told)
 
     # Images
 

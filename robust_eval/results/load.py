@@ -62,7 +62,8 @@ class Loaded:
 
 
 def load(folders: Sequence[Path], *, rows: bool = True) -> Loaded:
-    """Read every record of the folders; the same key in two of them counts once.
+    """Read every record of the folders; the same key in two of them counts once. Models stand in the order of the
+    folders that they are first in.
 
     Without ``rows`` summaries alone are read, which is many times faster: the table then has no worst case over attacks
     and no calibration, and checks that compare records are not among those beside its numbers.
@@ -80,10 +81,15 @@ def load(folders: Sequence[Path], *, rows: bool = True) -> Loaded:
     table = [row for entry in entries for row in _rows(entry)]
     if rows:
         table += worst_cases(
-            [(entry.record, entry.labels, entry.checks) for entry in entries],
+            [(entry.record, entry.labels | {"run": entry.run}, entry.checks) for entry in entries],
             [entry.record for entry in examinations],
         )
-    results = _typed(sorted(table, key=_position))
+    runs = [_word(Path(folder).resolve().name) for folder in folders]
+    first_run: dict[str, int] = {}
+    for entry in entries:
+        at = runs.index(entry.run)
+        first_run[entry.labels["model"]] = min(at, first_run.get(entry.labels["model"], at))
+    results = _typed(sorted(table, key=lambda row: (first_run[row["model"]], _position(row))))
     place = {key: i for i, key in reversed(list(enumerate(results["key"])))}
     return Loaded(
         results,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,10 +23,13 @@ def tell_apart(entries: list[Entry]) -> list[Entry]:
 __all__ = ["tell_apart"]
 
 _Names = dict[str, dict[str, str]]
+_Facts = dict[str, Any]
+_MOST_SHOWN = 4
+"""Facts behind a name; more are no name any longer."""
 
 
 def _models(entries: list[Entry]) -> _Names:
-    return _by_hash(entries, "model", _identity)
+    return _by_what_differs(entries, "model", _identity, (_recipe, _arch, _run, _normalisation, _weights))
 
 
 def _identity(entry: Entry) -> str:
@@ -39,18 +42,93 @@ def _identity(entry: Entry) -> str:
 
 
 def _data(entries: list[Entry]) -> _Names:
-    return _by_hash(entries, "data", lambda e: content_key(e.record.spec.get("data") or {}))
+    return _by_what_differs(
+        entries, "data", lambda e: content_key(e.record.spec.get("data") or {}), (_images, _run, _pixels)
+    )
 
 
-def _by_hash(entries: list[Entry], column: str, identity: Callable[[Entry], str]) -> _Names:
-    meant: dict[str, set[str]] = defaultdict(set)
+# What two models or two sets of images of one name may differ in, in words, the plainest first
+
+
+def _recipe(entry: Entry) -> _Facts:
+    model = entry.record.spec.get("model")
+    recipe = model.get("recipe") if isinstance(model, dict) else None
+    return {name: value for name, value in _flat(recipe or {}) if name != "seed"}
+
+
+def _arch(entry: Entry) -> _Facts:
+    return {"arch": entry.labels["arch"]}
+
+
+def _run(entry: Entry) -> _Facts:
+    return {"run": entry.run}
+
+
+def _normalisation(entry: Entry) -> _Facts:
+    model = entry.record.spec.get("model")
+    return {name: model.get(name, "none") for name in ("mean", "std")} if isinstance(model, dict) else {}
+
+
+def _weights(entry: Entry) -> _Facts:
+    return {"weights": str(entry.record.provenance.get("weights_sha256", "unknown"))[:6]}
+
+
+def _images(entry: Entry) -> _Facts:
+    return {"n": (entry.record.spec.get("data") or {}).get("n", "unknown")}
+
+
+def _pixels(entry: Entry) -> _Facts:
+    return {"images": str((entry.record.spec.get("data") or {}).get("fingerprint", "unknown"))[:6]}
+
+
+def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _by_what_differs(
+    entries: list[Entry],
+    column: str,
+    identity: Callable[[Entry], str],
+    ways: Sequence[Callable[[Entry], _Facts]],
+) -> _Names:
+    """Put behind a name that means several things what tells them apart, in words; a hash where no words do."""
+    meant: dict[str, dict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
     for entry in entries:
-        meant[entry.labels[column]].add(identity(entry))
-    return {
-        entry.record.key: {column: f"{entry.labels[column]} [{identity(entry)[:6]}]"}
-        for entry in entries
-        if len(meant[entry.labels[column]]) > 1
-    }
+        meant[entry.labels[column]][identity(entry)].append(entry)
+    names: _Names = {}
+    for name, things in meant.items():
+        if len(things) > 1:
+            words = _words(name, things, ways)
+            names |= {e.record.key: {column: words[thing]} for thing, own in things.items() for e in own}
+    return names
+
+
+def _words(
+    name: str, things: dict[str, list[Entry]], ways: Sequence[Callable[[Entry], _Facts]]
+) -> dict[str, str]:
+    """Return a name for each thing: by the first way that tells all of them apart, alone or with those before it."""
+    together: dict[str, _Facts] = {thing: {} for thing in things}
+    for way in ways:
+        facts: dict[str, _Facts] = {}
+        for thing, own in things.items():
+            several = [way(entry) for entry in own]
+            unsteady = set(differing(several))
+            facts[thing] = {key: value for key, value in several[0].items() if key not in unsteady}
+        shown = differing(list(facts.values()))
+        alone = {thing: with_params(name, own, shown) for thing, own in facts.items()}
+        if len(set(alone.values())) == len(things) and len(shown) <= _MOST_SHOWN:
+            return alone
+        if len(shown) <= _MOST_SHOWN:
+            together = {thing: own | facts[thing] for thing, own in together.items()}
+        both = differing(list(together.values()))
+        joined = {thing: with_params(name, own, both) for thing, own in together.items()}
+        if len(set(joined.values())) == len(things):
+            return joined
+    return {thing: f"{name} [{thing[:6]}]" for thing in things}
 
 
 def _defenses(entries: list[Entry]) -> _Names:
@@ -135,15 +213,24 @@ def _version(entry: Entry, part: str) -> dict[str, Any]:
 
 
 def _the_rest(entries: list[Entry]) -> _Names:
-    """Put a piece of the key behind what still looks the same, whatever it is that differs."""
+    """Name what it is that differs where two still look the same; a piece of the key, if that is in no words."""
     looks: dict[object, list[Entry]] = defaultdict(list)
     for entry in entries:
         looks[tuple(value for name, value in entry.labels.items() if not name.endswith("params"))].append(
             entry
         )
+    names: _Names = {}
+    for same in looks.values():
+        if len(same) > 1:
+            things = {entry.record.key: [entry] for entry in same}
+            words = _words(same[0].labels["perturbation"], things, (_computed, _run))
+            names |= {key: {"perturbation": word} for key, word in words.items()}
+    return names
+
+
+def _computed(entry: Entry) -> _Facts:
+    """All that decides a record's numbers, long values cut short."""
     return {
-        entry.record.key: {"perturbation": f"{entry.labels['perturbation']} [{entry.record.key[:6]}]"}
-        for same in looks.values()
-        if len(same) > 1
-        for entry in same
+        name: value[:6] if isinstance(value, str) and len(value) == 64 else value
+        for name, value in _flat(entry.record.spec)
     }

@@ -99,7 +99,7 @@ def _row(attacks: list[Attacked], eps: float, access: str, examinations: Sequenc
         "seconds": None,
         "checks": verdict_text(_checks(attacks, scores, eps, examinations)),
         "key": "none",
-        "run": "none",
+        "run": ", ".join(dict.fromkeys(str(attack.labels.get("run", "none")) for attack in attacks)),
     }
 
 

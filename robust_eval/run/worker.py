@@ -98,6 +98,8 @@ class Failure:
     cell: Cell
     error: str
     """The last line of the traceback; the whole of it is in the run folder's ``failed/``."""
+    trace: str = ""
+    """All of it."""
 
 
 @dataclass
@@ -126,6 +128,9 @@ class Progress(Protocol):
     def begin(self, cell: Cell) -> None:
         """Tell which cell is measured now."""
 
+    def inside(self, stage: str, done: int, of: int | None) -> None:
+        """Tell what of the cell is made now, and how much of it is done; of how much at most, if known."""
+
     def finish(self, cell: Cell, record: Record) -> None:
         """Tell that a cell is done."""
 
@@ -148,6 +153,9 @@ class _Silent:
     def begin(self, cell: Cell) -> None:
         """Say nothing."""
 
+    def inside(self, stage: str, done: int, of: int | None) -> None:
+        """Say nothing."""
+
     def finish(self, cell: Cell, record: Record) -> None:
         """Say nothing."""
 
@@ -162,7 +170,7 @@ def work(job: Job, progress: Progress = SILENT) -> Outcome:
     """Measure the cells of a job and write their records; a failing cell is noted and does not stop the others."""
     store, outcome = Store(job.folder), Outcome()
     load = _Loader(store, job.train, job.options.device, progress)
-    bench = Workbench(load, **job.options._asdict())
+    bench = Workbench(load, told=progress.inside, **job.options._asdict())
     for cell in job.cells:
         if store.has(cell.key):  # by another process on the same folder, in the meantime
             outcome.found += 1
@@ -176,8 +184,9 @@ def work(job: Job, progress: Progress = SILENT) -> Outcome:
         except (
             BaseException
         ) as error:  # a model may raise anything, SystemExit too: it is this cell's failure
-            store.fail(cell.key, cell.labels, traceback.format_exc())
-            failure = Failure(cell, str(error).partition("\n")[0] if _is_ours(error) else reason(error))
+            store.fail(cell.key, cell.labels, trace := traceback.format_exc())
+            said = str(error).partition("\n")[0] if _is_ours(error) else reason(error)
+            failure = Failure(cell, said, trace)
             outcome.failed.append(failure)
             progress.fail(failure)
             continue

@@ -199,13 +199,23 @@ def test_many_corruptions_are_means_first_and_every_number_is_still_there(tmp_pa
     reports.write([tmp_path / "run"], tmp_path / "out")
     page = (tmp_path / "out" / "index.html").read_text()
     corruptions = page[page.index("<h2>Corruptions</h2>") :]
-    assert corruptions.index('<th class="number">mean<small>s1</small>') < corruptions.index("<details>")
+    assert corruptions.index('<th scope="col" class="number">mean<small>s1</small>') < corruptions.index(
+        "<details>"
+    )
     folded = corruptions[corruptions.index("Accuracy under every corruption") :]
     for name, severity in itertools.product(errors, range(1, 6)):
         assert f"{name}<small>s{severity}</small>" in folded
     drawing = (tmp_path / "out" / "figures" / "corruptions.svg").read_text()
     assert re.search(r"<title>net; shot_noise s5: \d", drawing)
     assert "mean s3" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_a_page_of_corruptions_alone_says_what_its_marks_mean(tmp_path):
+    records = [each for each in suite("net", {"fog": [1, 2, 3]}) if each.labels["family"] == "corruption"]
+    loaded(tmp_path / "run", *records)
+    reports.write([tmp_path / "run"], tmp_path / "out")
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "<h2>Attacks</h2>" not in page and page.count("a check warns or could not be made") == 1
 
 
 @pytest.mark.parametrize("models", [2, 7])

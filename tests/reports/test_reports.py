@@ -262,8 +262,14 @@ def test_two_models_of_one_name_are_told_apart(tmp_path):
     one, two = save(tmp_path / "a", clean()), save(tmp_path / "b", clean(identity="others"), clean("third"))
     results = reports.load([one, two]).results
     names = sorted(set(results["model"]))
-    assert [re.sub(r"\[[0-9a-f]{6}\]$", "[#]", name) for name in names] == ["net [#]", "net [#]", "third"]
+    assert names == ["net (run=a)", "net (run=b)", "third"]
     assert len(reports.comparison(results).lines) == 3
+
+
+def test_models_that_no_words_tell_apart_carry_a_hash(tmp_path):
+    run = save(tmp_path, clean(), clean(identity="others"))
+    names = sorted(set(reports.load([run]).results["model"]))
+    assert [re.sub(r"\[[0-9a-f]{6}\]$", "[#]", name) for name in names] == ["net [#]", "net [#]"]
 
 
 def test_two_settings_of_an_attack_are_two_columns(tmp_path):

@@ -124,7 +124,7 @@ def test_details_are_folded_on_the_page_whatever_they_are(words):
     drawn = {body.name: svg(body.drawing)} if isinstance(body, bodies.Chart) else {}
     html = page([Section("Heading", body, folded=True)], (), drawn)
     assert re.search(
-        rf"<details><summary>Heading</summary>.*{re.escape(words)}.*</details>\s*</body>", html, re.S
+        rf"<details><summary>Heading</summary>.*{re.escape(words)}.*</details>\s*</main>", html, re.S
     )
     assert "<h2>" not in html
 

@@ -98,12 +98,12 @@ def cli(work, monkeypatch, capsys):
 
 @pytest.fixture
 def done(cli):
-    """Run a command that must succeed; return what it printed."""
+    """Run a command that must succeed; return what it printed, results last."""
 
     def run(*arguments):
         outcome = cli(*arguments)
         assert outcome.code == 0, outcome
-        return outcome.out
+        return outcome.err + outcome.out
 
     return run
 

@@ -226,9 +226,9 @@ def test_a_failing_cell_is_told_and_the_exit_code_is_one(cli):
     outcome = cli(
         "evaluate", "--arch", "net.py:Small", "--data", "data.npz", "--attacks", "fgsm", "--out", "out"
     )
-    assert outcome.code == 1 and not outcome.err
-    assert "failed: 3 cells: RuntimeError: too many images" in outcome.out
-    assert "tracebacks: out/failed" in outcome.out
+    assert outcome.code == 1 and not outcome.out
+    assert "failed: 3 cells: RuntimeError: too many images" in outcome.err
+    assert "tracebacks: out/failed" in outcome.err
     notes = [json.loads(path.read_text()) for path in Path("out/failed").iterdir()]
     assert len(notes) == 3 and all("Traceback" in note["error"] for note in notes)
     assert not Path("out/report").exists()

@@ -123,8 +123,8 @@ def test_a_model_that_cannot_be_asked_fails_in_its_cells_and_not_before(cli):
     outcome = cli(
         "evaluate", "--arch", "net.py:Small", "--data", "data.npz", "--attacks", "fgsm", "--out", "out"
     )
-    assert outcome.code == 1 and "failed: 3 cells: RuntimeError: too many images" in outcome.out
-    assert outcome.out.splitlines()[0] == "cost not estimated: RuntimeError: too many images"
+    assert outcome.code == 1 and "failed: 3 cells: RuntimeError: too many images" in outcome.err
+    assert outcome.err.splitlines()[0] == "cost not estimated: RuntimeError: too many images"
 
 
 def test_a_run_is_estimated_in_the_precision_it_will_be_measured_in(done, monkeypatch, own):

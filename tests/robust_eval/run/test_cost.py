@@ -277,9 +277,9 @@ def test_a_slow_network_is_timed_by_one_image(cells, monkeypatch):
         cells(attack=["pgd", "cw", "auto_attack"]),
         Workbench(lambda source: source.untrained()._replace(network=Slow(0.1))),
     )
-    assert found.spent < 3  # 32 images and a twin took longer
+    assert found.spent < 6  # 12 images and a twin took longer
     (pgd,) = [line for line in found.lines if line.name == "pgd"]
-    assert 0.1 <= pgd.seconds / (pgd.passes.forwards + 2 * pgd.passes.backwards) < 0.3
+    assert 0.1 <= pgd.seconds / (pgd.passes.forwards + 2 * pgd.passes.backwards) < 0.5
 
 
 def test_what_there_is_no_time_for_is_said_to_be_untimed(cells, monkeypatch):

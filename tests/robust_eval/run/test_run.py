@@ -77,6 +77,7 @@ class Slow:
     def tell(self, line): print(line, flush=True)
     def training(self, name, fraction, text): pass
     def begin(self, cell): time.sleep(0.05)
+    def inside(self, stage, done, of): pass
     def finish(self, cell, record): pass
     def fail(self, failure): raise SystemExit(failure.error)
 
@@ -90,7 +91,7 @@ class Seen:
 
     def __init__(self):
         self.started, self.trained, self.begun, self.finished, self.failed = [], [], [], [], []
-        self.told = []
+        self.told, self.inner = [], []
 
     def start(self, total, found):
         self.started.append((total, found))
@@ -104,6 +105,9 @@ class Seen:
 
     def begin(self, cell):
         self.begun.append(cell.key)
+
+    def inside(self, stage, done, of):
+        self.inner.append((stage, done, of))
 
     def finish(self, cell, record):
         self.finished.append(cell.key)
@@ -278,6 +282,15 @@ def test_a_failing_cell_does_not_stop_the_run_and_is_tried_again(tmp_path):
     outcome, seen = measure(cells, tmp_path)
     assert (outcome.found, len(outcome.done), outcome.failed) == (2, 2, [])
     assert not list((tmp_path / "failed").iterdir())
+
+
+def test_who_watches_is_told_how_far_an_attack_is(tmp_path):
+    outcome, seen = measure([Cell(own(), DATA), Cell(own(), DATA, attack("pgd", steps=3))], tmp_path)
+    assert not outcome.failed
+    stages = list(dict.fromkeys(stage for stage, _, _ in seen.inner))
+    assert stages == ["clean answers", "attack, image passes", "scoring"]
+    counts = [(done, of) for stage, done, of in seen.inner if stage.startswith("attack")]
+    assert counts and all(0 < done <= of for done, of in counts)
 
 
 def test_a_training_that_fails_is_not_repeated_for_every_cell(tmp_path):
