@@ -132,6 +132,8 @@ def execute(
             say(log, line, style="yellow")
         for line in (left_out := written.left_out):
             say(alarm, f"left out: {line}", style="red")
+        measured = f"{len(outcome.done)} measured, {outcome.found} had a record, {len(outcome.failed)} failed"
+        say(console, f"{'1 cell' if len(cells) == 1 else f'{len(cells)} cells'}: {measured}")
         say(console, f"report: {store.folder / 'report' / 'index.html'}")
     for error, count in Counter(failure.error for failure in outcome.failed).items():
         say(alarm, f"failed: {'1 cell' if count == 1 else f'{count} cells'}: {error}", style="red")

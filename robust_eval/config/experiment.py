@@ -228,6 +228,9 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
     """Return the experiment that tables describe; raises ``ConfigError`` with all of their problems."""
     problems = Problems(where)
     frame = _frame(dict(tables), problems)
+    for title in (frame.name, *(table.name or "" for table in frame.model)):
+        if "\0" in title:
+            problems.add(f"name: expected text, got {title!r} with a NUL character; leave it out")
     named_models = tuple(replace(table, name=table.name and printable(table.name)) for table in frame.model)
     frame = replace(frame, name=printable(frame.name), model=named_models)
     if frame.folder is not None:

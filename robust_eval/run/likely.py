@@ -5,9 +5,9 @@ taken to resist to the end; who falls costs as many passes as falling early does
 An attack that does not stop where an image falls costs its bound for each image that is right: one that looks for the
 smallest perturbation, or that is carried over to a defense.
 
-Measured with four small networks on digits, on a busy machine, what was likely over what was taken, in seconds: PGD 0.28
-to 2.1, Auto-PGD 0.30 to 2.0, AutoAttack 1.2 to 5.5, and DeepFool, which stops after a few of its steps, 8 on three of
-them. It is a guess of the order of magnitude, no more.
+Measured with four small networks on digits, on a busy machine, what was likely over what was taken, in seconds: PGD
+0.28 to 2.1, Auto-PGD 0.30 to 2.0, AutoAttack 1.2 to 5.5, and DeepFool, which stops after a few of its steps, 8 on three
+of them. It is a guess of the order of magnitude, no more.
 """
 
 from __future__ import annotations

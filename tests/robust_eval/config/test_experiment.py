@@ -400,3 +400,14 @@ def test_shipped_experiments_are_valid_and_read_back(tmp_path):
         experiment = read(name)
         again = parse(experiment.tables(), where="test", folder=tmp_path)
         assert again.tables() == experiment.tables() and again.attacks == experiment.attacks
+
+
+@pytest.mark.parametrize("where", ["experiment", "model"])
+def test_a_name_with_a_nul_character_is_refused(where, tmp_path):
+    tables = {
+        "name": "a\0b" if where == "experiment" else "ab",
+        "data": {"name": "digits", "n": 4},
+        "model": [{"architecture": "net.py:build", "name": "a\0b" if where == "model" else None}],
+    }
+    with pytest.raises(ConfigError, match=r"name: expected text, got 'a.x00b' with a NUL character"):
+        parse(tables, where="test", folder=tmp_path)
