@@ -12,12 +12,14 @@ from robust_eval.fields import Whole
 from robust_eval.moved import found_elsewhere
 from robust_eval.rng import Rng
 
-__all__ = ["AttackResult", "Images", "Labels", "Logits", "Mask", "Severity", "StochasticModule"]
+__all__ = ["AttackResult", "Images", "Labels", "Logits", "Mask", "Severity", "StochasticModule", "Weights"]
 
 Images = Float[Tensor, "n c h w"]
 """A batch of images in the [0, 1] pixel range."""
 Labels = Int[Tensor, " n"]
 Logits = Float[Tensor, "n k"]
+Weights = Float[Tensor, " n"]
+"""How much each image counts."""
 Mask = Bool[Tensor, " n"]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from robust_eval.fields import Real
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels
+from robust_eval.types import Images, Labels, Weights
 from trainers.fitting import Fitting
 from trainers.hidden import Change, Hidden, Layer, through
 
@@ -41,13 +41,22 @@ class Dropped(Fitting):
     def kept(self, h: Features, rng: Rng) -> Shaped[Tensor, "n c _h _w"]:
         """Draw the mask of a layer's output, which is 1 where features are kept."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the mean loss of the batch; raises ``ConfigError`` for layers the network does not have."""
         changes: dict[Layer, Change] = {
             layer: partial(self._drop, rng=rng.child("mask", layer)) for layer in self.layers
         }
         logits = through(model, x, changes)
-        return self.fit(logits, self.targets(y, logits))
+        return self.fit(logits, self.targets(y, logits, weights))
 
     def _drop(self, h: Features, rng: Rng) -> Features:
         # scaled afterwards: in half precision 1 / (1 - p) is off by up to 0.4 %

@@ -13,7 +13,7 @@ import pydantic
 from robust_eval.config.problems import Problems
 from robust_eval.data import Source
 from robust_eval.errors import ConfigError
-from robust_eval.methods import Analysis, Architecture, Attack, Corruption, Defense, Regularizer
+from robust_eval.methods import Analysis, Architecture, Attack, Corruption, Curriculum, Defense, Regularizer
 from robust_eval.models.factory import is_factory
 from robust_eval.models.recipe import Recipe
 from robust_eval.paths import expanded, misnamed, shown, what_is
@@ -30,6 +30,7 @@ BASES: dict[str, type[Any]] = {
     "analysis": Analysis,
     "architecture": Architecture,
     "regularizer": Regularizer,
+    "curriculum": Curriculum,
 }
 """What a method of a kind is."""
 
@@ -150,9 +151,10 @@ class MethodTables:
         problems = self.problems.at(f"[[train]] {i + 1}")
         seeds = _seeds(fields, table, problems)
         methods: Table = {}
-        for kind in ("architecture", "regularizer"):
+        for kind in ("architecture", "regularizer", "curriculum"):
             given = fields.pop(kind, None)
-            methods[kind] = _method(kind, given, problems)
+            if given is not None or kind != "curriculum":
+                methods[kind] = _method(kind, given, problems)
         if name is not None and not isinstance(name, str):
             problems.add(f"name: expected a string, got {name!r}")
         try:

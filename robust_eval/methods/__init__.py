@@ -7,22 +7,30 @@ fields are the hyper-parameters of its paper, with the paper's defaults, and it 
 from robust_eval.methods.analysis import Analysis, Batch, Plot
 from robust_eval.methods.attack import Attack
 from robust_eval.methods.corruption import Corruption
+from robust_eval.methods.curriculum import FORWARD, Choice, Curriculum, Order, Outputs, Task, Trial
 from robust_eval.methods.defense import Certificate, Defense
 from robust_eval.methods.passes import FEW, Passes, walk
 from robust_eval.methods.training import Architecture, Regularizer, Stage
 
 __all__ = [
     "FEW",
+    "FORWARD",
     "Analysis",
     "Architecture",
     "Attack",
     "Batch",
     "Certificate",
+    "Choice",
     "Corruption",
+    "Curriculum",
     "Defense",
+    "Order",
+    "Outputs",
     "Passes",
     "Plot",
     "Regularizer",
     "Stage",
+    "Task",
+    "Trial",
     "walk",
 ]

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels
+from robust_eval.types import Images, Labels, Weights
 
 __all__ = ["Architecture", "Regularizer", "Stage"]
 
@@ -44,8 +44,26 @@ class Regularizer(ABC):
     """A training loss that shapes what a network learns. Subclasses are frozen dataclasses."""
 
     @abstractmethod
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
-        """Return the scalar loss of a batch; ``progress`` in [0, 1] is how much of the training is done."""
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
+        """Return the scalar loss of a batch; ``progress`` in [0, 1] is how much of the training is done.
+
+        ``weights`` say how much each image counts, with mean 1. Only one that ``takes_weights`` is given them, and may
+        else leave the parameter out.
+        """
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether the loss can weigh images, as some curricula ask for."""
+        return False
 
     def evaluations(self, n: int) -> int:
         """How many images pass through the network for a batch of ``n`` (an attack inside the loss counts)."""

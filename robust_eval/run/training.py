@@ -71,6 +71,8 @@ def _card(source: RecipeModel, trained: Trained) -> dict[str, object]:
         "channels": source.examples.shape[0],
         "classes": source.examples.classes,
         "evaluations": trained.evaluations,
+        "steps": trained.steps,
+        **trained.usage,
         **_noise(source.examples, trained),
         "history": json.loads(json.dumps(trained.history)),
     }

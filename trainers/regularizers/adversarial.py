@@ -36,7 +36,7 @@ from robust_eval.fields import Real, Whole
 from robust_eval.methods import Regularizer
 from robust_eval.registry import build, find, register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels
+from robust_eval.types import Images, Labels, Weights
 from trainers._perturbation import Perturbing
 
 __all__ = ["Adversarial"]
@@ -65,14 +65,29 @@ class Adversarial(Perturbing):
                 f"then: expected a regularizer of one stage, got {self.then!r}, which has several"
             )
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the loss of the batch with perturbed images in it."""
         x_mixed = self._perturb(model, x, y, rng.for_batch(len(x)))
-        return self._then.loss(model, x_mixed, y, rng=rng.child("then"), progress=progress)
+        given = {} if weights is None else {"weights": weights}
+        return self._then.loss(model, x_mixed, y, rng=rng.child("then"), progress=progress, **given)
 
     def evaluations(self, n: int) -> int:
         """Return one for each step of each image that is perturbed, and what ``then`` costs."""
         return round(self.probability * n) * self.steps + self._then.evaluations(n)
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether ``then`` does."""
+        return self._then.takes_weights
 
     @property
     def _then(self) -> Regularizer:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from robust_eval.fields import Real
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels
+from robust_eval.types import Images, Labels, Weights
 from trainers._blocks import Block, block_mask, fitting_block, seed_rate
 from trainers.fitting import Fitting
 from trainers.hidden import Change, Hidden, Layer, through
@@ -58,14 +58,23 @@ class DropBlock(Fitting):
     seeds: Literal["inside", "everywhere"] = "inside"
     """Whether blocks lie whole in the map, or may hang over its border."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the mean loss of the batch; raises ``ConfigError`` for layers the network does not have."""
         p = self.probability * (progress if self.schedule == "linear" else 1)
         changes: dict[Layer, Change] = {
             layer: partial(self._drop, probability=p, rng=rng.child("mask", layer)) for layer in self.layers
         }
         logits = through(model, x, changes)
-        return self.fit(logits, self.targets(y, logits))
+        return self.fit(logits, self.targets(y, logits, weights))
 
     def _drop(self, h: Features, *, probability: float, rng: Rng) -> Features:
         n, channels, tall, wide = h.shape

@@ -34,10 +34,10 @@ from torch import Tensor, nn
 
 from robust_eval.errors import ConfigError
 from robust_eval.fields import Positive, Whole
-from robust_eval.mixing import soft_targets, sum_augment
+from robust_eval.mixing import sum_augment
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits
+from robust_eval.types import Images, Labels, Logits, Weights
 from trainers._groups import weigh
 from trainers.fitting import Fitting
 
@@ -58,11 +58,20 @@ class SumAugmentation(Fitting):
     alpha: Positive = 0.5
     """Both parameters of the Beta distribution of ``beta``; the smaller, the more one image leads."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the loss of the ``len(x) // k`` averaged images."""
         mixed = self._mixer(rng)
         logits: Logits = model(mixed(x))
-        targets = soft_targets(y, logits.shape[1]).to(logits.dtype)
+        targets = self.targets(y, logits, weights).to(logits.dtype)
         loss = self.fit(logits, mixed(targets))
         return loss / self.k if self.divide_by_k else loss
 
