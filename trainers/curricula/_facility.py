@@ -21,6 +21,7 @@ and equal gains are equal on every machine, however many were computed together.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -32,12 +33,14 @@ from trainers.curricula._vectors import Vectors
 
 __all__ = ["Facilities", "count_of", "facility_location"]
 
-LEVELS = 2.0**24
-"""The largest distance; float32 holds every whole number up to it."""
+LEVELS = 2**24
+"""The largest distance: as fine as float32 tells them apart there."""
 KEPT = 8192
 """Images of which all distances are kept, 256 MiB; of more they are computed whenever they are needed."""
 ROWS = 64
-"""Images that came nearer and are looked at together: their rows fit the cache."""
+"""Images that are looked at together: their rows fit the cache, and a sum of so many distances 32 bits."""
+PICKED = -(2**62)
+"""Less than any gain, also after all that a gain can lose."""
 
 
 class Facilities(NamedTuple):
@@ -68,39 +71,47 @@ class _Distances:
     def __init__(self, vectors: Vectors) -> None:
         n = len(vectors)
         self.vectors = vectors
-        self.kept = torch.empty(n, n) if n <= KEPT else None
+        kept = torch.empty(n, n) if n <= KEPT else None
         largest = 0.0
         for rows, block in vectors.blocks():
             largest = max(largest, float(block.max()))
-            if self.kept is not None:
-                self.kept[rows] = block
+            if kept is not None:
+                kept[rows] = block
         self.scale = LEVELS / largest if largest else 0.0
-        if self.kept is not None:
-            self._round(self.kept)
+        self.kept: Int[Tensor, "n n"] | None = None
+        if kept is not None:
+            # in the same memory
+            self.kept = kept.view(torch.int32)
+            for part in _parts(n):
+                self.kept[part] = self._rounded(kept[part])
 
-    def __call__(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b n"]:
-        return self._round(self.vectors.distances(rows)) if self.kept is None else self.kept[rows]
+    def __call__(self, rows: Int[Tensor, " b"]) -> Int[Tensor, "b n"]:
+        return self._rounded(self.vectors.distances(rows)) if self.kept is None else self.kept[rows]
 
-    def _round(self, block: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        return block.mul_(self.scale).round_()
+    def _rounded(self, block: Float[Tensor, "b n"]) -> Int[Tensor, "b n"]:
+        return block.mul_(self.scale).round_().int()
 
 
 def _greedy(distances: _Distances, count: int) -> Int[Tensor, " m"]:
     """Return the picks in order."""
     n = len(distances.vectors)
-    nearest = torch.full((n,), LEVELS)
-    gains = torch.full((n,), n * LEVELS, dtype=torch.float64)
-    for part in torch.split(torch.arange(n), ROWS):
-        gains -= distances(part).sum(0, dtype=torch.float64)
+    nearest = torch.full((n,), LEVELS, dtype=torch.int32)
+    gains = torch.full((n,), n * LEVELS)
+    for part in _parts(n):
+        gains -= distances(part).sum(0, dtype=torch.int32)
     picks = []
     for _ in range(count):
         pick = gains.argmax()
         picks.append(pick)
-        gains[pick] = -torch.inf
         row = distances(pick[None])[0]
         for part in torch.split((row < nearest).nonzero()[:, 0], ROWS):
-            before, now = nearest[part, None], row[part, None]
-            gains -= before.sub(distances(part).clamp_(now, before)).sum(0, dtype=torch.float64)
+            before, now = nearest[part], row[part]
+            block = distances(part)
+            # clamp with two tensors takes twice as long
+            torch.maximum(block, now[:, None], out=block)
+            torch.minimum(block, before[:, None], out=block)
+            gains += block.sum(0, dtype=torch.int32) - before.sum(dtype=torch.int32)
+        gains[pick] = PICKED
         torch.minimum(nearest, row, out=nearest)
     return torch.stack(picks)
 
@@ -108,7 +119,11 @@ def _greedy(distances: _Distances, count: int) -> Int[Tensor, " m"]:
 def _served(distances: _Distances, picks: Int[Tensor, " m"]) -> Int[Tensor, " m"]:
     """Return how many images each pick serves."""
     n, chosen = len(distances.vectors), picks.sort().values
-    parts = torch.split(torch.arange(n), ROWS)
-    servant = torch.cat([chosen[distances(part)[:, chosen].argmin(1)] for part in parts])
+    servant = torch.cat([chosen[distances(part)[:, chosen].argmin(1)] for part in _parts(n)])
     servant[chosen] = chosen
     return torch.bincount(servant, minlength=n)[picks]
+
+
+def _parts(n: int) -> Sequence[Int[Tensor, " b"]]:
+    """Return all images, some at a time."""
+    return torch.split(torch.arange(n), ROWS)
