@@ -33,6 +33,7 @@ from reports.sections import (
     records,
     sheet,
     statement,
+    training,
     trust,
 )
 
@@ -52,6 +53,7 @@ SECTIONS: tuple[Callable[[Source], Iterator[Section]], ...] = (
     sheet.sections,
     differences.sections,
     memorisation.sections,
+    training.sections,
     classes.sections,
     calibration.sections,
     analyses.sections,
