@@ -26,6 +26,8 @@ SMALL = tuple(
     for field in ("in_between.pairs=4", "in_between.points=3", "interpolation_angle.batches=2")
     for word in ("--set", field)
 )
+ALONE = set(names("analysis")) - {"detection", "accuracy_gap", "perfect_order"}
+"""What ``all`` asks for without other sets."""
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def looked(folder="out"):
 def test_everything_is_looked_at_and_told_in_the_terminal(here, done):
     out = done(*here, *SMALL, "--other", "uniform,shift.npz")
     found = looked()
-    alone = [(name, None) for name in names("analysis") if name not in ("detection", "accuracy_gap")]
+    alone = [(name, None) for name in ALONE]
     assert set(found) == {
         *alone,
         ("detection", "uniform"),
@@ -69,7 +71,7 @@ def test_everything_is_looked_at_and_told_in_the_terminal(here, done):
 
 def test_without_other_sets_all_is_what_needs_none(here, done):
     done(*here, *SMALL)
-    assert {name for name, _ in looked()} == set(names("analysis")) - {"detection", "accuracy_gap"}
+    assert {name for name, _ in looked()} == ALONE
 
 
 def test_some_are_chosen_by_name_and_set_by_field(here, done):
