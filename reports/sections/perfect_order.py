@@ -73,9 +73,9 @@ def _note(entry: Entry) -> str:
     return (
         f"Copies of one network after {batches} steps of SGD at {params['lr']:g}, one on each of {batches} batches of "
         f"{params['batch_size']}, in all {math.factorial(batches):,} orders; the batches of an epoch are the same "
-        f"images, split anew. Accuracy in % and mean cross-entropy on the {_images(entry)} of classes {classes}, of "
-        f"which one is {100 / int(rows['n'].iloc[0]):.1f} points. From the second epoch on, "
-        f"{counted(params['clusters'], 'network')} of the epoch before are trained further: of each "
+        f"images, split anew: {len(rows):,} networks in all. Accuracy in % and mean cross-entropy on the "
+        f"{_images(entry)} of classes {classes}, of which one is {100 / int(rows['n'].iloc[0]):.1f} points. From the "
+        f"second epoch on, {counted(params['clusters'], 'network')} of the epoch before are trained further: of each "
         f"cluster of their losses on {_reference(entry)} the one nearest to its centre."
     )
 
@@ -124,6 +124,7 @@ def _chart(rows: pd.DataFrame, column: str, epochs: Sequence[int]) -> altair.Top
             x=alt.X("low:Q", title=title, scale=alt.Scale(zero=False, nice=False)),
             x2="high:Q",
             y=alt.Y("networks:Q", title="networks", scale=alt.Scale(zero=True)),
+            y2="ground:Q",
             color=colour("series", ["networks"]),
             description="told:N",
         )
@@ -157,6 +158,7 @@ def _histogram(rows: pd.DataFrame, column: str, epoch: int) -> pd.DataFrame:
             "low": low,
             "high": high,
             "networks": counts,
+            "ground": 0,
             "told": [
                 f"epoch {epoch}; {column} {a:.{digits}f} to {b:.{digits}f}{unit}: {counted(int(k), 'network')}"
                 for a, b, k in zip(low, high, counts, strict=True)

@@ -169,7 +169,7 @@ class PerfectOrder(Analysis):
             yield rows
 
     def summary(self, table: pd.DataFrame) -> tuple[Measurement, ...]:
-        """Return how many networks were trained, and what the last epoch's answer on the measured images."""
+        """Return how the networks of the last epoch answer the measured images."""
         last = table[table["epoch"] == table["epoch"].max()]
         n = int(last["n"].iloc[0])
         accuracy, loss = last["accuracy"], last["loss"]
@@ -180,10 +180,7 @@ class PerfectOrder(Analysis):
             "loss_lowest": loss.min(),
             "loss_highest": loss.max(),
         }
-        return (
-            Measurement("networks_trained", float(len(table)), None, None, len(table)),
-            *(Measurement(name, float(value), None, None, n) for name, value in numbers.items()),
-        )
+        return tuple(Measurement(name, float(value), None, None, n) for name, value in numbers.items())
 
     def misfit(self, network: nn.Module) -> str | None:
         """Return why copies of such a network cannot be trained at once; ``None`` if they can."""
@@ -246,9 +243,8 @@ class PerfectOrder(Analysis):
             return f"{self._batches}! orders, more than anybody can train"
         orders = math.factorial(self._batches)
         networks = orders * (1 + self.clusters * (self.epochs - 1))
-        return (
-            f"{self._batches}! = {orders:,} orders and {networks:,} networks to train in {self.epochs} epochs"
-        )
+        epochs = f"{self.epochs} epoch{'s' * (self.epochs > 1)}"
+        return f"{self._batches}! = {orders:,} orders and {networks:,} networks to train in {epochs}"
 
     def _drawn(self, y: Labels, rng: Rng) -> tuple[Int[Tensor, " i"], Int[Tensor, " k"]]:
         """Draw the images of the batches and those that are held out, from all training images of each class."""
