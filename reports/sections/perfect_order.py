@@ -25,6 +25,7 @@ ANALYSIS = "perfect_order"
 LOSSES, ACCURACIES = (1, 2, 5, 6), (12, 13)
 """Epochs whose networks the thesis draws."""
 HEADS = ("epoch", "networks", "accuracy, min", "mean", "max", "loss, min", "mean", "max")
+LEAK = " As in the thesis, the test images decide what is trained on: a leak, and no estimate for new images."
 _STEPS = 40
 """Bars of a histogram, at most."""
 
@@ -76,7 +77,7 @@ def _note(entry: Entry) -> str:
         f"images, split anew: {len(rows):,} networks in all. Accuracy in % and mean cross-entropy on the "
         f"{_images(entry)} of classes {classes}, of which one is {100 / int(rows['n'].iloc[0]):.1f} points. From the "
         f"second epoch on, {counted(params['clusters'], 'network')} of the epoch before are trained further: of each "
-        f"cluster of their losses on {_reference(entry)} the one nearest to its centre."
+        f"cluster of their losses on {_reference(entry)}, the one nearest to its centre.{LEAK * _leaks(entry)}"
     )
 
 
@@ -87,7 +88,7 @@ def _images(entry: Entry) -> str:
 def _reference(entry: Entry) -> str:
     rows = entry.record.rows
     if _leaks(entry):
-        return "these same test images, as in the thesis: a leak, and no estimate for images that are new"
+        return "these same test images"
     return f"{counted(int(rows['n_selection'].iloc[0]), 'training image')} that are in no batch"
 
 

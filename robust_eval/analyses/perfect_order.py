@@ -174,11 +174,11 @@ class PerfectOrder(Analysis):
         n = int(last["n"].iloc[0])
         accuracy, loss = last["accuracy"], last["loss"]
         numbers = {
-            "accuracy_lowest": accuracy.min(),
-            "accuracy_mean": accuracy.mean(),
-            "accuracy_highest": accuracy.max(),
-            "loss_lowest": loss.min(),
-            "loss_highest": loss.max(),
+            "accuracy_min_last_epoch": accuracy.min(),
+            "accuracy_mean_last_epoch": accuracy.mean(),
+            "accuracy_max_last_epoch": accuracy.max(),
+            "loss_min_last_epoch": loss.min(),
+            "loss_max_last_epoch": loss.max(),
         }
         return tuple(Measurement(name, float(value), None, None, n) for name, value in numbers.items())
 

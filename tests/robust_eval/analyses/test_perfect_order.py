@@ -109,11 +109,12 @@ def test_the_summary_is_about_the_last_epoch():
     rows = found(tiny())
     last = rows[rows["epoch"] == 3]
     numbers = {m.metric: (m.value, m.n) for m in tiny().summary(rows)}
-    assert numbers["accuracy_lowest"] == (last["accuracy"].min(), 10)
-    assert numbers["accuracy_mean"] == (pytest.approx(last["accuracy"].mean()), 10)
-    assert numbers["accuracy_highest"] == (last["accuracy"].max(), 10)
+    assert numbers["accuracy_min_last_epoch"] == (last["accuracy"].min(), 10)
+    assert numbers["accuracy_mean_last_epoch"] == (pytest.approx(last["accuracy"].mean()), 10)
+    assert numbers["accuracy_max_last_epoch"] == (last["accuracy"].max(), 10)
     assert (
-        numbers["loss_lowest"][0] == last["loss"].min() and numbers["loss_highest"][0] == last["loss"].max()
+        numbers["loss_min_last_epoch"][0] == last["loss"].min()
+        and numbers["loss_max_last_epoch"][0] == last["loss"].max()
     )
 
 
