@@ -78,25 +78,25 @@ class PerfectOrder(Analysis):
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) < max(2, len(self.classes)):
-            raise ValueError(f"classes: expected two different ones or more, got {list(self.classes)}")
+            raise ValueError(f"expected two different classes or more, got {list(self.classes)}")
         images = self.per_class * len(self.classes)
         if images % self.batch_size:
             raise ValueError(
-                f"batch_size: expected a divisor of the {images} training images ({self.per_class} of each of "
+                f"expected a batch_size that divides the {images} training images ({self.per_class} of each of "
                 f"{len(self.classes)} classes), got {self.batch_size}"
             )
         if not 2 <= self._batches <= BATCHES:
             raise ValueError(
-                f"batch_size: expected 2 to {BATCHES} batches, got {self._batches}"
+                f"expected 2 to {BATCHES} batches, got {self._batches}"
                 + (
-                    f", which have {self._told}; take larger ones"
+                    f", which have {self._told}; take a larger batch_size"
                     if self._batches > 1
-                    else "; take smaller ones"
+                    else "; take a smaller batch_size"
                 )
             )
         if self.clusters > (orders := math.factorial(self._batches)):
             raise ValueError(
-                f"clusters: expected at most {orders}, the orders of {self._batches} batches, got {self.clusters}"
+                f"expected at most {orders} clusters, the orders of {self._batches} batches, got {self.clusters}"
             )
 
     def look(

@@ -129,17 +129,17 @@ def test_the_defaults_are_those_of_the_thesis():
         (
             {"batch_size": 6},
             r"expected 2 to 7 batches, got 8, which have 8! = 40,320 orders and 5,846,400 networks to train in 13 "
-            "epochs; take larger ones",
+            "epochs; take a larger batch_size",
         ),
         ({"batch_size": 1}, "got 48, which have 48! orders, more than anybody can train"),
-        ({"batch_size": 48}, "expected 2 to 7 batches, got 1; take smaller ones"),
+        ({"batch_size": 48}, "expected 2 to 7 batches, got 1; take a smaller batch_size"),
         (
             {"batch_size": 7},
-            r"expected a divisor of the 48 training images \(24 of each of 2 classes\), got 7",
+            r"expected a batch_size that divides the 48 training images \(24 of each of 2 classes\), got 7",
         ),
-        ({"classes": [1, 1]}, r"expected two different ones or more, got \[1, 1\]"),
-        ({"classes": [3]}, "expected two different ones or more"),
-        ({"batch_size": 24}, "clusters: expected at most 2, the orders of 2 batches, got 12"),
+        ({"classes": [1, 1]}, r"expected two different classes or more, got \[1, 1\]"),
+        ({"classes": [3]}, "expected two different classes or more"),
+        ({"batch_size": 24}, "expected at most 2 clusters, the orders of 2 batches, got 12"),
         ({"lr": -1}, "lr: expected >= 0, got -1"),
         ({"reference": "training"}, "expected 'validation' or 'test', got 'training'"),
     ],

@@ -210,9 +210,9 @@ def test_every_order_is_an_experiment_on_a_network_that_was_not_trained(work, do
     [
         (
             {"batch_size": 1, "epochs": 1},
-            "8! = 40,320 orders and 40,320 networks to train in 1 epoch; take larger",
+            "8! = 40,320 orders and 40,320 networks to train in 1 epoch; take a larger batch_size",
         ),
-        ({"batch_size": 3, "epochs": 1}, "expected a divisor of the 8 training images"),
+        ({"batch_size": 3, "epochs": 1}, "expected a batch_size that divides the 8 training images"),
     ],
 )
 def test_batches_that_make_no_sense_are_one_line_and_nothing_is_written(work, cli, fields, said):
