@@ -83,6 +83,16 @@ class ModelTable:
     name: str | None = None
     mean: tuple[Real, ...] | None = None
     std: tuple[Real, ...] | None = None
+    seed: Seed | None = None
+    """Weights that are drawn from it and not trained, in place of a checkpoint: a network to start from."""
+
+    def __post_init__(self) -> None:
+        if self.seed is not None and self.checkpoint is not None:
+            raise ValueError("seed: expected a checkpoint or the seed of weights to draw, got both")
+        if self.seed is not None and (self.architecture is None or is_factory(self.architecture)):
+            raise ValueError(
+                f"seed: expected the name of an architecture to draw weights for, got {self.architecture!r}"
+            )
 
 
 @checked
