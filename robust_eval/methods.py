@@ -15,7 +15,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from robust_eval.classifier import Classifier, misclassified
+from robust_eval.arguments import (
+    ImagesLike,
+    LabelsLike,
+    RngLike,
+    as_batch,
+    as_labels,
+    as_rng,
+    expect_classes,
+    expect_pixels,
+    needs_rng,
+)
+from robust_eval.classifier import (
+    Classifier,
+    ModelLike,
+    answering,
+    as_classifier,
+    device_of,
+    misclassified,
+)
 from robust_eval.data import Examples
 from robust_eval.errors import DataError
 from robust_eval.findings import Measurement
@@ -81,24 +99,31 @@ class Attack(ABC):
         """Return what is wrong with these parameters for images of this shape [c,h,w]; ``None`` if nothing is."""
         return None
 
-    def __call__(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> Images:
-        """Return ``x_adv`` for a batch of images in [0, 1] [n,c,h,w] with labels [n].
+    @needs_rng
+    def __call__(self, model: ModelLike, x: ImagesLike, y: LabelsLike, *, rng: RngLike) -> Images:
+        """Return ``x_adv``, where the images are, for a batch in [0, 1] [n,c,h,w] with labels [n].
 
         Examples that the model already misclassifies are handed back untouched. A stream without rows draws for each
         image by its pixels, so that neither the order nor the rest of the batch decides. Raises ``DataError`` for
-        pixels outside [0, 1].
+        pixels outside [0, 1] and for labels beyond the classes of the model. A bare network, arrays and a seed do as
+        well: ``attack(net, x, y, rng=0)``.
         """
-        x = x.detach()
+        model, rng, given = as_classifier(model), as_rng(rng), as_batch(x)
+        x = given.to(device_of(model.network) or given.device)
+        y = as_labels(y, x)
         rng = rng.for_images(x)
         if not len(x):
-            return x.clone()
-        _refuse_other_pixels("attack", x)
+            return given.clone()
+        expect_pixels("attack", x)
         x_adv = x.clone()
         with model.frozen():
-            correct = ~misclassified(model.logits(x, rng=rng.child("clean")), y)
+            with answering(x):
+                logits = model.logits(x, rng=rng.child("clean"))
+            expect_classes(y, logits.shape[1], self.min_classes)
+            correct = ~misclassified(logits, y)
             if correct.any():
                 x_adv[correct] = self.run(model, x[correct], y[correct], rng=rng.select(correct)).x_adv
-        return x_adv
+        return x_adv.to(given.device)
 
 
 class Corruption(ABC):
@@ -115,17 +140,18 @@ class Corruption(ABC):
     def apply(self, x: Images, *, rng: Rng) -> Images:
         """Corrupt a batch; the result may leave [0, 1] and is clipped by the caller."""
 
-    def __call__(self, x: Images, *, rng: Rng) -> Images:
+    @needs_rng
+    def __call__(self, x: ImagesLike, *, rng: RngLike) -> Images:
         """Return the corrupted batch [n,c,h,w], clipped to [0, 1], on the device and in the dtype of ``x``.
 
         It is worked on in parts, so that what is needed beside it does not grow with it. A stream without rows draws
-        for each image by its pixels. Raises ``DataError`` for pixels outside [0, 1].
+        for each image by its pixels. Raises ``DataError`` for pixels outside [0, 1]. An array and a seed do as well.
         """
-        x = x.detach()
-        out, rng = torch.empty_like(x), rng.for_images(x)
+        x = as_batch(x)
+        out, rng = torch.empty_like(x), as_rng(rng).for_images(x)
         if not len(x):
             return out
-        _refuse_other_pixels("corruption", x)
+        expect_pixels("corruption", x)
         # a GPU has to be kept busy
         at_once = self.at_once if x.device.type == "cpu" else 1 << 26
         size = max(1, at_once // x[0].numel())
@@ -290,15 +316,6 @@ class Regularizer(ABC):
     def stages(self) -> list[Stage]:
         """The stages this method trains in; one, unless it is a schedule of others."""
         return [Stage(self, 1.0)]
-
-
-def _refuse_other_pixels(what: str, x: Images) -> None:
-    low, high = (end.item() for end in x.aminmax())
-    if not (low >= 0 and high <= 1):  # NaN fails both comparisons
-        raise DataError(
-            f"{what}: expected pixels in [0, 1], got values from {low:.4g} to {high:.4g}; "
-            "give the images before normalisation (mean and std belong to the model)"
-        )
 
 
 FEW = 4
