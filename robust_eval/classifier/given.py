@@ -100,13 +100,27 @@ def _trains(module: nn.Module) -> bool:
     return code is not None and "training" in code.co_names
 
 
+MISFITS = (
+    "channels, but got",
+    "shapes cannot be multiplied",
+    "must match the size of tensor",
+    "is invalid for input of size",
+    "Kernel size can't be greater than actual input size",
+    "Output size is too small",
+    "on the same device",
+    "should be the same",
+    "to have the same dtype",
+)
+"""How torch says so."""
+
+
 @contextmanager
 def answering(x: Images) -> Iterator[None]:
-    """Raise ``DataError`` where a network fails on images at once: they are not what it was made for."""
+    """Raise ``DataError`` where torch says that images are not what a network was made for; other errors stay."""
     try:
         yield
     except RuntimeError as error:
-        if out_of_memory(error):
+        if out_of_memory(error) or not any(words in str(error) for words in MISFITS):
             raise
         said = next(iter(str(error).splitlines()), type(error).__name__)
         shape = ",".join(map(str, x.shape))

@@ -218,6 +218,22 @@ def test_images_that_a_network_was_not_made_for_are_told_with_its_own_words():
     assert isinstance(error.value.__cause__, RuntimeError)
 
 
+def test_an_error_of_the_network_itself_stays_as_it_is():
+    class Failing(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("no weights yet")
+
+    with pytest.raises(RuntimeError, match=r"^no weights yet$"):
+        PGD(Failing().eval(), X, Y, rng=0)
+
+
+@pytest.mark.parametrize("size", [(3, 16, 16), (3, 2, 2), (4, 8, 8)])
+def test_images_of_another_size_are_told(size):
+    with pytest.raises(DataError) as error:
+        PGD(NET, torch.rand(N, *size), Y, rng=0)
+    one_line(error, "give images it was made for")
+
+
 def test_a_model_of_one_logit_is_told():
     with pytest.raises(DataError) as error:
         PGD(nn.Sequential(NET, nn.Linear(CLASSES, 1)).eval(), X, [0] * N, rng=0)
