@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from robust_eval.config.toml import toml
@@ -11,9 +11,14 @@ from robust_eval.registry import Kind, find, names
 
 __all__ = [
     "apply_settings",
+    "change_tables",
     "settings",
     "split_names",
 ]
+
+
+CHANGED = ("data", "recipe")
+"""Tables of an experiment that options change."""
 
 
 def split_names(kind: Kind, text: str) -> list[str]:
@@ -77,6 +82,17 @@ def apply_settings(
         for table in tables:
             if table["name"] == name:
                 table.update(values)
+
+
+def change_tables(tables: dict[str, Any], fields: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put fields into ``[data]`` and ``[recipe]`` of an experiment; raises ``ConfigError`` for another table."""
+    for name, values in fields.items():
+        if name not in CHANGED:
+            raise ConfigError(
+                f"--set {name}: expected data.FIELD or recipe.FIELD, got {name}; methods are changed in the file"
+            )
+        table = tables.get(name)
+        tables[name] = {**(table if isinstance(table, dict) else {}), **values}
 
 
 def _not_asked_for(name: str) -> str:
