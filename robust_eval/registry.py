@@ -207,7 +207,7 @@ def describe(method: object) -> Description:
     """Return kind, name, parameters and version of a registered method: the inverse of ``build``.
 
     A field with ``metadata={"identity": False}``, such as a path whose content is known by its hash, is left out; one
-    with ``{"identity": "given"}`` is where it is ``None``, so that adding it to a method changes no key.
+    with ``{"identity": "given"}`` is where it has its default, so that adding it to a method changes no key.
     """
     kind, name, version = _ENTRIES[type(method)]
     return Description(kind, name, _plain(method), version)
@@ -353,4 +353,4 @@ def _plain(value: Any) -> Any:
 
 def _identifies(field: dataclasses.Field[Any], value: Any) -> bool:
     identity = field.metadata.get("identity", True)
-    return value is not None if identity == "given" else bool(identity)
+    return bool(value != field.default) if identity == "given" else bool(identity)

@@ -5,7 +5,9 @@ import torch
 
 from robust_eval.errors import ConfigError
 from robust_eval.mixing import soft_targets
+from robust_eval.registry import describe
 from trainers import train
+from trainers._groups import drawn, weigh
 from trainers.regularizers.erm import ERM
 from trainers.regularizers.gradual_cascading_sum import GradualCascadingSum, gradual_coefficients
 
@@ -114,6 +116,36 @@ def test_over_the_stages_coefficients_follow_progress(loss, divide_by_k, network
             expected = -(mixed * network(seen).log_softmax(1)).sum(1).mean() / (used if divide_by_k else 1)
             torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-5)
         done += stage.share
+
+
+@pytest.mark.parametrize("coefficients", ["beta", "random"])
+def test_drawn_coefficients_mix_images_and_targets_alike_and_end_on_plain_images(
+    loss, step, coefficients, network, x, y
+):
+    network.eval()
+    method, done = GradualCascadingSum(k=3, divide_by_k=False, coefficients=coefficients, alpha=0.3), 0.0
+    for used, stage in zip((3, 2, 1), method.stages(), strict=True):
+        progress = done + 0.6 * stage.share
+        network.seen.clear()
+        value = loss(stage.regularizer, network, x, y, progress=progress)
+        (seen,) = network.seen
+        means = gradual_coefficients(3, min(1.0, progress / 0.75))
+        weights = drawn(means[:used], coefficients, 0.3, rng=step())
+        torch.testing.assert_close(seen, weigh(x, weights))
+        if used == 1:
+            assert torch.equal(seen, x)
+        else:
+            assert max(abs(a - b) for a, b in zip(weights, means, strict=False)) > 0.01
+        targets = weigh(soft_targets(y, 5), weights)
+        torch.testing.assert_close(value, -(targets * network(seen).log_softmax(1)).sum(1).mean())
+        done += stage.share
+
+
+def test_it_draws_nothing_unless_told_to_and_its_key_stays():
+    assert set(describe(GradualCascadingSum()).params) == {
+        *("k", "finetune", "divide_by_k", "criterion", "label_smoothing")
+    }
+    assert describe(GradualCascadingSum(coefficients="beta", alpha=1)).params["alpha"] == 1
 
 
 def test_progress_that_rounds_past_a_knot_does_not_leave_the_stage(loss, network, x, y):
