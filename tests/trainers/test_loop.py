@@ -8,9 +8,10 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from robust_eval.data import Examples
-from robust_eval.errors import ConfigError, RobustEvalError
+from robust_eval.errors import CheckpointError, ConfigError, RobustEvalError
 from robust_eval.methods import Regularizer, Stage
 from robust_eval.models.recipe import Journal
+from robust_eval.registry import build
 from robust_eval.rng import Rng
 from trainers import train
 from trainers.objective import Objective
@@ -487,6 +488,21 @@ def test_training_starts_from_given_weights(recipe, few, tmp_path):
     assert all(
         torch.equal(method.weights[0][name], value) for name, value in first.network.state_dict().items()
     )
+
+
+def test_a_new_head_is_trained_on_frozen_layers_of_other_classes(recipe, few, tmp_path):
+    architecture = build("architecture", "small_cnn", {"width": 4})
+    begun = architecture.build(channels=1, classes=3).state_dict()
+    save_file(begun, tmp_path / "weights.safetensors")
+    fields = {"architecture": architecture, "start": tmp_path / "weights.safetensors", "epochs": 1}
+    frozen = {"start_head": "new", "freeze": ("stem", "stage1", "stage2")}
+    trained = run(recipe(ERM(), **fields, **frozen), few).network.state_dict()
+    assert trained["linear.weight"].shape[0] == 10
+    assert all(torch.equal(value, begun[name]) for name, value in trained.items() if "linear" not in name)
+    with pytest.raises(
+        CheckpointError, match=r"expected a head of 10 classes, got one of 3; start_head='new'"
+    ):
+        run(recipe(ERM(), **fields), few)
 
 
 def test_mixed_precision_learns(recipe, digits):
