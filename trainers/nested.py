@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from robust_eval.methods import Regularizer
-from robust_eval.registry import build, describe
+from robust_eval.registry import build, plain
 
 __all__ = ["Nested", "name_of"]
 
@@ -31,5 +31,7 @@ Nested = Annotated[Regularizer, BeforeValidator(_built)]
 
 
 def name_of(regularizer: Regularizer) -> str:
-    """Return the name that a regularizer is registered under."""
-    return describe(regularizer).name
+    """Return the name that a regularizer is registered under, or of its class."""
+    found = plain(regularizer)
+    name = found["name"] if isinstance(found, Mapping) else found
+    return name if isinstance(name, str) else type(regularizer).__name__
