@@ -10,9 +10,9 @@ Both begin anew with each layer, where the shape changes: v is F_l of its first 
 that there are. μ = 0 and w = 1 are the plain network, and weights have the same names in all of them.
 
 Ours: all beyond the sentence, which may also mean an average over training steps. The average sums a geometric series,
-so that residuals that agree grow by up to 1 / (1 - μ): in a fresh PreResNet-56, features after the last layer (root mean
-square, 64 CIFAR-10 images) are 1.8 times those of the plain network with μ = 1/2, 4.0 times with 0.9, and 1.02 times
-with a window of 2.
+so that residuals that agree grow by up to 1 / (1 - μ): in a fresh PreResNet-56, features after the last layer (root
+mean square, 64 CIFAR-10 images) are 1.8 times those of the plain network with μ = 1/2, 4.0 times with 0.9, and 1.02
+times with a window of 2.
 """
 
 from __future__ import annotations
