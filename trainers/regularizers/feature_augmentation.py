@@ -1,8 +1,8 @@
 """Shift, mirror, turn or pierce the feature maps of a layer drawn anew for each batch; labels stay as they are.
 
 What augmentation does to images is done to what the network makes of them, an idea of one sentence, so that all of
-this is ours. The transforms that are asked for are made, in this order, of every map [c,h,w] that the batch's layer puts
-out; an example has one draw for all its channels, other examples have others:
+this is ours. The transforms that are asked for are made, in this order, of every map [c,h,w] that the layer puts out;
+an example has one draw for all its channels, other examples have others:
 
     shift:     by up to p = round(4 h / 32) positions either way, zeros coming in (at 32x32 the usual crop of 4)
     flip:      left to right, with chance 1/2
