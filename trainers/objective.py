@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from robust_eval.methods import Regularizer
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels
+from robust_eval.types import AsksProgress, Images, Labels
 
 __all__ = ["Objective"]
 
@@ -29,9 +29,12 @@ class Objective(nn.Module):
         self.mixed_precision = precision == "bf16"
         self.network = network
         self.regularizer = regularizer
+        self.asking = [module for module in network.modules() if isinstance(module, AsksProgress)]
 
     def forward(self, x: Images, y: Labels, rng: Rng, progress: float) -> Float[Tensor, ""]:
         """Return the scalar loss of one batch."""
+        for module in self.asking:
+            module.at_progress(progress)
         # not left to Fabric, which cannot pass a random stream through its own conversion
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed_precision):
             return self.regularizer.loss(self.network, x, y, rng=rng, progress=progress)

@@ -505,6 +505,17 @@ def test_a_new_head_is_trained_on_frozen_layers_of_other_classes(recipe, few, tm
         run(recipe(ERM(), **fields), few)
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_module_that_asks_is_told_how_far_the_training_is(recipe, few, ema):
+    architecture = build("architecture", "gradual_top_k", {"width": 4, "branches": 3, "finetune": 0.3})
+    method = Recorded(turn=2)
+    trained = run(recipe(method, architecture=architecture, epochs=3, ema=ema), few)
+    told = [int(weights["layer1.done"]) / 1e6 for weights in method.weights]
+    assert told == pytest.approx(method.progress, abs=1e-6) and told[0] == 0
+    assert trained.network.layer2.t == 1
+    assert int(trained.network.layer1.done) / 1e6 == pytest.approx(method.progress[-1], abs=1e-6)
+
+
 def test_mixed_precision_learns(recipe, digits):
     assert run(recipe(ERM(), epochs=3, precision="bf16"), digits).history[-1]["validation_accuracy"] > 0.9
 

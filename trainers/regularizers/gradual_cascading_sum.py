@@ -29,7 +29,6 @@ and the rate, as t, is a function of the budget spent. Cross-entropy instead of 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -40,7 +39,7 @@ from torch import Tensor, nn
 from robust_eval.errors import ConfigError
 from robust_eval.fields import Positive, Real, Whole
 from robust_eval.methods import Stage
-from robust_eval.mixing import soft_targets
+from robust_eval.mixing import fading_coefficients, gradual_coefficients, soft_targets
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Logits
@@ -111,7 +110,7 @@ class _Fading(Fitting):
         t = progress / (1 - self.finetune)
         # progress is summed over the stages: rounding must not lead out of this one
         faded = min(max(t * (self.start - 1) - (self.start - self.used), 0.0), 1.0)
-        coefficients = drawn(_coefficients(self.used, faded), self.coefficients, self.alpha, rng=rng)
+        coefficients = drawn(fading_coefficients(self.used, faded), self.coefficients, self.alpha, rng=rng)
         logits: Logits = model(weigh(x, coefficients))
         targets = soft_targets(y, logits.shape[1]).to(logits.dtype)
         loss = self.fit(logits, weigh(targets, coefficients))
@@ -124,18 +123,3 @@ class _Fading(Fitting):
                 "raise batch_size or lower k"
             )
         return n // self.used
-
-
-def gradual_coefficients(n: int, t: float) -> list[float]:
-    """Return GCC_n(t): the weights of n images at time ``t`` in [0, 1], from 1/n each to all on the first."""
-    # at a knot, floor may miss by rounding what is continuous anyway
-    gone = min(math.floor(t * (n - 1) + 1e-12), n - 1)
-    return [*_coefficients(n - gone, max(t * (n - 1) - gone, 0.0)), *[0.0] * gone]
-
-
-def _coefficients(used: int, faded: float) -> list[float]:
-    """The weights of the images in use when the last of them has gone this part of its way out."""
-    if used == 1:
-        return [1.0]
-    last = (1 - faded) ** 2 / used
-    return [*[(1 - last) / (used - 1)] * (used - 1), last]

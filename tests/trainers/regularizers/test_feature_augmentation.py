@@ -115,7 +115,10 @@ def test_it_goes_under_another_regularizer(loss, network, x, y, first):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"transforms": ["turn"]}, "transforms 1: expected 'shift', 'flip', 'rotation' or 'hole', got 'turn'"),
+        (
+            {"transforms": ["turn"]},
+            "transforms 1: expected 'shift', 'flip', 'rotation' or 'hole', got 'turn'",
+        ),
         ({"transforms": []}, "transforms: expected at least one value"),
         ({"probability": 1.5}, "probability: expected <= 1, got 1.5"),
         ({"layers": ["stage9"]}, "layers 1: expected 'input', .* got 'stage9'"),
@@ -133,4 +136,6 @@ def test_a_layer_that_is_not_there_is_told_in_whatever_batch(loss, network, x, y
 
 
 def test_it_works_in_mixed_and_double_precision(check_precisions):
-    check_precisions(FeatureAugmentation(transforms=("shift", "flip", "rotation", "hole"), layers=("stage1",)))
+    check_precisions(
+        FeatureAugmentation(transforms=("shift", "flip", "rotation", "hole"), layers=("stage1",))
+    )
