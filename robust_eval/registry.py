@@ -45,7 +45,15 @@ __all__ = [
 ]
 
 Kind = Literal[
-    "attack", "corruption", "defense", "regularizer", "architecture", "data", "examination", "analysis"
+    "attack",
+    "corruption",
+    "defense",
+    "regularizer",
+    "curriculum",
+    "architecture",
+    "data",
+    "examination",
+    "analysis",
 ]
 T = TypeVar("T")
 

@@ -21,12 +21,15 @@ __all__ = [
     "Mask",
     "Severity",
     "StochasticModule",
+    "Weights",
 ]
 
 Images = Float[Tensor, "n c h w"]
 """A batch of images in the [0, 1] pixel range."""
 Labels = Int[Tensor, " n"]
 Logits = Float[Tensor, "n k"]
+Weights = Float[Tensor, " n"]
+"""How much each image counts."""
 Mask = Bool[Tensor, " n"]
 
 

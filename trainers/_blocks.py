@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from robust_eval.fields import Real, Whole
 from robust_eval.mixing import mix, random_box
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels
+from robust_eval.types import Images, Labels, Weights
 from trainers.fitting import Fitting
 from trainers.hidden import Layer, draw_layer, through
 
@@ -106,11 +106,20 @@ class PatchUp(Fitting):
     def own_part(self, rng: Rng) -> float:
         """Draw the weight of an image's own features inside the blocks of a batch, in [0, 1]."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the loss of the batch, mixed or not; raises ``ConfigError`` for layers the network does not have."""
         if rng.child("whether").numpy().random() >= self.probability:
             plain = model(x)
-            return self.fit(plain, self.targets(y, plain))
+            return self.fit(plain, self.targets(y, plain, weights))
         layer = draw_layer(self.layers, rng=rng)
         perm = torch.randperm(len(x), generator=rng.child("perm").torch_generator()).to(x.device)
         own = torch.ones(())
@@ -123,7 +132,7 @@ class PatchUp(Fitting):
             return _swapped(h, perm, own)
 
         logits = through(model, x, {layer: patch})
-        targets = self.targets(y, logits)
+        targets = self.targets(y, logits, weights)
         kept = own.mean().to(logits.dtype).expand(len(x))
         return self.loss_terms * self.fit(logits, mix(targets, targets[perm], kept))
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from robust_eval.fields import Real
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels
+from robust_eval.types import Images, Labels, Weights
 from trainers._changed import ChangesFeatures
 from trainers.hidden import Change, Hidden, Layer, through
 
@@ -42,10 +42,19 @@ class Dropped(ChangesFeatures):
     def kept(self, h: Features, rng: Rng) -> Shaped[Tensor, "n c _h _w"]:
         """Draw the mask of a layer's output, which is 1 where features are kept."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the mean loss of the batch; raises ``ConfigError`` for layers the network does not have."""
         logits = through(model, x, self.changes(rng=rng, progress=progress))
-        return self.fit(logits, self.targets(y, logits))
+        return self.fit(logits, self.targets(y, logits, weights))
 
     def changes(self, *, rng: Rng, progress: float) -> Mapping[Layer, Change]:
         """Return what drops a part of each layer's output."""

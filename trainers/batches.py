@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import count, tee
+from itertools import tee
 from typing import NamedTuple
 
 import torch
@@ -13,10 +13,10 @@ from torch import Tensor
 from robust_eval.data import Examples
 from robust_eval.models.recipe import Recipe
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels
+from robust_eval.types import Images, Labels, Weights
 from trainers.augment import crop, flip, resized_crop
 
-__all__ = ["Batch", "Split", "augmented", "loaded", "shuffled_batches", "stratified_split"]
+__all__ = ["Batch", "Split", "augmented", "batch_of", "loaded", "stratified_split"]
 
 
 class Split(NamedTuple):
@@ -36,13 +36,6 @@ def stratified_split(labels: Labels, fraction: float, *, rng: Rng) -> Split:
     return Split(by_class[~held_out].sort().values, by_class[held_out].sort().values)
 
 
-def shuffled_batches(n: int, size: int, *, rng: Rng) -> Iterator[Int[Tensor, " size"]]:
-    """Yield endless shuffled passes over 0..n-1 in batches of one size; what is left of a pass is dropped."""
-    for number in count():
-        order = torch.randperm(n, generator=rng.child("pass", number).torch_generator())
-        yield from order[: n // size * size].view(-1, size)
-
-
 class Batch(NamedTuple):
     """Images in [0, 1] with their labels, where training runs."""
 
@@ -50,6 +43,13 @@ class Batch(NamedTuple):
     """Their positions in the training set."""
     x: Images
     y: Labels
+    weights: Weights | None = None
+    """How much each counts, with mean 1; ``None`` where all count alike."""
+
+
+def batch_of(training: Examples, rows: Int[Tensor, " n"]) -> Batch:
+    """Return the images at these positions."""
+    return Batch(rows, training.pixels(rows), training.labels[rows])
 
 
 def loaded(training: Examples, indices: Iterable[Int[Tensor, " n"]]) -> Iterator[Batch]:

@@ -1,6 +1,7 @@
 """Says how far logits are from targets: the loss that regularizers share, whatever they do to images and labels.
 
-A target is a row of class probabilities. Three losses of the papers: softmax cross-entropy, and the two readings of
+A target is a row of class probabilities; weighted ones are multiplied by the weight of their image and carry it in one
+more column. Three losses of the papers: softmax cross-entropy, and the two readings of
 "binary cross-entropy", on sigmoids and on the softmax. They are no substitutes for each other: averaged over n classes
 the binary losses have gradients about n times smaller, so a learning rate does not carry over. Each is affine in the
 target, so mixing targets and mixing losses are the same thing.
@@ -20,7 +21,7 @@ from torch.nn import functional
 from robust_eval.fields import Real
 from robust_eval.methods import Regularizer
 from robust_eval.mixing import soft_targets
-from robust_eval.types import Labels, Logits
+from robust_eval.types import Labels, Logits, Weights
 
 __all__ = ["Criterion", "Fitting", "Smoothing", "per_example", "smooth"]
 
@@ -34,6 +35,9 @@ Smoothing = Literal["uniform", "others", "printed"]
 ``(1 - a) t + a / n (1 - t)``, which some texts have; it adds up to ``1 - a / n`` only."""
 
 Targets = Float[Tensor, "n k"]
+Weighted = Float[Tensor, "n _columns"]
+"""Targets, with one more column where they carry weights."""
+AnyLogits = Float[Tensor, "_ k"]
 
 
 def per_example(criterion: Criterion, logits: Logits, targets: Targets) -> Float[Tensor, " n"]:
@@ -69,14 +73,32 @@ class Fitting(Regularizer):
     label_smoothing: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     """Part of every target that is spread evenly over all classes."""
 
-    def targets(self, y: Labels, logits: Logits) -> Targets:
-        """Return labels as rows of probabilities, one for each class of the logits."""
-        return soft_targets(y, logits.shape[1]).to(torch.promote_types(logits.dtype, torch.float32))
+    @property
+    def takes_weights(self) -> bool:
+        """Yes: a target carries the weight of its image wherever it is mixed."""
+        return True
 
-    def each(self, logits: Logits, targets: Targets) -> Float[Tensor, " n"]:
-        """Return the loss of each example."""
-        return per_example(self.criterion, logits, smooth(targets, self.label_smoothing))
+    def targets(self, y: Labels, logits: AnyLogits, weights: Weights | None = None) -> Weighted:
+        """Return labels as rows of probabilities, one for each class of the logits.
 
-    def fit(self, logits: Logits, targets: Targets) -> Float[Tensor, ""]:
+        With ``weights``, rows are multiplied by them and have one more column, the weight: mixed with other rows, they
+        stay the sum of what each label counts for.
+        """
+        rows = soft_targets(y, logits.shape[1]).to(torch.promote_types(logits.dtype, torch.float32))
+        if weights is None:
+            return rows
+        column = weights.to(rows)[:, None]
+        return torch.cat([rows * column, column], 1)
+
+    def each(self, logits: Logits, targets: Weighted) -> Float[Tensor, " n"]:
+        """Return the loss of each example, times its weight where targets carry one."""
+        if targets.shape[1] == logits.shape[1]:
+            return per_example(self.criterion, logits, smooth(targets, self.label_smoothing))
+        weight = targets[:, -1]
+        # a row of weight 0 is all zeros, and counts for nothing
+        shares = targets[:, :-1] / weight.clamp(min=torch.finfo(weight.dtype).tiny)[:, None]
+        return weight * per_example(self.criterion, logits, smooth(shares, self.label_smoothing))
+
+    def fit(self, logits: Logits, targets: Weighted) -> Float[Tensor, ""]:
         """Return the mean loss of the batch."""
         return self.each(logits, targets).mean()

@@ -1,4 +1,4 @@
-"""Trains a network by a recipe: the one training loop, for every regularizer.
+"""Trains a network by a recipe: the one training loop, for every regularizer and curriculum.
 
 A regularizer trains in stages, and each stage has its share of the budget, which is counted in images that
 pass through the network. All randomness comes from the recipe's seed, so the same recipe on the same machine
@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +25,17 @@ from robust_eval.models.recipe import NO_JOURNAL, Journal, Recipe, Trained
 from robust_eval.models.start import start_from
 from robust_eval.rng import Rng, seeded
 from trainers.averaging import Average
-from trainers.batches import augmented, loaded, shuffled_batches, stratified_split
+from trainers.batches import stratified_split
+from trainers.curricula.shuffled import Shuffled
+from trainers.feed import Feed, task_of
 from trainers.freezing import frozen_layers
 from trainers.objective import Objective
 from trainers.optim import make_optimizer
-from trainers.processes import cost_of, mean_of, part_of, set_up, started, together
+from trainers.processes import cost_of, mean_of, set_up, started, together
 from trainers.schedule import Plateau
 from trainers.state import State, identity_of, restore, resume, snapshot
+from trainers.steps import Steps
+from trainers.usage import Usage
 from trainers.watch import Log, measure
 
 __all__ = ["train"]
@@ -47,12 +51,14 @@ def train(
     device: str,
     report: Callable[[float, str], None],
     journal: Journal = NO_JOURNAL,
+    test: Examples | None = None,
 ) -> Trained:
     """Train by ``recipe`` on a split of ``examples``; ``report(fraction_done, text)`` is called now and then.
 
     A stage that gives up leaves the rest of its share to the next. One that hands over its best weights gives the next
     those of its highest validation accuracy, the earliest of equals. The network that comes back has the last weights
-    of the last stage, or its best ones if the recipe says so. Stages that continue each other share one optimizer and
+    of the last stage, or its best ones if the recipe says so. The accuracy on ``test`` images, if they are given, is
+    logged; only a curriculum that says so chooses by them. Stages that continue each other share one optimizer and
     one schedule. Images that are in files are decoded while earlier ones are trained on.
 
     With a folder in the ``journal``, a training that was killed goes on from its last pass, to the same weights.
@@ -63,8 +69,9 @@ def train(
     fabric = started(device)
     place, first = fabric.device, fabric.is_global_zero
     rng = Rng(recipe.seed).child("train")
-    stages = _stages(recipe)
+    stages, curriculum = _stages(recipe), recipe.curriculum or Shuffled()
     training, held_out = _divided(recipe, examples, place, rng=rng.child("split"))
+    test = None if test is None else _on(place, test)
     batch_size = min(recipe.batch_size, len(training))
     with seeded(rng.child("init")):
         network = _network(recipe, examples).to(place)
@@ -72,8 +79,8 @@ def train(
 
     state_file = None if journal.folder is None else journal.folder / "state.pt"
     identity = identity_of(recipe, examples, processes=fabric.world_size)
-    kept = None if state_file is None else resume(state_file, identity, place)
-    state = State(Plateau(recipe.patience)) if kept is None else kept["state"]
+    kept = None if state_file is None else resume(state_file, identity)
+    state = State(Plateau(recipe.patience), Usage.of(len(training))) if kept is None else kept["state"]
     log = Log(journal if first else NO_JOURNAL, state.history)
     watch = rng.child("watch")
     # each process drops out units of its own
@@ -91,32 +98,30 @@ def train(
             elif kept is not None:
                 restore(kept, network, optimizer, average)
 
-            cost = cost_of(stage.regularizer, batch_size, fabric)
-            schedule = state.schedule(recipe, stages, images=len(training), cost=cost)
             stage_rng = rng.child("stage", number)
-            batches = shuffled_batches(len(training), batch_size, rng=stage_rng)
-            indices = (part_of(whole, fabric) for whole in islice(batches, state.step, schedule.steps))
+            task = task_of(training, held_out, batch_size, rng=stage_rng)
+            cost = cost_of(stage.regularizer, batch_size, fabric)
+            counted = cost + curriculum.evaluations(task) if recipe.budget == "evaluations" else batch_size
+            schedule = state.schedule(recipe, stages, images=len(training), cost=float(counted))
+            steps = Steps(recipe, network, objective, optimizer, fabric, schedule, stage_rng)
+            feed = Feed(curriculum, task, steps, training, state)
             losses: list[Tensor] = []
             set_mode()
 
-            for step, (rows, images, y) in enumerate(loaded(training, indices), start=state.step):
+            for step in range(state.step, schedule.steps):
                 if schedule.gives_up(state.waited):
                     break
                 lr = schedule.learning_rate(step, state.plateau.halvings)
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
-                step_rng = stage_rng.child("step", step).rows(rows)
-                x = augmented(recipe, images, rng=step_rng)
-                loss = objective(x, y, step_rng.child("loss"), schedule.progress(step))
-                optimizer.zero_grad()
-                fabric.backward(loss)
-                optimizer.step()
+                steps.set_rate(lr)
+                loss = steps.loss(feed.next(step), step)
+                steps.take(loss)
                 if average is not None:
                     average.update(network)
                 losses.append(mean_of(loss.detach(), fabric))
                 if recipe.schedule == "halve_on_plateau":
                     state.plateau.see(losses[-1].item())
-                state.evaluations += schedule.cost
+                state.evaluations += cost
+                state.updates += 1
 
                 if schedule.ends_pass(step) or (step + 1) % CHECK_EVERY == 0:
                     _require_finite(losses, step, stage.regularizer)
@@ -124,10 +129,15 @@ def train(
                     report(schedule.progress(step), text)
                 if schedule.ends_pass(step):
                     attack = journal.attacks_after(len(state.history) + 1)
-                    found = measure(watched, training, held_out, attack=attack, rng=watch) if first else None
+                    found = (
+                        measure(watched, training, held_out, attack=attack, rng=watch, test=test)
+                        if first
+                        else None
+                    )
                     mean, losses = torch.stack(losses).mean().item(), []
-                    row = {"stage": number, "evaluations": state.evaluations, "loss": mean}
-                    row |= together(found, fabric) | {"lr": lr}
+                    row = {"stage": number, "evaluations": state.spent, "steps": state.updates, "loss": mean}
+                    row |= together(found, fabric) | {"lr": lr} | state.usage.end_pass(training.corrupted)
+                    feed.remember()
                     state.see(row, step + 1, watched, keep_best=schedule.returned == "best")
                     log.add(row)
                     if state_file is not None and first:
@@ -138,8 +148,9 @@ def train(
                 network.load_state_dict(together(weights, fabric))
             state.end_stage(schedule)
 
-    report(1.0, f"trained with {state.evaluations} network evaluations")
-    return Trained(network.eval().requires_grad_(True), state.history, state.evaluations)
+    report(1.0, f"trained with {state.spent} network evaluations in {state.updates} steps")
+    used = state.usage.summary(training)
+    return Trained(network.eval().requires_grad_(True), state.history, state.spent, state.updates, used)
 
 
 def _divided(

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from robust_eval.methods import Regularizer
 from robust_eval.rng import Rng
-from robust_eval.types import AsksProgress, Images, Labels
+from robust_eval.types import AsksProgress, Images, Labels, Weights
 
 __all__ = ["Objective"]
 
 
 class Objective(nn.Module):
-    """The loss of a batch as a module: ``objective(x, y, rng, progress)``."""
+    """The loss of a batch as a module: ``objective(x, y, rng, progress, weights)``."""
 
     def __init__(
         self, network: nn.Module, regularizer: Regularizer, precision: Literal["fp32", "bf16"] = "fp32"
@@ -31,10 +31,13 @@ class Objective(nn.Module):
         self.regularizer = regularizer
         self.asking = [module for module in network.modules() if isinstance(module, AsksProgress)]
 
-    def forward(self, x: Images, y: Labels, rng: Rng, progress: float) -> Float[Tensor, ""]:
-        """Return the scalar loss of one batch."""
+    def forward(
+        self, x: Images, y: Labels, rng: Rng, progress: float, weights: Weights | None = None
+    ) -> Float[Tensor, ""]:
+        """Return the scalar loss of one batch; a loss that weighs nothing need not know the parameter."""
         for module in self.asking:
             module.at_progress(progress)
+        given = {} if weights is None else {"weights": weights}
         # not left to Fabric, which cannot pass a random stream through its own conversion
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed_precision):
-            return self.regularizer.loss(self.network, x, y, rng=rng, progress=progress)
+            return self.regularizer.loss(self.network, x, y, rng=rng, progress=progress, **given)

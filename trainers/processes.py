@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Shaped
 from torch import Tensor
 
 from robust_eval.errors import ConfigError
@@ -19,7 +19,7 @@ from robust_eval.methods import Regularizer
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["cost_of", "mean_of", "part_of", "set_up", "started", "together"]
+__all__ = ["cost_of", "gathered", "mean_of", "part_of", "set_up", "started", "together"]
 
 
 def started(device: str) -> Fabric:
@@ -40,8 +40,8 @@ def set_up(optimizer: torch.optim.Optimizer, fabric: Fabric) -> torch.optim.Opti
     return cast("torch.optim.Optimizer", fabric.setup_optimizers(optimizer))
 
 
-def part_of(index: Int[Tensor, " n"], fabric: Fabric) -> Int[Tensor, " m"]:
-    """Return this process's part of a batch.
+def part_of(index: Shaped[Tensor, " n"], fabric: Fabric) -> Shaped[Tensor, " m"]:
+    """Return this process's part of a batch: of its positions, or of what belongs to them.
 
     Raises ``ConfigError`` where the processes cannot have equal parts of two images or more.
     """
@@ -67,6 +67,15 @@ def mean_of(value: Tensor, fabric: Fabric) -> Tensor:
     mean = fabric.all_reduce(value, reduce_op="mean")
     assert isinstance(mean, Tensor)
     return mean
+
+
+def gathered(value: Shaped[Tensor, "m *shape"], fabric: Fabric) -> Shaped[Tensor, "n *shape"]:
+    """Return the parts of all processes, one after the other."""
+    if fabric.world_size == 1:
+        return value
+    parts = fabric.all_gather(value)
+    assert isinstance(parts, Tensor)
+    return parts.flatten(0, 1)
 
 
 def together(value: Any, fabric: Fabric) -> Any:

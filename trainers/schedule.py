@@ -23,8 +23,8 @@ class StageSchedule:
     """The arithmetic of one stage; a step is a number from 0 to ``steps - 1``."""
 
     recipe: Recipe
-    cost: int
-    """Network evaluations of a step, in all processes together."""
+    cost: float
+    """What a step takes of the budget, in all processes together."""
     done: float
     """Share of the budget that was done when the stage began."""
     share: float
@@ -50,7 +50,7 @@ class StageSchedule:
         number: int,
         *,
         images: int,
-        cost: int,
+        cost: float,
         done: float,
         carried: float,
         scheduled_from: float,

@@ -19,11 +19,12 @@ from robust_eval.methods import Stage
 from robust_eval.models.recipe import Recipe
 from trainers.averaging import Average
 from trainers.schedule import Plateau, StageSchedule
+from trainers.usage import Usage
 
 __all__ = ["State", "Weights", "identity_of", "restore", "resume", "snapshot"]
 
 Weights = dict[str, Tensor]
-STATE = 3
+STATE = 4
 """Raised when a state means something else than before: an older one is not gone on from."""
 
 
@@ -32,12 +33,18 @@ class State:
     """How far a training is, apart from the network and the optimizer of its stage."""
 
     plateau: Plateau
+    usage: Usage = field(default_factory=lambda: Usage.of(0))
     stage: int = 0
     step: int = 0
     """Steps done in this stage."""
     done: float = 0.0
     """Share of the budget that earlier stages took."""
     evaluations: int = 0
+    """Images through the network in steps of training."""
+    asked: float = 0.0
+    """What the questions of the curriculum cost, in network evaluations."""
+    updates: int = 0
+    """Steps done in all stages."""
     carried: float = 0.0
     """Share of the budget that the stage before left."""
     scheduled_from: float = 0.0
@@ -48,6 +55,13 @@ class State:
     """Passes since."""
     best_weights: Weights = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    order: dict[str, Any] = field(default_factory=dict)
+    """What the curriculum remembers of this stage."""
+
+    @property
+    def spent(self) -> int:
+        """All network evaluations so far."""
+        return self.evaluations + round(self.asked)
 
     def next_stage(self, *, continues: bool) -> State:
         """Return the state at the beginning of the next stage: the budget and the history go on.
@@ -57,16 +71,19 @@ class State:
         """
         return State(
             Plateau(self.plateau.patience, self.plateau.halvings if continues else 0),
+            self.usage,
             stage=self.stage + 1,
             done=self.done,
             evaluations=self.evaluations,
+            asked=self.asked,
+            updates=self.updates,
             carried=self.carried,
             scheduled_from=self.scheduled_from if continues else self.done,
             history=self.history,
         )
 
-    def schedule(self, recipe: Recipe, stages: Sequence[Stage], *, images: int, cost: int) -> StageSchedule:
-        """Return the schedule of this stage, on so many images at so many network evaluations a step."""
+    def schedule(self, recipe: Recipe, stages: Sequence[Stage], *, images: int, cost: float) -> StageSchedule:
+        """Return the schedule of this stage, on so many images at so much of the budget a step."""
         return StageSchedule.of(
             recipe,
             stages,
@@ -121,7 +138,7 @@ def snapshot(
     on_gpu = any(weight.is_cuda for weight in network.parameters())
     content = {
         "identity": identity,
-        "state": {**vars(state), "plateau": vars(state.plateau)},
+        "state": {**vars(state), "plateau": vars(state.plateau), "usage": vars(state.usage)},
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
         "average": None if average is None else (average.network.state_dict(), average.steps),
@@ -132,7 +149,7 @@ def snapshot(
         torch.save(content, temporary)
 
 
-def resume(path: Path, identity: str, device: torch.device) -> dict[str, Any] | None:
+def resume(path: Path, identity: str) -> dict[str, Any] | None:
     """Return what :func:`snapshot` wrote for this identity, ``None`` if there is nothing.
 
     Raises ``RobustEvalError`` for a damaged file, or one of another training.
@@ -140,10 +157,12 @@ def resume(path: Path, identity: str, device: torch.device) -> dict[str, Any] | 
     if not path.exists():
         return None
     try:
-        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         found = content["identity"]
         kept = content["state"]
-        content["state"] = State(**kept | {"plateau": Plateau(**kept["plateau"])})
+        content["state"] = State(
+            **kept | {"plateau": Plateau(**kept["plateau"]), "usage": Usage(**kept["usage"])}
+        )
     except Exception as error:
         raise RobustEvalError(
             f"{path}: expected the state of a training, got a file that cannot be read ({type(error).__name__}); "

@@ -83,6 +83,16 @@ class ModelTable:
     name: str | None = None
     mean: tuple[Real, ...] | None = None
     std: tuple[Real, ...] | None = None
+    seed: Seed | None = None
+    """Weights that are drawn from it and not trained, in place of a checkpoint: a network to start from."""
+
+    def __post_init__(self) -> None:
+        if self.seed is not None and self.checkpoint is not None:
+            raise ValueError("seed: expected a checkpoint or the seed of weights to draw, got both")
+        if self.seed is not None and (self.architecture is None or is_factory(self.architecture)):
+            raise ValueError(
+                f"seed: expected the name of an architecture to draw weights for, got {self.architecture!r}"
+            )
 
 
 @checked
@@ -104,6 +114,8 @@ class Frame:
     """Modules of the user's that register further methods. Importing runs their code."""
     folder: str | None = None
     """Where relative paths and ``imports`` start; the experiment file's own folder if left out."""
+    watch_test: bool = False
+    """Whether the accuracy on the test images is logged after each pass of a training. Nothing is chosen by it."""
     data: DataTable
     recipe: Table = field(default_factory=dict)
     train: tuple[Table, ...] = ()

@@ -13,7 +13,7 @@ import pydantic
 from robust_eval.config.problems import Problems
 from robust_eval.data import Source
 from robust_eval.errors import ConfigError
-from robust_eval.methods import Analysis, Architecture, Attack, Corruption, Defense, Regularizer
+from robust_eval.methods import Analysis, Architecture, Attack, Corruption, Curriculum, Defense, Regularizer
 from robust_eval.models.factory import is_factory
 from robust_eval.models.recipe import Recipe
 from robust_eval.paths import expanded, misnamed, shown, what_is
@@ -30,6 +30,7 @@ BASES: dict[str, type[Any]] = {
     "analysis": Analysis,
     "architecture": Architecture,
     "regularizer": Regularizer,
+    "curriculum": Curriculum,
 }
 """What a method of a kind is."""
 
@@ -150,9 +151,10 @@ class MethodTables:
         problems = self.problems.at(f"[[train]] {i + 1}")
         seeds = _seeds(fields, table, problems)
         methods: Table = {}
-        for kind in ("architecture", "regularizer"):
+        for kind in ("architecture", "regularizer", "curriculum"):
             given = fields.pop(kind, None)
-            methods[kind] = _method(kind, given, problems)
+            if given is not None or kind != "curriculum":
+                methods[kind] = _method(kind, given, problems)
         if name is not None and not isinstance(name, str):
             problems.add(f"name: expected a string, got {name!r}")
         try:
@@ -163,7 +165,7 @@ class MethodTables:
             absent = tuple(f"{problems.place}: {kind}:" for kind, method in methods.items() if method is None)
             problems.lines += [line for line in lines if not line.startswith(absent)]
             return []
-        return [(name or describe(recipe.regularizer).name, recipe) for recipe in recipes]
+        return [(name or _own_name(recipe), recipe) for recipe in recipes]
 
     def model(self, checkpoint: str | None, architecture: str | Table | None, i: int) -> None:
         """Note what is wrong with the paths of a ``[[model]]`` table; what is in its files is looked at later."""
@@ -194,6 +196,13 @@ class MethodTables:
                 f"{cls.__module__}.{cls.__qualname__}; see robust-eval guide add-a-method"
             )
         return None
+
+
+def _own_name(recipe: Recipe) -> str:
+    """Return what a model is called that the file gives no name: its regularizer, and its curriculum if it has one."""
+    curriculum = "shuffled" if recipe.curriculum is None else describe(recipe.curriculum).name
+    name = describe(recipe.regularizer).name
+    return name if curriculum == "shuffled" else f"{name}, {curriculum}"
 
 
 def _access(access: Any, problems: Problems) -> tuple[Access, ...]:

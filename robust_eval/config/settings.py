@@ -7,7 +7,7 @@ from typing import Any
 
 from robust_eval.config.toml import toml
 from robust_eval.errors import ConfigError, near
-from robust_eval.registry import Kind, names
+from robust_eval.registry import Kind, find, names
 
 __all__ = [
     "apply_settings",
@@ -17,10 +17,17 @@ __all__ = [
 
 
 def split_names(kind: Kind, text: str) -> list[str]:
-    """Return the names in a comma-separated list; ``all`` is every one of the kind, ``none`` and nothing are none."""
+    """Return the names in a comma-separated list; ``all`` is every one of the kind that need not be named, ``none``
+    and nothing are none.
+    """
     given = [name.strip() for name in text.split(",")]
-    every = names(kind) if "all" in given else []
+    every = [name for name in names(kind) if not _by_name(kind, name)] if "all" in given else []
     return list(dict.fromkeys([*every, *(name for name in given if name not in ("", "all", "none"))]))
+
+
+def _by_name(kind: Kind, name: str) -> bool:
+    """Whether a method is not among ``all``."""
+    return bool(getattr(find(kind, name), "by_name", False))
 
 
 def settings(given: Iterable[str] | None) -> dict[str, dict[str, Any]]:

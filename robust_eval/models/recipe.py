@@ -13,10 +13,10 @@ from torch import nn
 from robust_eval.data import Examples
 from robust_eval.fields import Positive, Real, Seed, Whole
 from robust_eval.identity import file_sha256
-from robust_eval.methods import Architecture, Regularizer
+from robust_eval.methods import Architecture, Curriculum, Regularizer
 from robust_eval.models.start import StartHead
 from robust_eval.paths import is_file, shown, what_is
-from robust_eval.registry import checked, described
+from robust_eval.registry import checked, describe, described
 
 __all__ = ["NO_JOURNAL", "Journal", "Recipe", "Train", "Trained"]
 
@@ -35,8 +35,13 @@ class Recipe:
 
     architecture: Architecture
     regularizer: Regularizer
+    curriculum: Curriculum | None = None
+    """Which images come next and how much they count; ``None`` is ``shuffled``."""
     epochs: Positive = 30.0
-    """Budget in passes over the training data, counted in network evaluations."""
+    """Budget in passes over the training data, counted as ``budget`` says."""
+    budget: Literal["evaluations", "steps"] = "evaluations"
+    """``evaluations``: images through the network, those that a curriculum scores included, a forward pass alone for a
+    third. ``steps``: gradient steps, as many as plain passes take, whatever they cost."""
     batch_size: Annotated[Whole, Field(ge=2)] = 128
     optimizer: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"] = "sgd"
     """``adamw`` decays weights apart from the gradient; the others add the decay to it."""
@@ -87,6 +92,12 @@ class Recipe:
             raise ValueError(f"expected mean and std together, got mean={self.mean!r} and std={self.std!r}")
         if self.checkpoint == "best" and not self.validation:
             raise ValueError("expected validation > 0 with checkpoint='best', which is chosen by it, got 0")
+        weighs = self.curriculum is not None and self.curriculum.weighs
+        if weighs and not self.regularizer.takes_weights:
+            raise ValueError(
+                f"expected a regularizer that takes weights with {self.curriculum!r}, got {self.regularizer!r}; "
+                "take another, or a curriculum that weighs nothing"
+            )
         if self.start is not None and not is_file(self.start):
             raise ValueError(
                 f"start: expected a weights file, got {shown(self.start)!r}, where there is {what_is(self.start)}"
@@ -99,6 +110,12 @@ class Recipe:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         fields["architecture"] = described(self.architecture)
         fields["regularizer"] = described(self.regularizer)
+        # what is as it was before there was a choice has the key that it had
+        curriculum, budget = fields.pop("curriculum"), fields.pop("budget")
+        if curriculum is not None and describe(curriculum).name != "shuffled":
+            fields["curriculum"] = described(curriculum)
+        if budget != "evaluations":
+            fields["budget"] = budget
         # what the file holds decides the weights, not what it is called
         fields["start"] = None if self.start is None else file_sha256(self.start)
         if self.start_head == "load":  # as before there was a choice
@@ -130,11 +147,18 @@ class Trained(NamedTuple):
     network: nn.Module
     """Maps images in [0, 1] to logits: the normalisation, if any, is inside."""
     history: list[dict[str, Any]]
-    """One row per pass over the training data: stage, evaluations, loss, train_accuracy, validation_accuracy,
-    robust_accuracy, weight_norm (L2 of all weights), lr; with noise on the labels also untouched_accuracy and
-    corrupted_accuracy, on the training images whose labels are the true ones and on the others."""
+    """One row per pass over the training data: stage, evaluations, steps, loss, train_accuracy, validation_accuracy,
+    test_accuracy if it is watched, robust_accuracy, weight_norm (L2 of all weights), lr and used (share of the training
+    images ever chosen). With noise on the labels also untouched_accuracy and corrupted_accuracy, on the training images
+    whose labels are the true ones and on the others, and wrong_chosen and wrong_weight, the share of the others in the
+    pass, by number and by weight."""
     evaluations: int
-    """Images that went through the network for training, attacks inside the loss included."""
+    """Images that went through the network for training, attacks inside the loss and questions of the curriculum
+    included."""
+    steps: int
+    """Gradient steps."""
+    usage: dict[str, Any]
+    """Which images were trained on: used (the share ever chosen), chosen_by_class."""
 
 
 @runtime_checkable
@@ -149,5 +173,9 @@ class Train(Protocol):
         device: str,
         report: Callable[[float, str], None],
         journal: Journal = ...,
+        test: Examples | None = ...,
     ) -> Trained:
-        """Train by ``recipe``; ``report(fraction_done, text)`` is called now and then."""
+        """Train by ``recipe``; ``report(fraction_done, text)`` is called now and then.
+
+        ``test`` images are for the log, and for a curriculum that says that it looks at them.
+        """

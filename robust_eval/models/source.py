@@ -86,11 +86,17 @@ class RecipeModel:
     recipe: Recipe
     examples: Examples = field(repr=False)
     """The images it is trained on."""
+    test: Examples | None = field(default=None, repr=False)
+    """Images on which accuracy is watched after each pass; nothing is chosen by it, unless the curriculum says so."""
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The recipe and the training data's fingerprint."""
-        return {"recipe": self.recipe.spec(), "data": self.examples.fingerprint}
+        """The recipe and the training data's fingerprint; that of the test images too if they decide anything."""
+        identity = {"recipe": self.recipe.spec(), "data": self.examples.fingerprint}
+        curriculum = self.recipe.curriculum
+        if self.test is not None and curriculum is not None and curriculum.looks_at_test:
+            identity["test"] = self.test.fingerprint
+        return identity
 
     @property
     def structure(self) -> dict[str, Any]:
@@ -133,7 +139,7 @@ class RecipeModel:
         if self.recipe.mean is not None and self.recipe.std is not None:
             network = Normalized(network, self.recipe.mean, self.recipe.std)
         training: dict[str, Any] = {
-            name: card[name] for name in ("wrong_labels", "memorisation") if name in card
+            name: card[name] for name in ("wrong_labels", "memorisation", "passes", "leak") if name in card
         }
         return Loaded(network, file_sha256(path), training or None)
 
@@ -212,6 +218,7 @@ def own_model(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     examples: Examples,
+    seed: int | None = None,
 ) -> OwnModel:
     """Load a model of the user's and try it on an image; raises ``RobustEvalError`` when anything does not fit."""
     recipe = recipe_on_card(checkpoint, "architecture", "regularizer", "seed")
@@ -220,7 +227,7 @@ def own_model(
             "model: expected an architecture (--arch NAME or --arch file.py:factory), got none; "
             "only a checkpoint with a card beside it can do without"
         )
-    made = load_network(checkpoint, architecture, mean, std, recipe=recipe, examples=examples)
+    made = load_network(checkpoint, architecture, mean, std, recipe=recipe, examples=examples, seed=seed)
     network, arch = made.network, made.arch
     classes = _try_on(network, examples, arch)  # first, since lazy layers have no weights before
     weights = file_sha256(checkpoint) if checkpoint is not None else state_sha256(network)
@@ -235,7 +242,7 @@ def own_model(
         arch=arch,
         identity=made.identity(weights),
         weights_sha256=weights,
-        regularizer=recipe["regularizer"]["name"] if recipe else "unknown",
+        regularizer=recipe["regularizer"]["name"] if recipe else "unknown" if seed is None else "untrained",
         train_seed=recipe["seed"] if recipe else None,
         classes=classes,
         shape=examples.shape,
@@ -247,6 +254,7 @@ def own_model(
             "mean": mean,
             "std": std,
             "examples": examples,
+            "seed": seed,
         },
     )
 

@@ -107,12 +107,14 @@ def test_there_is_about_one_row_for_each_pass(recipe, few):
     assert list(history[0]) == [
         "stage",
         "evaluations",
+        "steps",
         "loss",
         "train_accuracy",
         "validation_accuracy",
         "robust_accuracy",
         "weight_norm",
         "lr",
+        "used",
     ]
     assert {row["robust_accuracy"] for row in history} == {None}
     assert [row["evaluations"] for row in history] == [288, 576, 864, 1152, 1440]

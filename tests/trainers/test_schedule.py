@@ -64,7 +64,7 @@ def test_a_plateau_halves_the_rate_after_so_many_steps_without_a_new_low(recipe)
     assert learning_rate(made, 50, 100, halvings=2) == pytest.approx(0.05)
 
 
-def schedule(recipe, stages, number=0, *, images=288, cost=32, done=0.0, carried=0.0, scheduled_from=0.0):
+def schedule(recipe, stages, number=0, *, images=288, cost=32.0, done=0.0, carried=0.0, scheduled_from=0.0):
     return StageSchedule.of(
         recipe,
         stages,
@@ -81,8 +81,8 @@ def test_the_steps_of_a_stage_cost_its_share_of_the_budget_and_what_the_one_befo
     made, stages = recipe(ERM(), epochs=4), [Stage(ERM(), 0.25), Stage(ERM(), 0.75)]
     first, second = schedule(made, stages), schedule(made, stages, 1, done=0.15, carried=0.1)
     assert (first.steps, second.steps) == (9, round(0.85 * 36))
-    assert schedule(made, stages, cost=64).steps == 4, "a step that costs twice as much"
-    assert schedule(made, stages, cost=10**6).steps == 1, "no stage is without a step"
+    assert schedule(made, stages, cost=64.0).steps == 4, "a step that costs twice as much"
+    assert schedule(made, stages, cost=10.0**6).steps == 1, "no stage is without a step"
 
 
 def test_what_a_stage_leaves_and_what_it_took_are_its_share(recipe):
@@ -126,10 +126,10 @@ def test_a_stage_hands_over_what_it_says_and_the_last_one_what_the_recipe_says(r
 
 def test_stages_that_continue_each_other_share_one_schedule(recipe):
     made, stages = recipe(ERM(), epochs=8, lr=0.2), GradualCascadingSum(k=4).stages()
-    whole = schedule(made, [Stage(ERM(), 1.0)], cost=8)
+    whole = schedule(made, [Stage(ERM(), 1.0)], cost=8.0)
     done, found = 0.0, []
     for number in range(len(stages)):
-        stage = schedule(made, stages, number, cost=8, done=done)
+        stage = schedule(made, stages, number, cost=8.0, done=done)
         assert stage.goes_on == (number + 1 < len(stages))
         found += [stage.learning_rate(step, 0) for step in range(stage.steps)]
         done += stage.share

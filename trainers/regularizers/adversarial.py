@@ -35,7 +35,7 @@ from robust_eval.errors import ConfigError
 from robust_eval.fields import Real, Whole
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels
+from robust_eval.types import Images, Labels, Weights
 from trainers._perturbation import Perturbing
 from trainers.nested import Nested, name_of
 from trainers.regularizers.erm import ERM
@@ -66,14 +66,29 @@ class Adversarial(Perturbing):
                 f"then: expected a regularizer of one stage, got {name_of(self.then)!r}, which has several"
             )
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the loss of the batch with perturbed images in it."""
         x_mixed = self._perturb(model, x, y, rng.for_batch(len(x)))
-        return self.then.loss(model, x_mixed, y, rng=rng.child("then"), progress=progress)
+        given = {} if weights is None else {"weights": weights}
+        return self.then.loss(model, x_mixed, y, rng=rng.child("then"), progress=progress, **given)
 
     def evaluations(self, n: int) -> int:
         """Return one for each step of each image that is perturbed, and what ``then`` costs."""
         return round(self.probability * n) * self.steps + self.then.evaluations(n)
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether ``then`` does."""
+        return self.then.takes_weights
 
     def _perturb(self, model: nn.Module, x: Images, y: Labels, rng: Rng) -> Images:
         count = round(self.probability * len(x))

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from robust_eval.mixing import mix
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits
+from robust_eval.types import Images, Labels, Logits, Weights
 from trainers.fitting import Fitting
 
 __all__ = ["BetweenClass"]
@@ -44,7 +44,16 @@ class BetweenClass(Fitting):
     plus: bool = False
     """Whether images are mixed as waves (BC+)."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the mean loss of the mixed batch."""
         rng = rng.for_batch(len(x))
         other = _others(y, rng.child("other").uniform(device=x.device))
@@ -52,7 +61,7 @@ class BetweenClass(Fitting):
         r = rng.child("r").uniform(device=x.device).where(y != y[other], 1.0)
         mix_images = _mix_waves if self.plus else mix
         logits: Logits = model(mix_images(x, x[other], r.to(x.dtype)))
-        targets = self.targets(y, logits)
+        targets = self.targets(y, logits, weights)
         return self.fit(logits, mix(targets, targets[other], r.to(logits.dtype)))
 
 

@@ -28,7 +28,7 @@ from robust_eval.fields import Positive, Whole
 from robust_eval.methods import Stage
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels
+from robust_eval.types import Images, Labels, Weights
 from trainers._groups import Coefficients
 from trainers.fitting import Fitting
 from trainers.regularizers.sum_augmentation import SumAugmentation
@@ -67,9 +67,18 @@ class CascadingSum(Fitting):
         patience = self.give_up_after or None
         return [Stage(self._part(size), 1 / len(sizes), "best", patience) for size in sizes]
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the loss of the first stage; training goes through ``stages``."""
-        return self._part(self.k).loss(model, x, y, rng=rng, progress=progress)
+        return self._part(self.k).loss(model, x, y, rng=rng, progress=progress, weights=weights)
 
     def evaluations(self, n: int) -> int:
         """Return what a batch costs in the first stage."""

@@ -26,7 +26,7 @@ from robust_eval.fields import Positive, Real
 from robust_eval.mixing import mix, random_box
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits
+from robust_eval.types import Images, Labels, Logits, Weights
 from trainers.fitting import Fitting
 
 __all__ = ["CutMix"]
@@ -42,11 +42,20 @@ class CutMix(Fitting):
     probability: Annotated[Real, Field(ge=0, le=1)] = 0.5
     """Chance that a batch is mixed at all."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the mean loss of the batch, mixed or not."""
         if rng.child("whether").numpy().random() >= self.probability:
             plain: Logits = model(x)
-            return self.fit(plain, self.targets(y, plain))
+            return self.fit(plain, self.targets(y, plain, weights))
         λ = rng.child("lam").numpy().beta(self.alpha, self.alpha)
         h, w = x.shape[-2:]
         box = random_box(h, w, λ, rng.child("box").torch_generator())
@@ -54,5 +63,5 @@ class CutMix(Fitting):
         mixed = x.clone()
         mixed[..., box.rows, box.columns] = x[..., box.rows, box.columns].index_select(0, perm)
         logits: Logits = model(mixed)
-        targets = self.targets(y, logits)
+        targets = self.targets(y, logits, weights)
         return self.fit(logits, mix(targets, targets[perm], box.kept))

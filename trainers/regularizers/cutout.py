@@ -31,7 +31,7 @@ from robust_eval.errors import ConfigError
 from robust_eval.fields import Whole
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits
+from robust_eval.types import Images, Labels, Logits, Weights
 from trainers.fitting import Fitting
 
 __all__ = ["Cutout"]
@@ -49,7 +49,16 @@ class Cutout(Fitting):
     per_batch: bool = False
     """Whether all images of a batch have their hole at the same place."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the mean loss of the batch with holes; raises ``ConfigError`` where they do not fit."""
         side = min(x.shape[-2:])
         size = side // 2 if self.size is None else self.size
@@ -58,7 +67,7 @@ class Cutout(Fitting):
         rows = rng.rows(torch.zeros(1, dtype=torch.int64)) if self.per_batch else rng.for_batch(len(x))
         centres = rows.child("centre").uniform(2, device=x.device)
         logits: Logits = model(torch.where(_holes(x, centres, size // 2), _mean_colour(model, x), x))
-        return self.fit(logits, self.targets(y, logits))
+        return self.fit(logits, self.targets(y, logits, weights))
 
 
 def _holes(x: Images, centres: Float[Tensor, "n_or_1 2"], half: int) -> Holes:

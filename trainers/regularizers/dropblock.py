@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from robust_eval.fields import Real
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels
+from robust_eval.types import Images, Labels, Weights
 from trainers._blocks import Block, block_mask, fitting_block, seed_rate
 from trainers._changed import ChangesFeatures
 from trainers.hidden import Change, Hidden, Layer, through
@@ -59,10 +59,19 @@ class DropBlock(ChangesFeatures):
     seeds: Literal["inside", "everywhere"] = "inside"
     """Whether blocks lie whole in the map, or may hang over its border."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the mean loss of the batch; raises ``ConfigError`` for layers the network does not have."""
         logits = through(model, x, self.changes(rng=rng, progress=progress))
-        return self.fit(logits, self.targets(y, logits))
+        return self.fit(logits, self.targets(y, logits, weights))
 
     def changes(self, *, rng: Rng, progress: float) -> Mapping[Layer, Change]:
         """Return what sets blocks of each layer's output to zero."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits
+from robust_eval.types import Images, Labels, Logits, Weights
 from trainers.fitting import Fitting
 
 __all__ = ["ERM"]
@@ -27,7 +27,16 @@ __all__ = ["ERM"]
 class ERM(Fitting):
     """Loss of the images as they are."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the mean loss of the batch."""
         logits: Logits = model(x)
-        return self.fit(logits, self.targets(y, logits))
+        return self.fit(logits, self.targets(y, logits, weights))

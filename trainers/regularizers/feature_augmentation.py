@@ -32,7 +32,7 @@ from robust_eval.corruptions.deformation import Matrix, warped
 from robust_eval.fields import Real
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels
+from robust_eval.types import Images, Labels, Weights
 from trainers._changed import ChangesFeatures
 from trainers.augment import crop, flip
 from trainers.hidden import Change, Layer, draw_layer, through
@@ -57,10 +57,19 @@ class FeatureAugmentation(ChangesFeatures):
     probability: Annotated[Real, Field(ge=0, le=1)] = 1.0
     """Chance of each example that its map is augmented; 0 is ERM."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the mean loss of the batch; raises ``ConfigError`` for layers the network does not have."""
         logits = through(model, x, self.changes(rng=rng, progress=progress))
-        return self.fit(logits, self.targets(y, logits))
+        return self.fit(logits, self.targets(y, logits, weights))
 
     def changes(self, *, rng: Rng, progress: float) -> Mapping[Layer, Change]:
         """Return what augments the output of the layer that is drawn, and leaves the others."""

@@ -28,7 +28,7 @@ from robust_eval.fields import Positive, Real
 from robust_eval.mixing import mix, random_box
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits
+from robust_eval.types import Images, Labels, Logits, Weights
 from trainers.fitting import Fitting
 from trainers.hidden import Layer, draw_layer, through
 
@@ -49,11 +49,20 @@ class FeatureCutMix(Fitting):
     layers: Annotated[tuple[Layer, ...], Field(min_length=1)] = ("input", "stem", "stage1", "stage2")
     """Layers of which one is drawn for each batch: ``input``, ``stem``, ``stage1``, ..."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the loss of the batch, mixed or not; raises ``ConfigError`` for layers the network does not have."""
         if rng.child("whether").numpy().random() >= self.probability:
             plain: Logits = model(x)
-            return self.fit(plain, self.targets(y, plain))
+            return self.fit(plain, self.targets(y, plain, weights))
         layer = draw_layer(self.layers, rng=rng)
         λ = rng.child("lam").numpy().beta(self.alpha, self.alpha)
         perm = torch.randperm(len(x), generator=rng.child("perm").torch_generator()).to(x.device)
@@ -69,5 +78,5 @@ class FeatureCutMix(Fitting):
             return mixed
 
         logits = through(model, x, {layer: paste})
-        targets = self.targets(y, logits)
+        targets = self.targets(y, logits, weights)
         return self.fit(logits, mix(targets, targets[perm], kept))

@@ -39,10 +39,10 @@ from torch import Tensor, nn
 from robust_eval.errors import ConfigError
 from robust_eval.fields import Positive, Real, Whole
 from robust_eval.methods import Stage
-from robust_eval.mixing import fading_coefficients, gradual_coefficients, soft_targets
+from robust_eval.mixing import fading_coefficients, gradual_coefficients
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits
+from robust_eval.types import Images, Labels, Logits, Weights
 from trainers._groups import Coefficients, drawn, weigh
 from trainers.fitting import Fitting
 
@@ -74,9 +74,18 @@ class GradualCascadingSum(Fitting):
             shares[1] = plain
         return [Stage(self._part(used), share, continues=used < self.k) for used, share in shares.items()]
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the loss of the first stage; training goes through ``stages``."""
-        return self._part(self.k).loss(model, x, y, rng=rng, progress=progress)
+        return self._part(self.k).loss(model, x, y, rng=rng, progress=progress, weights=weights)
 
     def evaluations(self, n: int) -> int:
         """Return what a batch costs in the first stage."""
@@ -106,13 +115,22 @@ class _Fading(Fitting):
     coefficients: Coefficients
     alpha: float
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         t = progress / (1 - self.finetune)
         # progress is summed over the stages: rounding must not lead out of this one
         faded = min(max(t * (self.start - 1) - (self.start - self.used), 0.0), 1.0)
         coefficients = drawn(fading_coefficients(self.used, faded), self.coefficients, self.alpha, rng=rng)
         logits: Logits = model(weigh(x, coefficients))
-        targets = soft_targets(y, logits.shape[1]).to(logits.dtype)
+        targets = self.targets(y, logits, weights).to(logits.dtype)
         loss = self.fit(logits, weigh(targets, coefficients))
         return loss / self.used if self.divide_by_k else loss
 

@@ -28,7 +28,7 @@ from robust_eval.fields import Positive, Real
 from robust_eval.mixing import mix
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits
+from robust_eval.types import Images, Labels, Logits, Weights
 from trainers._perturbation import Perturbing, settled
 from trainers.fitting import Fitting
 
@@ -47,7 +47,16 @@ class InterpolatedAdversarial(Perturbing, Fitting):
     away_from: Literal["prediction", "label"] = "prediction"
     """Class whose probability the ascent lowers: the one predicted for the clean image, or the true one."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the mean loss of the two mixed parts of the batch."""
         n, clean = len(x), len(x) - self._perturbed(len(x))
         images = x
@@ -65,7 +74,7 @@ class InterpolatedAdversarial(Perturbing, Fitting):
         ).to(x.device)
         λ = torch.from_numpy(rng.child("lam").numpy().beta(self.alpha, self.alpha, n)).to(x)
         logits: Logits = model(mix(images, images[perm], λ))
-        targets = self.targets(y, logits)
+        targets = self.targets(y, logits, weights)
         return self.fit(logits, mix(targets, targets[perm], λ.to(logits.dtype)))
 
     def evaluations(self, n: int) -> int:

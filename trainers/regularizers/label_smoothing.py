@@ -30,7 +30,7 @@ from robust_eval.methods import Regularizer
 from robust_eval.mixing import soft_targets
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits
+from robust_eval.types import Images, Labels, Logits, Weights
 from trainers.fitting import Criterion, Smoothing, per_example, smooth
 
 __all__ = ["LabelSmoothing"]
@@ -48,8 +48,23 @@ class LabelSmoothing(Regularizer):
     criterion: Criterion = "ce"
     """Cross-entropy, or binary cross-entropy on sigmoids or on the softmax."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the mean loss of the batch."""
         logits: Logits = model(x)
         targets = soft_targets(y, logits.shape[1]).to(logits.dtype)
-        return per_example(self.criterion, logits, smooth(targets, self.amount, self.form)).mean()
+        losses = per_example(self.criterion, logits, smooth(targets, self.amount, self.form))
+        return (losses if weights is None else weights * losses).mean()
+
+    @property
+    def takes_weights(self) -> bool:
+        """Yes."""
+        return True

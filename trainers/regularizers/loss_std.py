@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from robust_eval.fields import Real
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits
+from robust_eval.types import Images, Labels, Logits, Weights
 from trainers.fitting import Fitting
 
 __all__ = ["LossStd"]
@@ -40,12 +40,23 @@ class LossStd(Fitting):
     unbiased: bool = True
     """Whether squares are averaged over ``n - 1``, to estimate the variance beyond the batch."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return mean plus ``c`` standard deviations."""
         logits: Logits = model(x)
         losses = self.each(logits, self.targets(y, logits))
-        mean = losses.mean()
+        mean = (losses if weights is None else weights * losses).mean()
         # an example alone has no spread: not 0 / 0
-        variance = (losses - mean).square().sum() / max(len(x) - self.unbiased, 1)
+        squares = (losses - mean).square()
+        total = (squares if weights is None else weights * squares).sum()
+        variance = total / max(len(x) - self.unbiased, 1)
         # the root's slope at 0 is infinite
         return mean + self.c * (variance + 1e-12).sqrt()

@@ -28,7 +28,7 @@ from robust_eval.fields import Positive
 from robust_eval.mixing import mix
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels
+from robust_eval.types import Images, Labels, Weights
 from trainers.fitting import Fitting
 from trainers.hidden import Layer, draw_layer, through
 
@@ -45,12 +45,21 @@ class ManifoldMixup(Fitting):
     layers: Annotated[tuple[Layer, ...], Field(min_length=1)] = ("input", "stage1", "stage2")
     """Layers of which one is drawn for each batch: ``input``, ``stem``, ``stage1``, ..."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the mean loss of the batch; raises ``ConfigError`` for layers the network does not have."""
         layer = draw_layer(self.layers, rng=rng)
         perm = torch.randperm(len(x), generator=rng.child("perm").torch_generator()).to(x.device)
         logits = through(model, x, {layer: lambda h: self.mix_features(h, perm, rng=rng)})
-        targets = self.targets(y, logits)
+        targets = self.targets(y, logits, weights)
         return self.fit(logits, mix(targets, targets[perm], self._lam(rng)))
 
     def mix_features(self, h: Tensor, perm: Int[Tensor, " n"], *, rng: Rng) -> Tensor:

@@ -22,7 +22,7 @@ from robust_eval.fields import Positive
 from robust_eval.mixing import mix
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits
+from robust_eval.types import Images, Labels, Logits, Weights
 from trainers.fitting import Fitting
 
 __all__ = ["Mixup"]
@@ -36,10 +36,19 @@ class Mixup(Fitting):
     alpha: Positive = 1.0
     """Both parameters of the Beta distribution of λ; the larger, the closer λ is to 1/2."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the mean loss of the mixed batch."""
         λ = rng.child("lam").numpy().beta(self.alpha, self.alpha)
         perm = torch.randperm(len(x), generator=rng.child("perm").torch_generator()).to(x.device)
         logits: Logits = model(mix(x, x.index_select(0, perm), λ))
-        targets = self.targets(y, logits)
+        targets = self.targets(y, logits, weights)
         return self.fit(logits, mix(targets, targets[perm], λ))

@@ -47,7 +47,7 @@ from robust_eval.mixing import mix
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.threat import Pixels
-from robust_eval.types import Images, Labels, Logits
+from robust_eval.types import Images, Labels, Logits, Weights
 from trainers._graph_cut import minimum
 from trainers._transport import sources
 from trainers.fitting import Fitting
@@ -94,7 +94,16 @@ class PuzzleMix(Fitting):
     adv_eps: Pixels = 10 / 255
     """Radius of that perturbation, in units of the [0, 1] pixel range."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the mean loss of the mixed batch, with ``clean_lam`` times that of the plain one."""
         λ = rng.child("lam").numpy().beta(self.alpha, self.alpha)
         tiling = self._tiling(x, rng)
@@ -107,7 +116,7 @@ class PuzzleMix(Fitting):
                 x.shape, generator=rng.child("noise").torch_generator(x.device), device=x.device
             )
             start = (x + (2 * noise.to(x.dtype) - 1) * self.adv_eps).clamp(0, 1) - x
-        clean, gradient = self._look(model, x + start, y)
+        clean, gradient = self._look(model, x + start, y, weights)
 
         with torch.no_grad():
             saliency = _saliency(gradient)
@@ -123,7 +132,7 @@ class PuzzleMix(Fitting):
             mask = tiling.spread(z)
             mixed = mask[:, None] * x1 + (1 - mask[:, None]) * x2
         logits: Logits = model(mixed)
-        targets = self.targets(y, logits)
+        targets = self.targets(y, logits, weights)
         ratio = mask.mean((1, 2)).to(logits.dtype)
         loss = self.fit(logits, mix(targets, targets[perm], ratio))
         return loss if clean is None else loss + self.clean_lam * clean
@@ -143,7 +152,9 @@ class PuzzleMix(Fitting):
         blocks = fitting[int(rng.child("blocks").numpy().integers(len(fitting)))]
         return _Tiling(h, w, side=math.ceil(min(h, w) / blocks))
 
-    def _look(self, model: nn.Module, x: Images, y: Labels) -> tuple[Float[Tensor, ""] | None, Images]:
+    def _look(
+        self, model: nn.Module, x: Images, y: Labels, weights: Weights | None
+    ) -> tuple[Float[Tensor, ""] | None, Images]:
         """Return the loss of a plain batch, if it is wanted, and the gradient of its cross-entropy by pixels."""
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
@@ -151,7 +162,7 @@ class PuzzleMix(Fitting):
                 with frozen(model):
                     return None, _gradient(model(leaf), y, leaf, again=False)
             logits: Logits = model(leaf)
-            return self.fit(logits, self.targets(y, logits)), _gradient(logits, y, leaf, again=True)
+            return self.fit(logits, self.targets(y, logits, weights)), _gradient(logits, y, leaf, again=True)
 
     def _shares(self, x: Images, saliency: Map, perm: Tensor, lam: float, tiling: _Tiling) -> Grid:
         """Return the share of the first image in each block of each pair that costs least."""

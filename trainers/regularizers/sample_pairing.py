@@ -30,7 +30,7 @@ from robust_eval.fields import Real
 from robust_eval.mixing import mix
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits
+from robust_eval.types import Images, Labels, Logits, Weights
 from trainers.fitting import Fitting
 
 __all__ = ["SamplePairing"]
@@ -56,13 +56,22 @@ class SamplePairing(Fitting):
         if self.start > self.stop:
             raise ValueError(f"expected start <= stop, got start={self.start} and stop={self.stop}")
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the mean loss of the batch, paired or not."""
         if self._pairs(progress):
             perm = torch.randperm(len(x), generator=rng.child("perm").torch_generator()).to(x.device)
             x = mix(x, x[perm], 0.5)
         logits: Logits = model(x)
-        return self.fit(logits, self.targets(y, logits))
+        return self.fit(logits, self.targets(y, logits, weights))
 
     def _pairs(self, progress: float) -> bool:
         within = (progress - self.start) % self.cycle

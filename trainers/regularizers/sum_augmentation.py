@@ -35,10 +35,10 @@ from torch import Tensor, nn
 
 from robust_eval.errors import ConfigError
 from robust_eval.fields import Positive, Whole
-from robust_eval.mixing import soft_targets, sum_augment
+from robust_eval.mixing import sum_augment
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits
+from robust_eval.types import Images, Labels, Logits, Weights
 from trainers._groups import Coefficients, drawn, weigh
 from trainers.fitting import Fitting
 
@@ -59,12 +59,21 @@ class SumAugmentation(Fitting):
     alpha: Positive = 0.5
     """Every parameter of the Dirichlet distribution of ``beta``; the smaller, the more one image leads."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the loss of the ``len(x) // k`` averaged images."""
         equal = [1 / self.k] * self.k
         coefficients = drawn(equal, self.coefficients, self.alpha, rng=rng)
         logits: Logits = model(self._mixed(x, coefficients))
-        targets = soft_targets(y, logits.shape[1]).to(logits.dtype)
+        targets = self.targets(y, logits, weights).to(logits.dtype)
         loss = self.fit(logits, self._mixed(targets, coefficients))
         return loss / self.k if self.divide_by_k else loss
 

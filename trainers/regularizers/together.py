@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from robust_eval.methods import Regularizer, Stage
 from robust_eval.registry import find, names, register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels
+from robust_eval.types import Images, Labels, Weights
 from trainers._changed import Changed, ChangesFeatures
 from trainers.fitting import Fitting
 from trainers.nested import Nested, name_of
@@ -79,13 +79,27 @@ class Together(Regularizer):
     )
     """The one that makes the loss, and those that change features: names, or tables with a name and fields."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the loss of the first one; raises ``ConfigError`` for layers the network does not have."""
-        return self._part(self.of[0]).loss(model, x, y, rng=rng, progress=progress)
+        return self._part(self.of[0]).loss(model, x, y, rng=rng, progress=progress, weights=weights)
 
     def evaluations(self, n: int) -> int:
         """Return what the first one costs."""
         return self.of[0].evaluations(n)
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether the first one does."""
+        return self.of[0].takes_weights
 
     def stages(self) -> list[Stage]:
         """Return the stages of the first one, each with the changes."""
@@ -103,9 +117,23 @@ class _Over(Regularizer):
     first: Regularizer
     changers: Sequence[ChangesFeatures]
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         changed = Changed(model, self.changers, rng=rng.child("changes"), progress=progress)
-        return self.first.loss(changed, x, y, rng=rng, progress=progress)
+        given = {} if weights is None else {"weights": weights}
+        return self.first.loss(changed, x, y, rng=rng, progress=progress, **given)
 
     def evaluations(self, n: int) -> int:
         return self.first.evaluations(n)
+
+    @property
+    def takes_weights(self) -> bool:
+        return self.first.takes_weights

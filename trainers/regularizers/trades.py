@@ -29,7 +29,7 @@ from torch.nn import functional
 from robust_eval.fields import Positive
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits
+from robust_eval.types import Images, Labels, Logits, Weights
 from trainers._perturbation import Perturbing, settled
 from trainers.fitting import Fitting
 
@@ -47,16 +47,26 @@ class Trades(Perturbing, Fitting):
     beta: Positive = 6.0
     """Weight of the divergence; the larger, the more clean accuracy is given for robust accuracy."""
 
-    def loss(self, model: nn.Module, x: Images, y: Labels, *, rng: Rng, progress: float) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        *,
+        rng: Rng,
+        progress: float,
+        weights: Weights | None = None,
+    ) -> Float[Tensor, ""]:
         """Return the mean loss of the clean images plus ``beta`` times the mean divergence."""
         start = self.normal_start(x, START, rng.for_batch(len(x)).child("start"))
         x_adv = self.climb(model, x, settled(model, x).softmax(1), start=start)
         logits: Logits = model(torch.cat([x, x_adv]))
         clean, moved = logits.chunk(2)
-        divergence = functional.kl_div(
-            moved.log_softmax(1), clean.log_softmax(1), reduction="batchmean", log_target=True
+        each = functional.kl_div(
+            moved.log_softmax(1), clean.log_softmax(1), reduction="none", log_target=True
         )
-        return self.fit(clean, self.targets(y, clean)) + self.beta * divergence
+        divergence = (each if weights is None else weights[:, None] * each).sum() / len(x)
+        return self.fit(clean, self.targets(y, clean, weights)) + self.beta * divergence
 
     def evaluations(self, n: int) -> int:
         """Return ``n`` for each step, for what the steps move away from, and for either side of the loss."""

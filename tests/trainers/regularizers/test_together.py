@@ -117,6 +117,16 @@ def test_it_goes_behind_adversarial_training_too(loss, network, x, y):
     assert build("regularizer", found.name, found.params) == method
 
 
+def test_weights_are_those_of_the_one_that_makes_the_loss(step, network, x, y):
+    weights = torch.linspace(0.5, 1.5, len(x))
+    together = Together(of=(ERM(), Dropout()))
+    value = together.loss(network, x, y, rng=step(), progress=0.5, weights=weights)
+    rng = step().child("changes", "pass", 0, 0)
+    assert value.item() == Dropout().loss(network, x, y, rng=rng, progress=0.5, weights=weights).item()
+    assert together.takes_weights and together.stages()[0].regularizer.takes_weights
+    assert not Together(of=(Twice(), Dropout())).takes_weights
+
+
 def test_the_order_of_the_one_that_makes_the_loss_does_not_matter():
     assert Together(of=("dropout", "mixup", "dropblock")) == Together(of=("mixup", "dropout", "dropblock"))
 

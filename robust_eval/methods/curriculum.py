@@ -1,0 +1,119 @@
+"""What a curriculum must be able to do: choose the images of the next step, and how much each counts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from robust_eval.rng import Rng
+from robust_eval.types import Labels, Logits, Weights
+
+__all__ = ["FORWARD", "Choice", "Curriculum", "Order", "Outputs", "Task", "Trial"]
+
+FORWARD = 1 / 3
+"""Network evaluations that a forward pass alone counts for: the backward pass of a training step is two more."""
+
+Rows = Int[Tensor, " b"]
+"""Positions in the training set, on the CPU."""
+Batches = Int[Tensor, "k b"]
+"""Some batches, each a row of positions."""
+
+
+class Task(NamedTuple):
+    """What a curriculum chooses from, at the beginning of a stage."""
+
+    labels: Labels
+    """Given labels of the training images, on the CPU; they may be wrong."""
+    classes: int
+    batch_size: int
+    held_out: int
+    """Images that are not trained on."""
+    rng: Rng
+
+    @property
+    def batches(self) -> int:
+        """How many batches a pass has; what is left of it is dropped."""
+        return len(self.labels) // self.batch_size
+
+
+class Choice(NamedTuple):
+    """What the next step trains on."""
+
+    rows: Rows
+    weights: Weights | None = None
+    """How much each of them counts, only their ratios; ``None`` where all count alike."""
+
+
+class Outputs(NamedTuple):
+    """What a network makes of images."""
+
+    logits: Logits
+    features: Float[Tensor, "n d"]
+    """What its last layer sees."""
+
+
+@runtime_checkable
+class Trial(Protocol):
+    """What a curriculum may ask before it chooses. No question leaves a trace in the network or the optimizer."""
+
+    @property
+    def step(self) -> int:
+        """Number of the coming step, from 0 in each stage."""
+
+    @property
+    def progress(self) -> float:
+        """How much of the training is done, in [0, 1]."""
+
+    def losses(self, batches: Batches) -> Float[Tensor, "k b"]:
+        """Return the cross-entropy of each image of some batches, on the CPU.
+
+        Each batch is augmented as it would be if it were trained on in the coming step, and passes through the network
+        as a batch, in train mode.
+        """
+
+    def outputs(self) -> Outputs:
+        """Return what the network makes of all training images, in eval mode and not augmented, on the CPU."""
+
+
+class Order(ABC):
+    """A curriculum at work on one stage: it remembers what it has chosen."""
+
+    @abstractmethod
+    def next(self, trial: Trial) -> Choice:
+        """Return the images of the next step: as many as a batch has."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what is to be remembered, as numbers, texts and tensors, so that a killed training goes on."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: B027 - one that remembers nothing has nothing to do
+        """Go on from what :meth:`state` gave."""
+
+
+class Curriculum(ABC):
+    """A choice of the images, their order and their weights. Subclasses are frozen dataclasses."""
+
+    asks: ClassVar[bool] = True
+    """False if nothing is asked of the trial but the number of the step, and nothing remembered: images in files are
+    then decoded before their turn."""
+
+    @abstractmethod
+    def start(self, task: Task) -> Order:
+        """Return the order of a stage; raises ``ConfigError`` where the task is not for it."""
+
+    @property
+    def weighs(self) -> bool:
+        """Whether images count unequally."""
+        return False
+
+    @property
+    def looks_at_test(self) -> bool:
+        """Whether test images decide what is trained on: a leak, which a record then says."""
+        return False
+
+    def evaluations(self, task: Task) -> float:
+        """Return what the questions of a step cost, on average, in network evaluations."""
+        return 0.0

@@ -1,0 +1,1 @@
+"""One curriculum per file, found by its name in the registry."""

@@ -1,0 +1,67 @@
+"""Hands the steps of a stage their batches, as its curriculum chooses them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from jaxtyping import Int
+from torch import Tensor
+
+from robust_eval.data import Examples
+from robust_eval.methods import Choice, Curriculum, Task
+from robust_eval.rng import Rng
+from trainers.batches import Batch, batch_of, loaded
+from trainers.processes import part_of
+from trainers.state import State
+from trainers.steps import Steps
+from trainers.trial import Trial
+
+__all__ = ["Feed", "task_of"]
+
+
+class Feed:
+    """The batches of a stage, from where its state is; what is chosen is counted there."""
+
+    def __init__(
+        self, curriculum: Curriculum, task: Task, steps: Steps, training: Examples, state: State
+    ) -> None:
+        self._order, self._steps, self._training, self._state = curriculum.start(task), steps, training, state
+        if state.order:
+            self._order.restore(state.order)
+        # images in files are then decoded before their turn
+        self._ahead = None if curriculum.asks else loaded(training, self._rows(state.step))
+        self._choices = deque[Choice]()
+
+    def next(self, step: int) -> Batch:
+        """Return this process's part of what the step trains on."""
+        if self._ahead is not None:
+            batch = next(self._ahead)
+            choice = self._choices.popleft()
+        else:
+            trial = Trial(self._steps, self._training, step)
+            choice = self._order.next(trial)
+            batch = batch_of(self._training, part_of(choice.rows, self._steps.fabric))
+            self._state.asked += trial.evaluations
+        if choice.weights is not None:
+            weights = choice.weights / choice.weights.mean()
+            choice = choice._replace(weights=weights)
+            batch = batch._replace(weights=part_of(weights, self._steps.fabric).to(batch.x))
+        self._state.usage.see(choice)
+        return self._steps.augmented(batch, step)
+
+    def remember(self) -> None:
+        """Put what the order remembers into the state."""
+        self._state.order = self._order.state()
+
+    def _rows(self, first: int) -> Iterator[Int[Tensor, " n"]]:
+        for step in range(first, self._steps.schedule.steps):
+            choice = self._order.next(Trial(self._steps, self._training, step))
+            self._choices.append(choice)
+            yield part_of(choice.rows, self._steps.fabric)
+
+
+def task_of(training: Examples, held_out: Examples | None, batch_size: int, *, rng: Rng) -> Task:
+    """Return what a curriculum chooses from."""
+    held = 0 if held_out is None else len(held_out)
+    return Task(training.labels.cpu(), training.classes, batch_size, held, rng)
