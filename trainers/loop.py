@@ -51,12 +51,14 @@ def train(
     device: str,
     report: Callable[[float, str], None],
     journal: Journal = NO_JOURNAL,
+    test: Examples | None = None,
 ) -> Trained:
     """Train by ``recipe`` on a split of ``examples``; ``report(fraction_done, text)`` is called now and then.
 
     A stage that gives up leaves the rest of its share to the next. One that hands over its best weights gives the next
     those of its highest validation accuracy, the earliest of equals. The network that comes back has the last weights
-    of the last stage, or its best ones if the recipe says so. Stages that continue each other share one optimizer and
+    of the last stage, or its best ones if the recipe says so. The accuracy on ``test`` images, if they are given, is
+    logged; only a curriculum that says so chooses by them. Stages that continue each other share one optimizer and
     one schedule. Images that are in files are decoded while earlier ones are trained on.
 
     With a folder in the ``journal``, a training that was killed goes on from its last pass, to the same weights.
@@ -69,6 +71,7 @@ def train(
     rng = Rng(recipe.seed).child("train")
     stages, curriculum = _stages(recipe), recipe.curriculum or Shuffled()
     training, held_out = _divided(recipe, examples, place, rng=rng.child("split"))
+    test = None if test is None else _on(place, test)
     batch_size = min(recipe.batch_size, len(training))
     with seeded(rng.child("init")):
         network = _network(recipe, examples).to(place)
@@ -125,7 +128,11 @@ def train(
                     report(schedule.progress(step), text)
                 if schedule.ends_pass(step):
                     attack = journal.attacks_after(len(state.history) + 1)
-                    found = measure(watched, training, held_out, attack=attack, rng=watch) if first else None
+                    found = (
+                        measure(watched, training, held_out, attack=attack, rng=watch, test=test)
+                        if first
+                        else None
+                    )
                     mean, losses = torch.stack(losses).mean().item(), []
                     row = {"stage": number, "evaluations": state.spent, "steps": state.updates, "loss": mean}
                     row |= together(found, fabric) | {"lr": lr} | state.usage.end_pass(training.corrupted)

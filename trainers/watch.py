@@ -29,20 +29,27 @@ REMEMBERED = 1000
 
 
 def measure(
-    network: nn.Module, training: Examples, held_out: Examples | None, *, attack: bool, rng: Rng
+    network: nn.Module,
+    training: Examples,
+    held_out: Examples | None,
+    *,
+    attack: bool,
+    rng: Rng,
+    test: Examples | None = None,
 ) -> dict[str, float | None]:
     """Return the accuracies and the weight norm of a network; it is left as it was.
 
-    Training accuracy is that of as many training images as are held out, not augmented. Images are held out of a
-    training set with noise too, so their labels are as noisy. Where labels were replaced by
-    noise, there is one for the part with wrong labels and one for the rest, both against the labels trained on: at most
-    ``REMEMBERED`` images of each, the same ones at each call with this ``rng``.
+    Training accuracy is that of as many training images as are held out, not augmented; that on test images is there
+    where they are given. Images are held out of a training set with noise too, so their labels are as noisy. Where
+    labels were replaced by noise, there is one for the part with wrong labels and one for the rest, both against the
+    labels trained on: at most ``REMEMBERED`` images of each, the same ones at each call with this ``rng``.
     """
     few = training.first(min(len(training), len(held_out) if held_out is not None else ATTACKED))
     squares = [weight.detach().double().square().sum() for weight in network.parameters()]
     return {
         "train_accuracy": accuracy(network, few),
         "validation_accuracy": None if held_out is None else accuracy(network, held_out),
+        **({} if test is None else {"test_accuracy": accuracy(network, test)}),
         "robust_accuracy": _under_attack(network, held_out, rng) if attack and held_out is not None else None,
         **_memorised(network, training, rng.child("memorised")),
         "weight_norm": math.sqrt(torch.stack(squares).sum().item()),

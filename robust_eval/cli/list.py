@@ -15,7 +15,8 @@ def list_methods(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="attack, corruption, defense, regularizer, architecture, data, analysis or experiment. Default: all."
+            help="attack, corruption, defense, regularizer, curriculum, architecture, data, analysis or experiment. "
+            "Default: all."
         ),
     ] = None,
     import_: Imports = None,
@@ -34,7 +35,7 @@ def list_methods(
 
     import_methods(import_)
     kinds: list[Any] = [*get_args(Kind), "experiment"]
-    plural = {**{f"{each}s": each for each in kinds}, "analyses": "analysis"}
+    plural = {**{f"{each}s": each for each in kinds}, "analyses": "analysis", "curricula": "curriculum"}
     kind = plural.get(kind, kind) if kind is not None else None
     if kind is not None and kind not in kinds:
         raise UnknownNameError("kind", kind, kinds)

@@ -32,12 +32,20 @@ def train(
         int,
         typer.Option(min=0, max=MOST, help="Passes between two looks at the accuracy under PGD; 0 = none."),
     ] = 0,
+    curriculum: Annotated[
+        str, typer.Option(help="Which images come next: a registered name, e.g. loss_order.")
+    ] = "shuffled",
+    watch_test: Annotated[
+        bool,
+        typer.Option(help="Log the accuracy on the test images after each pass; nothing is chosen by it."),
+    ] = False,
     tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard's events beside log.csv.")] = False,
     set_: Settings = None,
     import_: Imports = None,
     device: Device = "auto",
 ) -> int:
-    """Train one model. --set reaches the regularizer, the architecture, the recipe and the data (data.per_class=100).
+    """Train one model. --set reaches the regularizer, the curriculum, the architecture, the recipe and the data, as in
+    --set data.per_class=100.
 
     Killed and called again, it goes on from its last pass, to the same weights. With label noise (--set
     data.label_noise=0.2) it says how much of the untouched and of the wrong labels was learnt, by at most 1,000 images
@@ -58,13 +66,15 @@ def train(
     from robust_eval.run.training import trained_model
 
     import_methods(import_)
-    methods: list[dict[str, Any]] = [{"name": regularizer}, {"name": arch}]
+    methods: list[dict[str, Any]] = [{"name": regularizer}, {"name": arch}, {"name": curriculum}]
     fields = settings(set_)
     apply_settings(methods, fields, also=["recipe", "data"])
     recipe = {"epochs": epochs, "seed": seed, **fields.get("recipe", {})}
-    table = {"regularizer": methods[0], "architecture": methods[1], **recipe}
+    table = {"regularizer": methods[0], "architecture": methods[1], "curriculum": methods[2], **recipe}
     experiment = parse(
-        {"data": {"name": data, **fields.get("data", {})}, "train": [table]}, where="train", folder=Path.cwd()
+        {"data": {"name": data, **fields.get("data", {})}, "train": [table], "watch_test": watch_test},
+        where="train",
+        folder=Path.cwd(),
     )
     store, device = Store(run_folder(out)), pick_device(device)
     (source,) = models(experiment)

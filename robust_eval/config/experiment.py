@@ -104,6 +104,8 @@ class Frame:
     """Modules of the user's that register further methods. Importing runs their code."""
     folder: str | None = None
     """Where relative paths and ``imports`` start; the experiment file's own folder if left out."""
+    watch_test: bool = False
+    """Whether the accuracy on the test images is logged after each pass of a training. Nothing is chosen by it."""
     data: DataTable
     recipe: Table = field(default_factory=dict)
     train: tuple[Table, ...] = ()

@@ -165,7 +165,7 @@ class MethodTables:
             absent = tuple(f"{problems.place}: {kind}:" for kind, method in methods.items() if method is None)
             problems.lines += [line for line in lines if not line.startswith(absent)]
             return []
-        return [(name or describe(recipe.regularizer).name, recipe) for recipe in recipes]
+        return [(name or _own_name(recipe), recipe) for recipe in recipes]
 
     def model(self, checkpoint: str | None, architecture: str | Table | None, i: int) -> None:
         """Note what is wrong with the paths of a ``[[model]]`` table; what is in its files is looked at later."""
@@ -196,6 +196,13 @@ class MethodTables:
                 f"{cls.__module__}.{cls.__qualname__}; see robust-eval guide add-a-method"
             )
         return None
+
+
+def _own_name(recipe: Recipe) -> str:
+    """Return what a model is called that the file gives no name: its regularizer, and its curriculum if it has one."""
+    curriculum = "shuffled" if recipe.curriculum is None else describe(recipe.curriculum).name
+    name = describe(recipe.regularizer).name
+    return name if curriculum == "shuffled" else f"{name}, {curriculum}"
 
 
 def _access(access: Any, problems: Problems) -> tuple[Access, ...]:

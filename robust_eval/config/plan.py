@@ -75,8 +75,16 @@ def plan(experiment: Experiment) -> list[Cell]:
 def models(experiment: Experiment) -> list[ModelSource]:
     """Return the models to train, then the user's own, loaded and tried on an image."""
     source = experiment.source()
-    examples = source.test(experiment.frame.data.n) if experiment.frame.model else None
+    examples = (
+        source.test(experiment.frame.data.n) if experiment.frame.model or _looks_at_test(experiment) else None
+    )
     return _models(experiment, source.train() if experiment.recipes else None, examples)
+
+
+def _looks_at_test(experiment: Experiment) -> bool:
+    """Whether a training sees test images: to log the accuracy on them, or as its curriculum's leak."""
+    curricula = [recipe.curriculum for _, recipe in experiment.recipes]
+    return experiment.frame.watch_test or any(each is not None and each.looks_at_test for each in curricula)
 
 
 def _models(experiment: Experiment, train: Examples | None, examples: Examples | None) -> list[ModelSource]:
@@ -99,7 +107,7 @@ def _models(experiment: Experiment, train: Examples | None, examples: Examples |
                         f"model {name}: {option}: expected {train.shape[0]} numbers, one per channel, "
                         f"got {list(numbers)}"
                     )
-            found.append(RecipeModel(name, recipe, train))
+            found.append(RecipeModel(name, recipe, train, examples if _looks_at_test(experiment) else None))
     for table in experiment.frame.model:
         assert examples is not None
         found.append(_own_model(experiment, table, examples))

@@ -144,6 +144,11 @@ class Curriculum(ABC):
         """Whether images count unequally."""
         return False
 
+    @property
+    def looks_at_test(self) -> bool:
+        """Whether test images decide what is trained on: a leak, which a record then says."""
+        return False
+
     def evaluations(self, task: Task) -> float:
         """Return what the questions of a step cost, on average, in network evaluations."""
         return 0.0

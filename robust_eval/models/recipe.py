@@ -141,10 +141,10 @@ class Trained(NamedTuple):
     """Maps images in [0, 1] to logits: the normalisation, if any, is inside."""
     history: list[dict[str, Any]]
     """One row per pass over the training data: stage, evaluations, steps, loss, train_accuracy, validation_accuracy,
-    robust_accuracy, weight_norm (L2 of all weights), lr and used (share of the training images ever chosen). With noise
-    on the labels also untouched_accuracy and corrupted_accuracy, on the training images whose labels are the true ones
-    and on the others, and wrong_chosen and wrong_weight, the share of the others in the pass, by number and by
-    weight."""
+    test_accuracy if it is watched, robust_accuracy, weight_norm (L2 of all weights), lr and used (share of the training
+    images ever chosen). With noise on the labels also untouched_accuracy and corrupted_accuracy, on the training images
+    whose labels are the true ones and on the others, and wrong_chosen and wrong_weight, the share of the others in the
+    pass, by number and by weight."""
     evaluations: int
     """Images that went through the network for training, attacks inside the loss and questions of the curriculum
     included."""
@@ -166,5 +166,9 @@ class Train(Protocol):
         device: str,
         report: Callable[[float, str], None],
         journal: Journal = ...,
+        test: Examples | None = ...,
     ) -> Trained:
-        """Train by ``recipe``; ``report(fraction_done, text)`` is called now and then."""
+        """Train by ``recipe``; ``report(fraction_done, text)`` is called now and then.
+
+        ``test`` images are for the log, and for a curriculum that says that it looks at them.
+        """

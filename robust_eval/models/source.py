@@ -86,11 +86,17 @@ class RecipeModel:
     recipe: Recipe
     examples: Examples = field(repr=False)
     """The images it is trained on."""
+    test: Examples | None = field(default=None, repr=False)
+    """Images on which accuracy is watched after each pass; nothing is chosen by it, unless the curriculum says so."""
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The recipe and the training data's fingerprint."""
-        return {"recipe": self.recipe.spec(), "data": self.examples.fingerprint}
+        """The recipe and the training data's fingerprint; that of the test images too if they decide anything."""
+        identity = {"recipe": self.recipe.spec(), "data": self.examples.fingerprint}
+        curriculum = self.recipe.curriculum
+        if self.test is not None and curriculum is not None and curriculum.looks_at_test:
+            identity["test"] = self.test.fingerprint
+        return identity
 
     @property
     def structure(self) -> dict[str, Any]:
@@ -133,7 +139,7 @@ class RecipeModel:
         if self.recipe.mean is not None and self.recipe.std is not None:
             network = Normalized(network, self.recipe.mean, self.recipe.std)
         training: dict[str, Any] = {
-            name: card[name] for name in ("wrong_labels", "memorisation") if name in card
+            name: card[name] for name in ("wrong_labels", "memorisation", "passes", "leak") if name in card
         }
         return Loaded(network, file_sha256(path), training or None)
 

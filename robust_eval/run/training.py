@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from robust_eval.data import Examples
 from robust_eval.files import alone
@@ -14,6 +15,7 @@ from robust_eval.metrics.memorisation import memorisation
 from robust_eval.models.checkpoint import save
 from robust_eval.models.recipe import NO_JOURNAL, Journal, Recipe, Train, Trained
 from robust_eval.models.source import RecipeModel
+from robust_eval.registry import describe
 from robust_eval.results.store import Store
 
 __all__ = ["trained_model"]
@@ -52,7 +54,9 @@ def _train(
 ) -> None:
     if not _is_saved(path):
         journal = journal._replace(folder=store.training(source.key))
-        trained = train(source.recipe, source.examples, device=device, report=report, journal=journal)
+        trained = train(
+            source.recipe, source.examples, device=device, report=report, journal=journal, test=source.test
+        )
         if not _is_saved(path):  # another process may have been faster, and its weights are in use already
             save(trained.network, path, _card(source, trained))
         (store.training(source.key) / "state.pt").unlink(missing_ok=True)
@@ -74,8 +78,43 @@ def _card(source: RecipeModel, trained: Trained) -> dict[str, object]:
         "steps": trained.steps,
         **trained.usage,
         **_noise(source.examples, trained),
+        **_test(source),
+        "passes": _passes(recipe, trained),
         "history": json.loads(json.dumps(trained.history)),
     }
+
+
+WATCHED = (
+    "evaluations",
+    "steps",
+    "train_accuracy",
+    "validation_accuracy",
+    "test_accuracy",
+    "used",
+    "wrong_chosen",
+    "wrong_weight",
+)
+"""What a report shows of each pass."""
+
+
+def _passes(recipe: Recipe, trained: Trained) -> dict[str, Any]:
+    """Return what a report tells of the training, for all passes."""
+    columns = {name: [row.get(name) for row in trained.history] for name in WATCHED}
+    curriculum = "shuffled" if recipe.curriculum is None else describe(recipe.curriculum).name
+    return {
+        "curriculum": curriculum,
+        "chosen_by_class": trained.usage["chosen_by_class"],
+        **{name: values for name, values in columns.items() if any(value is not None for value in values)},
+    }
+
+
+def _test(source: RecipeModel) -> dict[str, object]:
+    """Return that test images chose what was trained on, if they did."""
+    curriculum = source.recipe.curriculum
+    if source.test is None or curriculum is None or not curriculum.looks_at_test:
+        return {}
+    told = "test images decided what was trained on: its accuracy on them is no estimate"
+    return {"leak": told, "test_fingerprint": source.test.fingerprint}
 
 
 def _noise(examples: Examples, trained: Trained) -> dict[str, object]:

@@ -84,8 +84,8 @@ def permutation(step):
 
 @pytest.fixture
 def loss(step):
-    def compute(method, network, x, y, seed=0, progress=0.5):
-        return method.loss(network, x, y, rng=step(seed, len(x)), progress=progress)
+    def compute(method, network, x, y, seed=0, progress=0.5, **weights):
+        return method.loss(network, x, y, rng=step(seed, len(x)), progress=progress, **weights)
 
     return compute
 

@@ -7,9 +7,11 @@ import torch
 
 import trainers
 from robust_eval.data import Examples
+from robust_eval.methods import Choice, Curriculum
 from robust_eval.models.recipe import Journal, Recipe
 from robust_eval.registry import build, describe, find, names
 from trainers.regularizers.erm import ERM
+from trainers.usage import Usage
 
 NAMES = names("curriculum") if trainers else []
 IMAGES = 60
@@ -99,3 +101,108 @@ def killed(monkeypatch):
         assert (folder / "state.pt").exists()
 
     return until
+
+
+def test_shuffled_is_what_training_is_without_a_curriculum(recipe, examples):
+    named = train(replace(recipe, curriculum=build("curriculum", "shuffled", {})), examples)
+    assert torch.equal(weights(train(recipe, examples)), weights(named))
+
+
+def test_asking_leaves_no_trace(recipe, examples):
+    class Asking(Curriculum):
+        def start(self, task):
+            order, asked = build("curriculum", "shuffled", {}).start(task), self
+
+            class Curious(type(order)):
+                def next(self, trial):
+                    first, second = trial.losses(torch.arange(18).view(2, 9))
+                    again, _ = trial.losses(torch.arange(18).view(2, 9))
+                    assert torch.equal(first, again) and not torch.equal(first, second)
+                    outputs = trial.outputs()
+                    assert outputs.logits.shape == (54, 3) and outputs.features.shape[0] == 54
+                    asked.answers += 1
+                    return super().next(trial)
+
+            order.__class__ = Curious
+            return order
+
+        answers = 0
+
+    asking = Asking()
+    plain = train(replace(recipe, budget="steps"), examples)
+    curious = train(replace(recipe, budget="steps", curriculum=asking), examples)
+    assert asking.answers == 18
+    assert torch.equal(weights(plain), weights(curious))
+    assert plain.evaluations == 18 * 9 and curious.evaluations == 18 * 9 + round(18 * (36 + 54) / 3)
+
+
+def test_losses_are_those_of_the_tensors_that_are_trained_on(recipe, examples, monkeypatch):
+    seen = {}
+
+    class Asking(Curriculum):
+        def start(self, task):
+            class Whole(type(build("curriculum", "shuffled", {}).start(task))):
+                def next(self, trial):
+                    choice = super().next(trial)
+                    seen[trial.step] = trial.losses(choice.rows[None])[0].mean().item()
+                    return choice
+
+            return Whole(task)
+
+    recipe = replace(recipe, curriculum=Asking(), budget="steps", epochs=1)
+    trained = train(recipe, examples)
+    # one row for the pass: the mean over its steps of the loss that was trained on
+    assert trained.history[0]["loss"] == pytest.approx(sum(seen.values()) / 6, rel=1e-5)
+
+
+class Weighing(Curriculum):
+    """Shuffled passes in which images of class 0 count nothing."""
+
+    weighs = True
+
+    def start(self, task):
+        order = build("curriculum", "shuffled", {}).start(task)
+
+        class Weighed(type(order)):
+            def next(self, trial):
+                rows = super().next(trial).rows
+                return Choice(rows, (task.labels[rows] != 0).float() * 7)
+
+        order.__class__ = Weighed
+        return order
+
+
+def test_images_of_weight_zero_are_not_learnt_and_only_ratios_of_weights_count(recipe, examples):
+    noisy = replace(examples, true_labels=torch.where(examples.labels == 0, 1, examples.labels))
+    trained = train(replace(recipe, curriculum=Weighing(), epochs=8, architecture=recipe.architecture), noisy)
+    predicted = trained.network(examples.pixels()).argmax(1)
+    assert (predicted[examples.labels == 0] == 0).sum() == 0
+    assert (predicted == examples.labels)[examples.labels != 0].double().mean() > 0.6
+    assert trained.history[-1]["wrong_weight"] == 0.0 and trained.history[-1][
+        "wrong_chosen"
+    ] == pytest.approx(1 / 3)
+
+
+def test_a_regularizer_that_takes_no_weights_is_refused_with_a_curriculum_that_weighs(recipe):
+    class Own(ERM):
+        takes_weights = False
+
+    with pytest.raises(ValueError, match=r"expected a regularizer that takes weights with .*; take another"):
+        replace(recipe, regularizer=Own(), curriculum=Weighing())
+
+
+def test_usage_counts_what_was_chosen(examples):
+    usage = Usage.of(6)
+    few = Examples(examples.images[:6], torch.tensor([0, 1, 2, 0, 1, 2]), 3)
+    usage.see(Choice(torch.tensor([0, 3, 4])))
+    usage.see(Choice(torch.tensor([0, 0, 1]), torch.tensor([0.5, 0.5, 2.0])))
+    row = usage.end_pass(torch.tensor([True, False, False, False, False, False]))
+    assert row == {
+        "used": pytest.approx(4 / 6),
+        "wrong_chosen": pytest.approx(3 / 6),
+        "wrong_weight": pytest.approx(2 / 6),
+    }
+    assert usage.summary(few) == {"used": pytest.approx(4 / 6), "chosen_by_class": [4, 2, 0]}
+    usage.see(Choice(torch.tensor([5])))
+    row = usage.end_pass(torch.tensor([True, False, False, False, False, False]))
+    assert (row["used"], row["wrong_chosen"]) == (pytest.approx(5 / 6), 0.0)

@@ -6,10 +6,12 @@ import trainers
 from robust_eval.registry import build, describe, names
 from trainers.regularizers.cutmix import CutMix
 from trainers.regularizers.erm import ERM
+from trainers.regularizers.loss_std import LossStd
 from trainers.regularizers.mixup import Mixup
 
 NAMES = names("regularizer") if trainers else []
 N = 16
+LOOKS_AT_LABELS = {"adversarial", "between_class", "puzzle_mix"}
 
 
 @pytest.fixture(params=NAMES)
@@ -50,6 +52,30 @@ class TestContract:
     def test_images_in_the_pixel_range_stay_there(self, loss, method, network, x, y):
         loss(method, network, x, y)
         assert all(seen.min() >= 0 and seen.max() <= 1 + 1e-6 for seen in network.seen)
+
+    def test_equal_weights_are_none(self, loss, method, network, x, y):
+        assert method.takes_weights
+        state = {name: value.clone() for name, value in network.state_dict().items()}
+        plain = loss(method, network, x, y)
+        network.load_state_dict(state)
+        assert loss(method, network, x, y, weights=torch.ones(N)).item() == pytest.approx(
+            plain.item(), rel=1e-5
+        )
+
+    def test_the_label_of_an_image_without_weight_is_of_no_matter(self, loss, method, network, x, y):
+        if describe(method).name in LOOKS_AT_LABELS:
+            pytest.skip("labels decide the images, not only the targets")
+        state = {name: value.clone() for name, value in network.state_dict().items()}
+        weights = torch.linspace(0.5, 1.5, N).index_fill(0, torch.tensor([2, 9]), 0.0)
+        other = y.clone()
+        other[[2, 9]] = (y[[2, 9]] + 1) % 5
+        first = loss(method, network, x, y, weights=weights)
+        network.load_state_dict(state)
+        assert loss(method, network, x, other, weights=weights).item() == pytest.approx(
+            first.item(), rel=1e-5
+        )
+        network.load_state_dict(state)
+        assert loss(method, network, x, y).item() != pytest.approx(first.item(), rel=1e-4)
 
     def test_the_shares_of_its_stages_add_up_to_one(self, method):
         assert sum(stage.share for stage in method.stages()) == pytest.approx(1)
@@ -111,3 +137,34 @@ def test_cutmix_mixes_the_given_part_of_the_batches(loss, network, x, y):
         loss(CutMix(alpha=8.0, probability=0.3), network, x, y, seed=seed)
     mixed = sum(not torch.equal(seen, x) for seen in network.seen)
     assert 15 <= mixed <= 45
+
+
+@pytest.mark.parametrize("criterion", ["ce", "bce", "bce_softmax"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_weights_are_those_of_each_label_wherever_it_is_mixed(
+    loss, step, permutation, network, x, y, criterion, smoothing
+):
+    """Losses are affine in the targets: a mixed row counts what its two labels do."""
+    method = Mixup(criterion=criterion, label_smoothing=smoothing)
+    weights = torch.linspace(0.2, 1.8, N)
+    λ, perm = step().child("lam").numpy().beta(1, 1), permutation()
+    value = loss(method, network, x, y, weights=weights)
+    logits = network(λ * x + (1 - λ) * x[perm])
+
+    def each(labels):
+        return ERM(criterion=criterion, label_smoothing=smoothing).each(
+            logits, functional.one_hot(labels, 5).float()
+        )
+
+    expected = (λ * weights * each(y) + (1 - λ) * weights[perm] * each(y[perm])).mean()
+    torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_loss_std_with_whole_weights_is_that_of_repeated_images(loss, network, x, y):
+    """A weight of 2 counts like two of the same image: in the mean, and in the squares that are averaged over n."""
+    method, logits = LossStd(unbiased=False), network(x)
+    losses = functional.cross_entropy(logits, y, reduction="none")
+    weights = torch.tensor([2.0] * 8 + [0.0] * 8)
+    repeated = losses[:8]
+    expected = repeated.mean() + method.c * repeated.std(correction=0)
+    torch.testing.assert_close(loss(method, network, x, y, weights=weights), expected, rtol=1e-4, atol=1e-5)

@@ -248,15 +248,15 @@ def test_weights_that_another_process_finished_first_are_kept(tmp_path):
     )
     source, store = RecipeModel("erm", recipe, examples()), Store(tmp_path)
 
-    def train(recipe, examples, *, device, report, journal):
+    def train(recipe, examples, *, device, report, journal, test=None):
         # the other one, on a file system whose locks do not hold, finishes while this one trains
         theirs = other(recipe, examples, device=device, report=report, journal=journal)
         save(theirs.network, store.checkpoint(source.key), {"key": source.key})
         return other(recipe, examples, device=device, report=report, journal=journal)
 
-    def other(recipe, examples, *, device, report, journal):
+    def other(recipe, examples, *, device, report, journal, test=None):
         made.append(recipe.architecture.build(channels=1, classes=3))
-        return Trained(made[-1], [], 0)
+        return Trained(made[-1], [], 0, 0, {"used": 0.0, "chosen_by_class": [0, 0, 0]})
 
     made = []
     path = trained_model(source, store, train=train, device="cpu", report=lambda *_: None)
@@ -300,7 +300,7 @@ def test_a_training_that_fails_is_not_repeated_for_every_cell(tmp_path):
     )
     tried = []
 
-    def train(recipe, examples, *, device, report, journal):
+    def train(recipe, examples, *, device, report, journal, test=None):
         tried.append(recipe)
         raise RuntimeError("diverged")
 
