@@ -77,9 +77,9 @@ def task_of(
     batch_size: int,
     *,
     rng: Rng,
-    per_image: float = 1.0,
+    cost: int,
     test: Examples | None = None,
 ) -> Task:
-    """Return what a curriculum chooses from."""
+    """Return what a curriculum chooses from; ``cost`` is that of a step, in network evaluations."""
     held, tested = (0 if images is None else len(images) for images in (held_out, test))
-    return Task(training.labels.cpu(), training.classes, batch_size, held, rng, tested, per_image)
+    return Task(training.labels.cpu(), training.classes, batch_size, held, rng, tested, cost / batch_size)

@@ -100,11 +100,11 @@ def train(
 
             stage_rng = rng.child("stage", number)
             cost = cost_of(stage.regularizer, batch_size, fabric)
-            task = task_of(training, held_out, batch_size, rng=stage_rng, per_image=cost / batch_size)
+            task = task_of(training, held_out, batch_size, rng=stage_rng, cost=cost, test=test)
             counted = cost + curriculum.evaluations(task) if recipe.budget == "evaluations" else batch_size
             schedule = state.schedule(recipe, stages, images=len(training), cost=float(counted))
             steps = Steps(recipe, network, objective, optimizer, fabric, schedule, stage_rng, cost)
-            feed = Feed(curriculum, task, steps, training, state, held_out=held_out)
+            feed = Feed(curriculum, task, steps, training, state, held_out=held_out, test=test)
             losses: list[Tensor] = []
             set_mode()
 

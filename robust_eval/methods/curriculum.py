@@ -135,8 +135,8 @@ class Curriculum(ABC):
         """Return the order of a stage; raises ``ConfigError`` where the task is not for it."""
 
     @property
-    def looks_at_test(self) -> bool:
-        """Whether test images have a say in what is trained on."""
+    def looks_at_held_out(self) -> bool:
+        """Whether images held out for validation have a say in what is trained on."""
         return False
 
     @property

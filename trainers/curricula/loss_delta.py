@@ -59,6 +59,11 @@ class LossDelta(Curriculum):
             )
 
     @property
+    def looks_at_held_out(self) -> bool:
+        """Whether held-out images choose the batches."""
+        return self.reference == "held_out"
+
+    @property
     def looks_at_test(self) -> bool:
         """Whether test images choose the batches."""
         return self.reference == "test"
@@ -67,7 +72,7 @@ class LossDelta(Curriculum):
         """Return the order of a stage; raises ``ConfigError`` for too many batches, or none to compare by."""
         require_batches("loss_delta", self._tried(task), task)
         if self.reference != "batch" and self._images(task) < 2:
-            fix = "raise validation" if self.reference == "held_out" else "hand them over, or take held_out"
+            fix = "raise validation" if self.reference == "held_out" else "load a set with a test split"
             raise ConfigError(
                 f"loss_delta: expected 2 {self.reference} images or more to compare steps by, got "
                 f"{self._images(task)}; {fix}, or take reference = 'batch'"

@@ -188,6 +188,25 @@ def test_training_with_trials_put_back_is_training_with_every_step_taken(
     assert not torch.equal(found, weights(recipe, examples))
 
 
-def test_a_training_without_held_out_images_refuses_them_as_a_reference(recipe, examples):
-    with pytest.raises(ConfigError, match="got 0; raise validation"):
-        weights(replace(recipe, validation=0.0), examples, k=2, reference="held_out")
+def test_a_recipe_without_held_out_images_refuses_them_as_a_reference(recipe):
+    method = build("curriculum", "loss_delta", {"reference": "held_out"})
+    with pytest.raises(ValueError, match="expected validation > 0 with LossDelta"):
+        replace(recipe, validation=0.0, curriculum=method)
+
+
+def test_too_few_held_out_images_are_refused(recipe, examples):
+    with pytest.raises(ConfigError, match=r"expected 2 held_out images or more .* got 1; raise validation"):
+        weights(replace(recipe, validation=0.01), examples, k=2, reference="held_out")
+
+
+def test_test_images_choose_where_they_are_given(recipe, examples):
+    method = build("curriculum", "loss_delta", {"reference": "test", "k": 3})
+    chosen = replace(recipe, curriculum=method)
+    found = [
+        trainers.train(chosen, examples, device="cpu", report=lambda *_: None, test=test)
+        for test in (examples.first(20), replace(examples, labels=examples.labels.flip(0)))
+    ]
+    first, second = (list(trained.network.parameters()) for trained in found)
+    assert any(not torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    with pytest.raises(ConfigError, match="got 0; load a set with a test split"):
+        trainers.train(chosen, examples, device="cpu", report=lambda *_: None)
