@@ -65,9 +65,9 @@ class Trial:
         """
         steps = self._steps
         start, best, scores = standing(steps.network, steps.optimizer), -math.inf, []
-        images = None if reference is None else self._images(reference)
+        images = None if reference is None else self._images(reference, batches.shape[1])
         try:
-            first = None if images is None else self._look(images)
+            first = None if images is None else self._cross_entropy(images)
             for rows in batches:
                 batch = steps.augmented(self._batch(rows), self.step)
                 put(copied(start), steps.network, steps.optimizer)
@@ -77,7 +77,7 @@ class Trial:
                 # the same draws as before the step
                 put(after._replace(random=start.random), steps.network, steps.optimizer)
                 before = mean_of(loss.detach(), steps.fabric) if first is None else first
-                delta = before - self._look(batch if images is None else images, fitted=images is None)
+                delta = before - (self._loss(batch) if images is None else self._cross_entropy(images))
                 scores.append((delta / before if relative and before else delta).double().cpu())
                 if scores[-1] > best:
                     best, self._best = scores[-1].item(), Tried(rows, loss.detach(), after)
@@ -103,23 +103,32 @@ class Trial:
         self.evaluations += FORWARD * len(self._training)
         return outputs_of(self._steps.network, self._training, self._steps.fabric)
 
-    def _look(self, batch: Batch, *, fitted: bool = False) -> Float[Tensor, ""]:
-        """Return the loss of the step on a batch, or else its mean cross-entropy, over all processes."""
+    def _loss(self, batch: Batch) -> Float[Tensor, ""]:
+        """Return what the loss of the step is for a batch, over all processes."""
         with _untouched(self._steps.network), torch.no_grad(), rewound():
-            loss = self._steps.loss(batch, self.step) if fitted else self._steps.cross_entropy(batch).mean()
+            loss = self._steps.loss(batch, self.step)
         return mean_of(loss, self._steps.fabric)
 
-    def _images(self, reference: Reference) -> Batch:
-        """Return this process's part of the images of a reference; what cannot be shared out is left out."""
-        others, world = self._others[reference.images], self._steps.fabric.world_size
-        if others is None or len(reference.rows) < 2 * world:
+    def _cross_entropy(self, parts: list[Batch]) -> Float[Tensor, ""]:
+        """Return the mean cross-entropy of images, over all processes."""
+        with _untouched(self._steps.network), torch.no_grad(), rewound():
+            losses = torch.cat([self._steps.cross_entropy(part) for part in parts])
+        return mean_of(losses.mean(), self._steps.fabric)
+
+    def _images(self, reference: Reference, batch_size: int) -> list[Batch]:
+        """Return this process's part of the images of a reference, in batches of about the size of a step's.
+
+        What cannot be shared out evenly is left out.
+        """
+        others, fabric = self._others[reference.images], self._steps.fabric
+        count = len(reference.rows) // fabric.world_size * fabric.world_size
+        if others is None or count < 2 * fabric.world_size:
             raise ConfigError(
-                f"curriculum: expected {2 * world} {reference.images} images or more to compare steps by, got "
-                f"{0 if others is None else len(reference.rows)}"
+                f"curriculum: expected {2 * fabric.world_size} {reference.images} images or more to compare steps by, "
+                f"got {0 if others is None else len(reference.rows)}"
             )
-        return batch_of(
-            others, part_of(reference.rows[: len(reference.rows) // world * world], self._steps.fabric)
-        )
+        mine = part_of(reference.rows[:count], fabric)
+        return [batch_of(others, rows) for rows in mine.tensor_split(max(1, count // batch_size))]
 
     def _losses(self, rows: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
         # processes have equal parts: the last is filled up

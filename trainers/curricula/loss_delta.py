@@ -15,9 +15,10 @@ Default: K = 8, the smallest that was tried (8 to 32). The description reports a
 the first passes at an equal number of steps, of one seed, and ``relative`` a little below.
 
 Choices where it is silent: candidates are augmented as they would be in the step, the loss after it has the same draws
-as the one before, and both see the batch statistics of BatchNorm; reference images are not augmented and pass as one
-batch in train mode. Equal scores: the first drawn. The step that wins is put back and not taken a second time. A step
-costs K steps and K passes forward, fewer at the end of a pass; a reference costs its own passes.
+as the one before, and both see the batch statistics of BatchNorm; reference images are not augmented and pass in
+batches of about the size of a step's, in train mode. Equal scores: the first drawn. The step that wins is put back and
+not taken a second time. A step costs K steps and K passes forward, fewer at the end of a pass; a reference costs its
+own passes. Weights and the optimizer's memory are held three times.
 """
 
 from __future__ import annotations

@@ -34,20 +34,20 @@ def test_losses_of_1_and_3_have_odds_of_3_to_1(task, steps, hand_set, weighting,
     # the two candidates of a batch of one: an image with loss 1 and one with loss 3
     each = torch.tensor([1.0, 3.0])
     order = order_of(task(n=2, batch_size=1, classes=2), k=2, weighting=weighting)
-    chosen = torch.cat([choice.rows for choice in steps(order, 4000, lambda: hand_set(each=each))])
+    chosen = torch.cat([choice.rows for choice in steps(order, 1500, lambda: hand_set(each=each))])
     share = (chosen == 0).double().mean().item()
-    assert share == pytest.approx(odds / (1 + odds), abs=4 * (0.75 * 0.25 / 4000) ** 0.5)
+    assert share == pytest.approx(odds / (1 + odds), abs=4 * (0.75 * 0.25 / 1500) ** 0.5)
 
 
 def test_two_of_three_are_drawn_one_after_the_other(task, steps, hand_set):
     """P(0 and 1) = p0 p1 / (1 - p0) + p1 p0 / (1 - p1) where images are drawn without replacement."""
     each = torch.tensor([5.0, 3.0, 1.0, 1.0])
     order = order_of(task(n=4, batch_size=2, classes=2), k=2, weighting="direct")
-    chosen = steps(order, 4000, lambda: hand_set(each=each))
-    both = sum(set(choice.rows.tolist()) == {0, 1} for choice in chosen) / 4000
+    chosen = steps(order, 1500, lambda: hand_set(each=each))
+    both = sum(set(choice.rows.tolist()) == {0, 1} for choice in chosen) / 1500
     p, q = 0.5, 0.3
     expected = p * q / (1 - p) + q * p / (1 - q)
-    assert both == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 4000) ** 0.5)
+    assert both == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 1500) ** 0.5)
 
 
 @pytest.mark.parametrize(("weighting", "largest"), [("smallest", False), ("largest", True)])
