@@ -63,11 +63,16 @@ def attack(name: str, **params: object) -> Attack:
 
     Raises ``ConfigError`` for an unknown name or a field that is misspelt or out of range.
     """
+    from robust_eval.errors import ConfigError
     from robust_eval.processors import warn_once
     from robust_eval.registry import build
 
     warn_once()
     method: Attack = build("attack", name, params)
+    try:
+        _ = method.threat  # a radius beyond all pixels is told now
+    except ConfigError as error:
+        raise ConfigError(f"attack {name!r}: {error}") from None
     return method
 
 

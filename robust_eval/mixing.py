@@ -18,6 +18,8 @@ from robust_eval.types import Labels
 
 __all__ = [
     "Box",
+    "fading_coefficients",
+    "gradual_coefficients",
     "mix",
     "random_box",
     "soft_targets",
@@ -76,3 +78,18 @@ def sum_augment(x: Rows, k: int) -> FewerRows:
         raise ValueError(f"expected 1 <= k <= {len(x)}, the number of rows to average, got k={k}")
     s = len(x) // k
     return x[: k * s].reshape(k, s, *x.shape[1:]).mean(0)
+
+
+def gradual_coefficients(n: int, t: float) -> list[float]:
+    """Return GCC_n(t): the weights of n things at time ``t`` in [0, 1], from 1/n each to all on the first."""
+    # at a knot, floor may miss by rounding what is continuous anyway
+    gone = min(math.floor(t * (n - 1) + 1e-12), n - 1)
+    return [*fading_coefficients(n - gone, max(t * (n - 1) - gone, 0.0)), *[0.0] * gone]
+
+
+def fading_coefficients(used: int, faded: float) -> list[float]:
+    """Return the weights of those in use when the last of them has gone this part of its way out."""
+    if used == 1:
+        return [1.0]
+    last = (1 - faded) ** 2 / used
+    return [*[(1 - last) / (used - 1)] * (used - 1), last]

@@ -38,6 +38,7 @@ __all__ = [
     "find",
     "methods_kept",
     "names",
+    "plain",
     "register",
     "resolver",
     "version",
@@ -215,18 +216,24 @@ def describe(method: object) -> Description:
     """Return kind, name, parameters and version of a registered method: the inverse of ``build``.
 
     A field with ``metadata={"identity": False}``, such as a path whose content is known by its hash, is left out; one
-    with ``{"identity": "given"}`` is where it is ``None``, so that adding it to a method changes no key.
+    with ``{"identity": "given"}`` is where it has its default, so that adding it to a method changes no key.
     """
     kind, name, version = _ENTRIES[type(method)]
-    return Description(kind, name, _plain(method), version)
+    return Description(kind, name, _fields(method), version)
 
 
 def described(method: object) -> dict[str, Any]:
-    """Return what decides the numbers of a method, as plain data: its description, and for one of a user's own module
-    the sha256 of that file, which is edited more often than a version is raised.
+    """Return what decides the numbers of a method, as plain data: its description, raised versions of the methods in
+    its fields, and for one of a user's own module the sha256 of that file, which is edited more often than a version is
+    raised.
     """
-    code = {name: _CODE[cls] for name, cls in _within(method) if cls in _CODE}
-    return {**describe(method)._asdict(), **({"code": code} if code else {})}
+    found = dict(_within(method))
+    code = {name: _CODE[cls] for name, cls in found.items() if cls in _CODE}
+    raised = {
+        name: version(cls) for name, cls in found.items() if cls is not type(method) and version(cls) > 1
+    }
+    more = {"code": code, "versions": raised}
+    return {**describe(method)._asdict(), **{word: value for word, value in more.items() if value}}
 
 
 def version(method: type[Any]) -> int:
@@ -346,19 +353,24 @@ def _within(value: Any) -> Iterator[tuple[str, type[Any]]]:
             yield from _within(item)
 
 
-def _plain(value: Any) -> Any:
-    """Reduce a field's value to what JSON holds, nested methods to their descriptions."""
+def plain(value: Any) -> Any:
+    """Reduce a field's value to what JSON holds: a method in it to its name, or where it has fields of its own to a
+    table, as an experiment file has them.
+    """
     if type(value) in _ENTRIES:
-        return {
-            field.name: _plain(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-            if _identifies(field, getattr(value, field.name))
-        }
+        name = _ENTRIES[type(value)][1]
+        given = any(getattr(value, field.name) != field.default for field in dataclasses.fields(value))
+        return {"name": name, **_fields(value)} if given else name
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
+
+
+def _fields(method: Any) -> dict[str, Any]:
+    values = {field: getattr(method, field.name) for field in dataclasses.fields(method)}
+    return {field.name: plain(value) for field, value in values.items() if _identifies(field, value)}
 
 
 def _identifies(field: dataclasses.Field[Any], value: Any) -> bool:
     identity = field.metadata.get("identity", True)
-    return value is not None if identity == "given" else bool(identity)
+    return bool(value != field.default) if identity == "given" else bool(identity)

@@ -18,11 +18,19 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from robust_eval.errors import ConfigError
+
+if TYPE_CHECKING:
+    Seed = int
+else:  # what is none is told in words of ours, not of whoever checks types at run time
+    Seed = Any
 
 __all__ = ["Rng", "rewound", "seeded"]
 
@@ -42,12 +50,18 @@ LOW_33, LOW_34, LOW_37 = ((1 << bits) - 1 for bits in (33, 34, 37))
 class Rng:
     """A named stream of random numbers, one row per example."""
 
-    seed: int
+    seed: Seed
     path: tuple[str | int, ...] = ()
     index: Int[Tensor, " n"] | None = field(default=None, repr=False)
     """Example id of each row; ``None`` until :meth:`rows` or :meth:`for_batch` sets it."""
     known_by: Int[Tensor, " n"] | None = field(default=None, repr=False)
     """What the draws of each row depend on; ``None`` where that is its id."""
+
+    def __post_init__(self) -> None:
+        if (
+            type(self.seed) is not int
+        ):  # another type of the same number is written, and so draws, differently
+            object.__setattr__(self, "seed", _seed(self.seed))
 
     def child(self, *name: str | int) -> Rng:
         """Return the stream of this name below this one, for the same rows."""
@@ -169,6 +183,16 @@ def rewound(*, everywhere: bool = False) -> Iterator[None]:
         if others is not None:
             random.setstate(others[0])
             np.random.set_state(others[1])  # noqa: NPY002
+
+
+def _seed(given: object) -> int:
+    if isinstance(given, np.integer) or (isinstance(given, int) and not isinstance(given, bool)):
+        return int(given)
+    if isinstance(given, np.random.Generator | np.random.RandomState | torch.Generator):
+        got = f"a {type(given).__name__} of {type(given).__module__.partition('.')[0]}, which draws anew at each call"
+    else:
+        got = repr(given) if given is None or isinstance(given, bool | float | str) else type(given).__name__
+    raise ConfigError(f"rng: expected Rng(0), or another whole number as the seed, got {got}")
 
 
 def _mix(z: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:

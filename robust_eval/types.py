@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
@@ -12,7 +12,17 @@ from robust_eval.fields import Whole
 from robust_eval.moved import found_elsewhere
 from robust_eval.rng import Rng
 
-__all__ = ["AttackResult", "Images", "Labels", "Logits", "Mask", "Severity", "StochasticModule", "Weights"]
+__all__ = [
+    "AsksProgress",
+    "AttackResult",
+    "Images",
+    "Labels",
+    "Logits",
+    "Mask",
+    "Severity",
+    "StochasticModule",
+    "Weights",
+]
 
 Images = Float[Tensor, "n c h w"]
 """A batch of images in the [0, 1] pixel range."""
@@ -37,6 +47,14 @@ class AttackResult(NamedTuple):
     """The step at which each example was first fooled (0 is the start), -1 if never."""
     target: Labels | None = None
     """The class each example was pushed to, if the attack is targeted."""
+
+
+@runtime_checkable
+class AsksProgress(Protocol):
+    """A module of a network that changes as training goes on, and asks how far it is."""
+
+    def at_progress(self, progress: float) -> None:
+        """Take in how much of the training is done, from 0 to 1; said before each batch."""
 
 
 class StochasticModule(nn.Module):

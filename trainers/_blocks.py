@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -99,6 +99,8 @@ class PatchUp(Fitting):
     """Layers of which one is drawn for each batch: ``input``, ``stem``, ``stage1``, ..."""
     loss_terms: Annotated[Whole, Field(ge=1, le=2)] = 2
     """Terms of the loss, which are equal: 2 as published; 1 has the step size of other methods."""
+    at_input: Literal["box", "blocks"] = field(default="box", metadata={"identity": "given"})
+    """What is taken of the other image at the input: CutMix's box, or blocks as in hidden layers."""
 
     @abstractmethod
     def own_part(self, rng: Rng) -> float:
@@ -125,7 +127,8 @@ class PatchUp(Fitting):
         def patch(h: Features) -> Features:
             nonlocal own
             # float32 whatever h is, as labels are mixed by its mean
-            own = _outside_box(h, rng) if layer == "input" else self._own(h, rng)
+            boxed = layer == "input" and self.at_input == "box"
+            own = _outside_box(h, rng) if boxed else self._own(h, rng)
             return _swapped(h, perm, own)
 
         logits = through(model, x, {layer: patch})

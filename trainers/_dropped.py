@@ -8,6 +8,7 @@ Kinds differ in the mask m: in what is dropped together.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from robust_eval.fields import Real
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Weights
-from trainers.fitting import Fitting
+from trainers._changed import ChangesFeatures
 from trainers.hidden import Change, Hidden, Layer, through
 
 __all__ = ["Dropped", "Features"]
@@ -28,7 +29,7 @@ Features = Float[Tensor, "n c h w"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dropped(Fitting):
+class Dropped(ChangesFeatures):
     """Loss with a part of the features of hidden layers set to zero."""
 
     probability: Annotated[Real, Field(ge=0, lt=1)]
@@ -52,11 +53,12 @@ class Dropped(Fitting):
         weights: Weights | None = None,
     ) -> Float[Tensor, ""]:
         """Return the mean loss of the batch; raises ``ConfigError`` for layers the network does not have."""
-        changes: dict[Layer, Change] = {
-            layer: partial(self._drop, rng=rng.child("mask", layer)) for layer in self.layers
-        }
-        logits = through(model, x, changes)
+        logits = through(model, x, self.changes(rng=rng, progress=progress))
         return self.fit(logits, self.targets(y, logits, weights))
+
+    def changes(self, *, rng: Rng, progress: float) -> Mapping[Layer, Change]:
+        """Return what drops a part of each layer's output."""
+        return {layer: partial(self._drop, rng=rng.child("mask", layer)) for layer in self.layers}
 
     def _drop(self, h: Features, rng: Rng) -> Features:
         # scaled afterwards: in half precision 1 / (1 - p) is off by up to 0.4 %

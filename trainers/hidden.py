@@ -7,7 +7,7 @@ Stages of the network are run one after the other and not hooked: a hook added t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from robust_eval.errors import ConfigError
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Logits
 
-__all__ = ["Change", "Hidden", "Layer", "draw_layer", "layers_of", "through"]
+__all__ = ["Change", "Hidden", "Layer", "draw_layer", "layers_of", "require_layers", "through"]
 
 Layer = Literal["input", "stem", "stage1", "stage2", "stage3", "stage4"]
 """The images, what the stem makes of them, or the output of a residual stage."""
@@ -49,17 +49,24 @@ def draw_layer(layers: Sequence[Layer], *, rng: Rng) -> Layer:
     return layers[int(rng.child("layer").numpy().integers(len(layers)))]
 
 
+def require_layers(model: nn.Module, layers: Iterable[Layer]) -> list[Layer]:
+    """Return the layers of a network; raises ``ConfigError`` where some of those named are not among them."""
+    present = layers_of(model)
+    if missing := [layer for layer in layers if layer not in present]:
+        bare = getattr(model, "network", model)  # without what is around it
+        raise ConfigError(
+            f"layers: expected some of {', '.join(present)}, which this {type(bare).__name__} has, "
+            f"got {', '.join(missing)}"
+        )
+    return present
+
+
 def through(model: nn.Module, x: Images, changes: Mapping[Layer, Change]) -> Logits:
     """Return the logits of images with ``changes`` made at the layers named.
 
     Raises ``ConfigError`` for a layer that the network does not have.
     """
-    present = layers_of(model)
-    if missing := [layer for layer in changes if layer not in present]:
-        raise ConfigError(
-            f"layers: expected some of {', '.join(present)}, which this {type(model).__name__} has, "
-            f"got {', '.join(missing)}"
-        )
+    present = require_layers(model, changes)
     stages: Any = model.stages
     h: Tensor = x
     for layer, stage in zip(present, stages, strict=True):

@@ -21,8 +21,8 @@ from robust_eval.data import Examples
 from robust_eval.errors import ConfigError, RobustEvalError
 from robust_eval.machine import available
 from robust_eval.methods import Regularizer, Stage
-from robust_eval.models.checkpoint import load_into, read_state
 from robust_eval.models.recipe import NO_JOURNAL, Journal, Recipe, Trained
+from robust_eval.models.start import start_from
 from robust_eval.rng import Rng, seeded
 from trainers.averaging import Average
 from trainers.batches import stratified_split
@@ -184,7 +184,7 @@ def _on(place: torch.device, examples: Examples) -> Examples:
 def _network(recipe: Recipe, examples: Examples) -> nn.Module:
     network = recipe.architecture.build(channels=examples.shape[0], classes=examples.classes)
     if recipe.start is not None:
-        load_into(network, read_state(recipe.start), source=str(recipe.start))
+        start_from(network, recipe.start, architecture=recipe.architecture, head=recipe.start_head)
     if recipe.mean is None or recipe.std is None:
         return network
     return Normalized(network, recipe.mean, recipe.std)

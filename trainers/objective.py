@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from robust_eval.methods import Regularizer
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Weights
+from robust_eval.types import AsksProgress, Images, Labels, Weights
 
 __all__ = ["Objective"]
 
@@ -29,11 +29,14 @@ class Objective(nn.Module):
         self.mixed_precision = precision == "bf16"
         self.network = network
         self.regularizer = regularizer
+        self.asking = [module for module in network.modules() if isinstance(module, AsksProgress)]
 
     def forward(
         self, x: Images, y: Labels, rng: Rng, progress: float, weights: Weights | None = None
     ) -> Float[Tensor, ""]:
         """Return the scalar loss of one batch; a loss that weighs nothing need not know the parameter."""
+        for module in self.asking:
+            module.at_progress(progress)
         given = {} if weights is None else {"weights": weights}
         # not left to Fabric, which cannot pass a random stream through its own conversion
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed_precision):

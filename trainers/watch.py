@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robust_eval.classifier import Classifier
+from robust_eval.classifier import Classifier, frozen
 from robust_eval.data import Examples
 from robust_eval.errors import ConfigError
 from robust_eval.metrics.memorisation import PARTS
@@ -61,8 +61,9 @@ def accuracy(network: nn.Module, examples: Examples, batch_size: int = 512) -> f
     # a faster twin would have to be made anew each time
     model, correct = Classifier(network, batch_size=batch_size, accelerate=False), 0
     parts = [slice(start, start + batch_size) for start in range(0, len(examples), batch_size)]
-    for part, x in zip(parts, examples.batches(parts), strict=True):
-        correct += int((model.logits(x).argmax(1) == examples.labels[part]).sum())
+    with frozen(network):
+        for part, x in zip(parts, examples.batches(parts), strict=True):
+            correct += int((model.logits(x).argmax(1) == examples.labels[part]).sum())
     return correct / len(examples)
 
 
@@ -82,8 +83,9 @@ def _memorised(network: nn.Module, training: Examples, rng: Rng) -> dict[str, fl
 def _under_attack(network: nn.Module, held_out: Examples, rng: Rng) -> float:
     few = held_out.first(min(len(held_out), ATTACKED))
     x, model = few.pixels(), Classifier(network)
-    x_adv = build("attack", "pgd", ATTACK)(model, x, few.labels, rng=rng)
-    return float((model.logits(x_adv).argmax(1) == few.labels).double().mean())
+    with frozen(network):
+        x_adv = build("attack", "pgd", ATTACK)(model, x, few.labels, rng=rng)
+        return float((model.logits(x_adv).argmax(1) == few.labels).double().mean())
 
 
 class Log:

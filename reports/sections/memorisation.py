@@ -33,7 +33,7 @@ def sections(source: Source) -> Iterator[Section]:
     trainings: dict[tuple[str, str], dict[str, Entry]] = defaultdict(dict)
     for entry in source.entries:
         labels = entry.labels
-        if labels["family"] == "clean" and labels["defense"] == "none" and _training(entry):
+        if labels["family"] == "clean" and labels["defense"] == "none" and "memorisation" in _training(entry):
             place = (str(labels["model"]), str(labels["data"]))
             # one training measured in several runs, or with several seeds, is one
             trainings[place].setdefault(str(entry.record.labels.get("model_key")), entry)

@@ -85,7 +85,7 @@ def twins(
     """
     state = _state(network)
     kept = _KNOWN.setdefault(network, {})
-    form = f"{precision} compiled" if compiled else precision
+    form = f"{precision} {x.dtype}{' compiled' if compiled else ''}"
     if form not in kept or kept[form][0] != state:
         with surroundings_kept():  # its forward is run
             made = _make(network, x[:PROBES].detach(), precision)
@@ -128,7 +128,7 @@ def _make(network: nn.Module, x: Images, precision: Literal["fp32", "bf16"]) -> 
         logits = _answer(network, x)
         if logits is None or not torch.equal(logits, _answer(network, x, seed=1)):  # type: ignore[arg-type]
             return Twins(None, None, "its output is random")
-        if logits.ndim != 2:
+        if logits.ndim != 2 or len(logits) != len(x):
             return Twins(None, None, "it gives these images no logits [n,classes]")
         if not logits.isfinite().all():
             return Twins(None, None, "its logits are not finite")

@@ -8,7 +8,7 @@ memory, and each row's forward and backward passes are counted in a :class:`Ledg
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,11 +17,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from robust_eval.arguments import ImagesLike, RngLike, as_images, as_rng
 from robust_eval.classifier.accelerate import Precision, Twins, pick_precision, twins
 from robust_eval.classifier.dtypes import answered_in, dtype_of, in_its_dtype
 from robust_eval.classifier.freeze import frozen
+from robust_eval.classifier.given import Network, expect_count, network_given, say_if_training
 from robust_eval.classifier.ledger import Ledger
-from robust_eval.classifier.normalized import Normalized
+from robust_eval.classifier.normalized import Numbers
+from robust_eval.classifier.outputs import expect_logits
 from robust_eval.classifier.passes import (
     CUT_OFF,
     TOGETHER,
@@ -31,11 +34,11 @@ from robust_eval.classifier.passes import (
     out_of_memory,
     single_use,
 )
-from robust_eval.errors import THEIRS, ConfigError, NoGradientError
+from robust_eval.errors import THEIRS, NoGradientError
 from robust_eval.rng import Rng
-from robust_eval.types import Images, Labels, Logits, Mask, StochasticModule
+from robust_eval.types import Images, Labels, Logits, StochasticModule
 
-__all__ = ["Classifier", "Gradient", "Loss", "misclassified"]
+__all__ = ["Classifier", "Gradient", "Loss"]
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +77,10 @@ class Classifier:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Network,
         *,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: Numbers | None = None,
+        std: Numbers | None = None,
         batch_size: int = 128,
         stop_when_fooled: bool = True,
         precision: Precision = "auto",
@@ -85,15 +88,9 @@ class Classifier:
         compiled: bool = False,
         decides: nn.Module | None = None,
     ) -> None:
-        if (mean is None) != (std is None):
-            raise ValueError(f"expected mean and std together, got mean={mean!r} and std={std!r}")
-        if mean is not None and isinstance(network, StochasticModule):
-            raise ConfigError(
-                "normalisation: expected it inside a stochastic network, which mixes pixels in [0, 1], got mean and "
-                "std around it; give Normalized(network, mean, std) to the defense"
-            )
-        network = in_its_dtype(network)
-        self.network = network if mean is None or std is None else Normalized(network, mean, std)
+        expect_count("batch_size", batch_size)
+        self.network = network_given(network, mean, std)
+        self._given = network
         self.decides = None if decides is None else in_its_dtype(decides)
         self.batch_size = batch_size
         self.ledger = Ledger()
@@ -154,6 +151,7 @@ class Classifier:
             yield self
             return
         self._depth = 1
+        say_if_training(self._given)
         try:
             # a GPU's convolutions round to 10 bits by default: fp32 decides here
             with (
@@ -165,50 +163,53 @@ class Classifier:
         finally:
             self._depth, self._met = 0, False
 
-    def __call__(self, x: Images) -> Logits:
+    def __call__(self, x: ImagesLike) -> Logits:
         """Return the logits of a deterministic network."""
         return self.logits(x)
 
-    def logits(self, x: Images, *, rng: Rng | None = None) -> Logits:
+    def logits(self, x: ImagesLike, *, rng: RngLike | None = None) -> Logits:
         """Return logits [n,k] without a graph, in the precision of ``x``: these decide.
 
         A stochastic network needs ``rng``: its draws are made for this call.
         """
         return self._logits(x, rng, fast=False)
 
-    def proposal(self, x: Images, *, rng: Rng | None = None) -> Logits:
+    def proposal(self, x: ImagesLike, *, rng: RngLike | None = None) -> Logits:
         """Return logits [n,k] in the precision of the gradients: good for comparing points, not for deciding."""
         return self._logits(x, rng, fast=True)
 
     def input_gradient(
-        self, x: Images, y: Int[Tensor, "n ..."], loss: Loss, *, rng: Rng | None = None
+        self, x: ImagesLike, y: Int[Tensor, "n ..."], loss: Loss, *, rng: RngLike | None = None
     ) -> Gradient:
         """Return the logits and the gradient of ``loss(logits, y)`` [n] with respect to ``x`` [n,c,h,w].
 
         Both in the precision of the classifier: logits that decide come from :meth:`logits`. ``y`` is whatever the
         loss looks up per example: labels [n], or pairs [n,2] of label and target.
         """
+        x = as_images(x)
         with self.frozen(), torch.enable_grad():
             return Gradient(*self._in_parts(x, rng, partial(self._gradient_of, x, y, loss)))
 
     def jacobian(
         self,
-        x: Images,
+        x: ImagesLike,
         classes: Int[Tensor, "n m"],
         *,
         minus: Labels | None = None,
-        rng: Rng | None = None,
+        rng: RngLike | None = None,
     ) -> tuple[Logits, Float[Tensor, "n m c h w"]]:
         """Return the logits and the gradient of each example's logits of ``classes`` with respect to its pixels.
 
         With ``minus`` the gradients of those logits less the one of this class [n]. One forward pass and a backward
         pass for each of the m columns; those of few examples are made together, which takes longer for many.
         """
+        x = as_images(x)
         with self.frozen(), torch.enable_grad():
             logits, jacobian = self._in_parts(x, rng, partial(self._jacobian_of, x, classes, minus))
         return logits, jacobian
 
-    def _logits(self, x: Images, rng: Rng | None, *, fast: bool) -> Logits:
+    def _logits(self, x: ImagesLike, rng: RngLike | None, *, fast: bool) -> Logits:
+        x = as_images(x)
         with self.frozen(), torch.no_grad():
             return self._in_parts(x, rng, partial(self._logits_of, x, fast))[0]
 
@@ -256,10 +257,10 @@ class Classifier:
         return leaf, out, picked if minus is None else picked - out.gather(1, minus[part, None])
 
     def _in_parts(
-        self, x: Images, rng: Rng | None, ask: Callable[[slice, Rng | None], tuple[Tensor, ...]]
+        self, x: Images, rng: RngLike | None, ask: Callable[[slice, Rng | None], tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
         """Ask about a batch in parts that fit the memory; where one does not, the parts are halved from then on."""
-        rng = rng.for_batch(len(x)) if rng is not None else None
+        rng = as_rng(rng).for_batch(len(x)) if rng is not None else None
         self._meet(x)
         answers: list[tuple[Tensor, ...]] = []
         start = 0
@@ -289,7 +290,8 @@ class Classifier:
 
     def _forward(self, x: Images, rng: Rng | None, *, fast: bool) -> Logits:
         ask = self._alone if len(x) == 1 else self._ask
-        logits: Logits = answered_in(x.dtype, ask(x, rng, fast=fast))
+        logits: Tensor = answered_in(x.dtype, ask(x, rng, fast=fast))
+        expect_logits(logits, len(x))
         if rng is not None and rng.index is not None:
             self.ledger.add("forwards", rng.index, self._evaluations)
         if x.requires_grad and not logits.requires_grad:
@@ -343,8 +345,3 @@ class Classifier:
             self.ledger.add("zero_gradients", rng.index, largest == 0)
             self.ledger.add("bad_gradients", rng.index, ~finite)
         return gradient if finite.all() else gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-
-
-def misclassified(logits: Logits, y: Labels) -> Mask:
-    """Return where the label is not predicted; an output with NaN or infinity on top predicts nothing."""
-    return (logits.argmax(1) != y) | ~logits.amax(1).isfinite()

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from robust_eval.classifier.outputs import expect_logits
 from robust_eval.classifier.surroundings import surroundings_kept
 from robust_eval.errors import NoGradientError
 from robust_eval.types import Images
@@ -47,6 +48,8 @@ def answer(network: nn.Module, x: Images) -> Tensor:
     """Return the logits as a tensor that autograd can go on from; raise where numpy wants none of it."""
     with surroundings_kept(), connected() if x.requires_grad else nullcontext():
         logits: Tensor = network(x)
+    if not isinstance(logits, Tensor):
+        expect_logits(logits, len(x))
     return logits.clone() if logits.is_inference() and not torch.is_inference_mode_enabled() else logits
 
 

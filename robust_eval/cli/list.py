@@ -71,8 +71,11 @@ def _default(field: object) -> str:
     """The field's default as one would type it."""
     import dataclasses
 
+    from robust_eval.registry import plain
+
     assert isinstance(field, dataclasses.Field)
-    value = field.default
+    default = field.default
+    value = tuple(map(plain, default)) if isinstance(default, tuple) else plain(default)
     if value is dataclasses.MISSING:
         return "?"
     return f"{value:.4g}" if isinstance(value, float) else repr(value)

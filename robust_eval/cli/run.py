@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from robust_eval.cli._options import BatchSize, Checks, Compiled, Device, Precision, path_named
+from robust_eval.cli._options import BatchSize, Checks, Compiled, Device, Precision, Settings, path_named
 
 __all__ = ["run"]
 
@@ -23,6 +23,7 @@ def run(
     data: Annotated[
         str | None, typer.Option(help="A set to take instead of the one the experiment names.")
     ] = None,
+    set_: Settings = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -51,12 +52,13 @@ def run(
     """Train, attack, corrupt and report what an experiment says; what has a record already is not repeated.
 
     An experiment's imports, and the factories (file.py:factory) of its models, are Python code and are run, with
-    --dry-run too.
+    --dry-run too. --set changes fields of its [data] and [recipe], as in --set data.per_class=200.
     """
     import defenses  # noqa: F401 - registers the methods an experiment may name
     import trainers  # noqa: F401
     from robust_eval.cli._execute import execute
     from robust_eval.config.experiment import read
+    from robust_eval.config.settings import settings
     from robust_eval.paths import is_file
     from robust_eval.printable import folder_name
 
@@ -66,7 +68,7 @@ def run(
     if experiment is None and out is not None and is_file(out / "experiment.toml"):
         experiment = str(out / "experiment.toml")
     name = "quickstart" if experiment is None else experiment
-    parsed = read(name, data=data, checks=checks, allow_imports=allow_imports)
+    parsed = read(name, data=data, checks=checks, fields=settings(set_), allow_imports=allow_imports)
     folder = out or Path("runs") / folder_name(parsed.frame.name)
     return execute(
         parsed,

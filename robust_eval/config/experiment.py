@@ -24,6 +24,7 @@ from robust_eval.config.budgets import budget
 from robust_eval.config.every import every
 from robust_eval.config.method_tables import AnalysisPlan, AttackPlan, MethodTables, Table, located
 from robust_eval.config.problems import Problems
+from robust_eval.config.settings import change_tables
 from robust_eval.config.toml import read_toml, toml
 from robust_eval.corruptions._given import given_tables
 from robust_eval.data import Source, open_source
@@ -83,6 +84,16 @@ class ModelTable:
     name: str | None = None
     mean: tuple[Real, ...] | None = None
     std: tuple[Real, ...] | None = None
+    seed: Seed | None = None
+    """Weights that are drawn from it and not trained, in place of a checkpoint: a network to start from."""
+
+    def __post_init__(self) -> None:
+        if self.seed is not None and self.checkpoint is not None:
+            raise ValueError("seed: expected a checkpoint or the seed of weights to draw, got both")
+        if self.seed is not None and (self.architecture is None or is_factory(self.architecture)):
+            raise ValueError(
+                f"seed: expected the name of an architecture to draw weights for, got {self.architecture!r}"
+            )
 
 
 @checked
@@ -182,12 +193,18 @@ def named_experiments() -> list[str]:
 
 
 def read(
-    name: str, *, data: str | None = None, checks: str | None = None, allow_imports: bool = False
+    name: str,
+    *,
+    data: str | None = None,
+    checks: str | None = None,
+    fields: Mapping[str, Mapping[str, Any]] | None = None,
+    allow_imports: bool = False,
 ) -> Experiment:
     """Read an experiment: a shipped one by name, or a file; raises ``ConfigError`` with all of its problems.
 
     ``data`` is the name or path of a set to take instead of the one that the file names; a path is relative to the
-    current directory. ``checks`` takes the place of the file's. Importing runs code, which a run folder may have from
+    current directory. ``checks`` takes the place of the file's, and ``fields`` of those in its ``[data]`` and
+    ``[recipe]``. Importing runs code, which a run folder may have from
     anybody: the ``imports`` of a file that lies beside ``records/`` are refused without ``allow_imports``.
     """
     foreign = False
@@ -221,6 +238,7 @@ def read(
         given = data if data in names("data") else str(expanded(data).absolute())
         table = tables.get("data")
         tables["data"] = {**(table if isinstance(table, dict) else {}), "name": given}
+    change_tables(tables, fields or {})
     if checks is not None:
         tables["checks"] = checks
     return parse(tables, where=name, folder=folder)

@@ -49,6 +49,10 @@ def plan(experiment: Experiment) -> list[Cell]:
     if misfits := [text for method in shaped if (text := method.misfit(examples.shape))]:
         raise ConfigError(dict.fromkeys(misfits))
     data = Data(source.name, examples, _pool(experiment, train, examples) if pooled else None)
+    learnt = None if data.pool is None else data.pool.labels
+    looked = [plan.analysis for plan in experiment.analyses]
+    if lacking := [text for analysis in looked if (text := analysis.lacks(examples.labels, learnt))]:
+        raise DataError("\n".join(dict.fromkeys(lacking)))
     analyses = [
         (plan.analysis, other)
         for plan in experiment.analyses
@@ -269,6 +273,7 @@ def _own_model(experiment: Experiment, table: ModelTable, examples: Examples) ->
         mean=table.mean,
         std=table.std,
         examples=examples,
+        seed=table.seed,
     )
 
 

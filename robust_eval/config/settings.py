@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from robust_eval.config.toml import toml
 from robust_eval.errors import ConfigError, near
-from robust_eval.registry import Kind, names
+from robust_eval.registry import Kind, find, names
 
 __all__ = [
     "apply_settings",
+    "change_tables",
     "settings",
     "split_names",
 ]
 
 
+CHANGED = ("data", "recipe")
+"""Tables of an experiment that options change."""
+
+
 def split_names(kind: Kind, text: str) -> list[str]:
-    """Return the names in a comma-separated list; ``all`` is every one of the kind, ``none`` and nothing are none."""
+    """Return the names in a comma-separated list; ``all`` is every one of the kind that need not be named, ``none``
+    and nothing are none.
+    """
     given = [name.strip() for name in text.split(",")]
-    every = names(kind) if "all" in given else []
+    every = [name for name in names(kind) if not _by_name(kind, name)] if "all" in given else []
     return list(dict.fromkeys([*every, *(name for name in given if name not in ("", "all", "none"))]))
+
+
+def _by_name(kind: Kind, name: str) -> bool:
+    """Whether a method is not among ``all``."""
+    return bool(getattr(find(kind, name), "by_name", False))
 
 
 def settings(given: Iterable[str] | None) -> dict[str, dict[str, Any]]:
@@ -70,6 +82,17 @@ def apply_settings(
         for table in tables:
             if table["name"] == name:
                 table.update(values)
+
+
+def change_tables(tables: dict[str, Any], fields: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put fields into ``[data]`` and ``[recipe]`` of an experiment; raises ``ConfigError`` for another table."""
+    for name, values in fields.items():
+        if name not in CHANGED:
+            raise ConfigError(
+                f"--set {name}: expected data.FIELD or recipe.FIELD, got {name}; methods are changed in the file"
+            )
+        table = tables.get(name)
+        tables[name] = {**(table if isinstance(table, dict) else {}), **values}
 
 
 def _not_asked_for(name: str) -> str:

@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, Literal, NamedTuple
 
 import pandas as pd
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
 from robust_eval.classifier import Classifier
 from robust_eval.findings import Measurement
@@ -48,6 +49,8 @@ class Analysis(ABC):
     """True if the second set must have labels, of the classes of the model."""
     needs_stages: ClassVar[bool] = False
     """True if it looks at the stages of a network."""
+    by_name: ClassVar[bool] = False
+    """True if it is done only where it is named, not as one of ``all``: it is an experiment of its own."""
     plot: ClassVar[Plot | None] = None
 
     @abstractmethod
@@ -67,6 +70,12 @@ class Analysis(ABC):
 
     def misfit(self, network: nn.Module) -> str | None:
         """Return why such a network, trained or not, cannot be looked at in this way; ``None`` if it can."""
+        return None
+
+    def lacks(self, measured: Labels, training: Int[Tensor, " m"] | None) -> str | None:
+        """Return which images are missing, by the labels of those measured and of all training images; ``None`` if none
+        are.
+        """
         return None
 
     def cost(self, images: int, classes: int) -> Passes | None:

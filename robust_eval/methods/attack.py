@@ -5,8 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from robust_eval.classifier import Classifier, misclassified
-from robust_eval.methods._pixels import refuse_other_pixels
+from robust_eval.arguments import (
+    ImagesLike,
+    LabelsLike,
+    RngLike,
+    as_batch,
+    as_labels,
+    as_rng,
+    expect_classes,
+    expect_pixels,
+    needs_rng,
+)
+from robust_eval.classifier import Classifier, ModelLike, answering, as_classifier, device_of, misclassified
 from robust_eval.methods.passes import Passes
 from robust_eval.rng import Rng
 from robust_eval.threat import Bound, Spatial, Threat
@@ -56,21 +66,28 @@ class Attack(ABC):
         """Return what is wrong with these parameters for images of this shape [c,h,w]; ``None`` if nothing is."""
         return None
 
-    def __call__(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> Images:
-        """Return ``x_adv`` for a batch of images in [0, 1] [n,c,h,w] with labels [n].
+    @needs_rng
+    def __call__(self, model: ModelLike, x: ImagesLike, y: LabelsLike, *, rng: RngLike) -> Images:
+        """Return ``x_adv``, where the images are, for a batch in [0, 1] [n,c,h,w] with labels [n].
 
         Examples that the model already misclassifies are handed back untouched. A stream without rows draws for each
         image by its pixels, so that neither the order nor the rest of the batch decides. Raises ``DataError`` for
-        pixels outside [0, 1].
+        pixels outside [0, 1] and for labels beyond the classes of the model. A bare network, arrays and a seed do as
+        well: ``attack(net, x, y, rng=0)``.
         """
-        x = x.detach()
+        model, rng, given = as_classifier(model), as_rng(rng), as_batch(x)
+        x = given.to(device_of(model.network) or given.device)
+        y = as_labels(y, x)
         rng = rng.for_images(x)
         if not len(x):
-            return x.clone()
-        refuse_other_pixels("attack", x)
+            return given.clone()
+        expect_pixels("attack", x)
         x_adv = x.clone()
         with model.frozen():
-            correct = ~misclassified(model.logits(x, rng=rng.child("clean")), y)
+            with answering(x):
+                logits = model.logits(x, rng=rng.child("clean"))
+            expect_classes(y, logits.shape[1], self.min_classes)
+            correct = ~misclassified(logits, y)
             if correct.any():
                 x_adv[correct] = self.run(model, x[correct], y[correct], rng=rng.select(correct)).x_adv
-        return x_adv
+        return x_adv.to(given.device)

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from robust_eval.arguments import ImagesLike, RngLike, as_batch, as_rng, expect_pixels, needs_rng
 from robust_eval.errors import DataError
-from robust_eval.methods._pixels import refuse_other_pixels
 from robust_eval.rng import Rng
 from robust_eval.types import Images
 
@@ -30,17 +30,18 @@ class Corruption(ABC):
     def apply(self, x: Images, *, rng: Rng) -> Images:
         """Corrupt a batch; the result may leave [0, 1] and is clipped by the caller."""
 
-    def __call__(self, x: Images, *, rng: Rng) -> Images:
+    @needs_rng
+    def __call__(self, x: ImagesLike, *, rng: RngLike) -> Images:
         """Return the corrupted batch [n,c,h,w], clipped to [0, 1], on the device and in the dtype of ``x``.
 
         It is worked on in parts, so that what is needed beside it does not grow with it. A stream without rows draws
-        for each image by its pixels. Raises ``DataError`` for pixels outside [0, 1].
+        for each image by its pixels. Raises ``DataError`` for pixels outside [0, 1]. An array and a seed do as well.
         """
-        x = x.detach()
-        out, rng = torch.empty_like(x), rng.for_images(x)
+        x = as_batch(x)
+        out, rng = torch.empty_like(x), as_rng(rng).for_images(x)
         if not len(x):
             return out
-        refuse_other_pixels("corruption", x)
+        expect_pixels("corruption", x)
         # a GPU has to be kept busy
         at_once = self.at_once if x.device.type == "cpu" else 1 << 26
         size = max(1, at_once // x[0].numel())

@@ -25,6 +25,7 @@ from robust_eval.models.checkpoint import (
 from robust_eval.models.factory import is_factory, load_factory
 from robust_eval.registry import build
 from robust_eval.registry import described as described_method
+from robust_eval.rng import Rng, seeded
 from robust_eval.types import StochasticModule
 
 __all__ = ["LoadedNetwork", "load_network", "recipe_on_card"]
@@ -68,11 +69,13 @@ def load_network(
     recipe: dict[str, Any],
     examples: Examples | None = None,
     where: str = "",
+    seed: int | None = None,
 ) -> LoadedNetwork:
     """Return a network from its weights and architecture; what is left out is as ``recipe`` says.
 
     ``examples`` are what it will be asked, if that is known; channels and classes come from them where the weights do
-    not tell. Raises ``RobustEvalError`` when anything does not fit; ``where`` begins what is said of the normalisation.
+    not tell. Without a checkpoint, weights are drawn from ``seed``. Raises ``RobustEvalError`` when anything does not
+    fit; ``where`` begins what is said of the normalisation.
     """
     if mean is None and std is None:
         mean, std = recipe.get("mean"), recipe.get("std")
@@ -92,19 +95,24 @@ def load_network(
         arch = fields.pop("name", "")
         method = build("architecture", arch, fields)
         described = described_method(method)
-        if checkpoint is None:
-            raise CheckpointError(
-                f"model: expected a checkpoint for {arch}, got none; give the path of its weights"
-            )
-        state = read_state(checkpoint)
-        if method.head not in state:  # under a prefix beside others; the names are those of any size
-            with torch.device("meta"):
-                state = named_for(method.build(channels=3, classes=10).state_dict(), state, checkpoint)
         channels, classes = (3, 10) if examples is None else (examples.shape[0], examples.classes)
-        network = method.build(
-            channels=channels_of(state) or channels, classes=classes_of(state, method) or classes
-        )
-        load_into(network, state, source=checkpoint)
+        if checkpoint is None:
+            if seed is None:
+                raise CheckpointError(
+                    f"model: expected a checkpoint for {arch}, got none; give the path of its weights"
+                )
+            # those that a recipe of this seed starts from
+            with seeded(Rng(seed).child("train", "init")):
+                network = method.build(channels=channels, classes=classes)
+        else:
+            state = read_state(checkpoint)
+            if method.head not in state:  # under a prefix beside others; the names are those of any size
+                with torch.device("meta"):
+                    state = named_for(method.build(channels=3, classes=10).state_dict(), state, checkpoint)
+            network = method.build(
+                channels=channels_of(state) or channels, classes=classes_of(state, method) or classes
+            )
+            load_into(network, state, source=checkpoint)
     network = in_its_dtype(network)
     if mean is not None and isinstance(network, StochasticModule):
         raise ConfigError(

@@ -14,6 +14,7 @@ from robust_eval.data import Examples
 from robust_eval.fields import Positive, Real, Seed, Whole
 from robust_eval.identity import file_sha256
 from robust_eval.methods import Architecture, Curriculum, Regularizer
+from robust_eval.models.start import StartHead
 from robust_eval.paths import is_file, shown, what_is
 from robust_eval.registry import checked, describe, described
 
@@ -73,6 +74,8 @@ class Recipe:
     """Layers whose weights and statistics stay as they are."""
     start: Path | None = None
     """Weights of the same architecture to start from; ``None`` draws them. In an experiment file, relative to it."""
+    start_head: StartHead = "load"
+    """Whether the head is loaded too, or is ``new``: for weights of other classes, or without a head."""
     validation: Fraction = 0.1
     """Part of the training data held out, stratified and never augmented, to watch progress."""
     crop: Annotated[Whole, Field(ge=0)] | Literal["resized"] = 0
@@ -103,6 +106,8 @@ class Recipe:
             raise ValueError(
                 f"start: expected a weights file, got {shown(self.start)!r}, where there is {what_is(self.start)}"
             )
+        if self.start is None and self.start_head == "new":
+            raise ValueError("expected start with start_head='new', got none; give the weights to start from")
 
     def spec(self) -> dict[str, Any]:
         """Return the recipe as plain data, methods as name, parameters and version."""
@@ -117,6 +122,8 @@ class Recipe:
             fields["budget"] = budget
         # what the file holds decides the weights, not what it is called
         fields["start"] = None if self.start is None else file_sha256(self.start)
+        if self.start_head == "load":  # as before there was a choice
+            del fields["start_head"]
         return fields
 
 

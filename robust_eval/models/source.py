@@ -218,6 +218,7 @@ def own_model(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     examples: Examples,
+    seed: int | None = None,
 ) -> OwnModel:
     """Load a model of the user's and try it on an image; raises ``RobustEvalError`` when anything does not fit."""
     recipe = recipe_on_card(checkpoint, "architecture", "regularizer", "seed")
@@ -226,7 +227,7 @@ def own_model(
             "model: expected an architecture (--arch NAME or --arch file.py:factory), got none; "
             "only a checkpoint with a card beside it can do without"
         )
-    made = load_network(checkpoint, architecture, mean, std, recipe=recipe, examples=examples)
+    made = load_network(checkpoint, architecture, mean, std, recipe=recipe, examples=examples, seed=seed)
     network, arch = made.network, made.arch
     classes = _try_on(network, examples, arch)  # first, since lazy layers have no weights before
     weights = file_sha256(checkpoint) if checkpoint is not None else state_sha256(network)
@@ -241,7 +242,7 @@ def own_model(
         arch=arch,
         identity=made.identity(weights),
         weights_sha256=weights,
-        regularizer=recipe["regularizer"]["name"] if recipe else "unknown",
+        regularizer=recipe["regularizer"]["name"] if recipe else "unknown" if seed is None else "untrained",
         train_seed=recipe["seed"] if recipe else None,
         classes=classes,
         shape=examples.shape,
@@ -253,6 +254,7 @@ def own_model(
             "mean": mean,
             "std": std,
             "examples": examples,
+            "seed": seed,
         },
     )
 

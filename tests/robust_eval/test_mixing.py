@@ -1,7 +1,11 @@
+import itertools
+
 import pytest
 import torch
 
-from robust_eval.mixing import mix, random_box, soft_targets, sum_augment
+from robust_eval.mixing import gradual_coefficients, mix, random_box, soft_targets, sum_augment
+
+TIMES = [i / 997 for i in range(998)]
 
 
 @pytest.fixture
@@ -105,3 +109,61 @@ def test_averaged_targets_are_class_counts_over_k():
 def test_averaging_more_rows_than_there_are_is_refused(x, k):
     with pytest.raises(ValueError, match=rf"expected 1 <= k <= 10, .* got k={k}"):
         sum_augment(x, k)
+
+
+class TestGradualCoefficients:
+    @pytest.mark.parametrize("n", range(1, 10))
+    def test_they_are_as_many_as_images_never_negative_and_sum_to_one(self, n):
+        for t in TIMES:
+            coefficients = gradual_coefficients(n, t)
+            assert len(coefficients) == n
+            assert min(coefficients) >= 0
+            assert sum(coefficients) == pytest.approx(1, abs=1e-12)
+            assert coefficients == sorted(coefficients, reverse=True)
+
+    @pytest.mark.parametrize("n", range(2, 10))
+    def test_they_move_without_jumps(self, n):
+        dt = 1 / 997
+        for before, after in itertools.pairwise(TIMES):
+            pairs = zip(gradual_coefficients(n, before), gradual_coefficients(n, after), strict=True)
+            assert max(abs(a - b) for a, b in pairs) <= (n - 1) * dt + 1e-9
+
+    @pytest.mark.parametrize("n", range(2, 10))
+    def test_at_a_knot_those_left_are_equal(self, n):
+        for gone in range(n):
+            expected = [1 / (n - gone)] * (n - gone) + [0.0] * gone
+            assert gradual_coefficients(n, gone / (n - 1)) == pytest.approx(expected, abs=1e-9)
+
+    @pytest.mark.parametrize("n", range(1, 10))
+    def test_in_the_end_one_image_is_left(self, n):
+        assert gradual_coefficients(n, 1.0) == [1.0] + [0.0] * (n - 1)
+
+    def test_for_two_images_they_are_a_parabola(self):
+        for u in TIMES:
+            expected = [(1 + 2 * u - u**2) / 2, (1 - u) ** 2 / 2]
+            assert gradual_coefficients(2, u) == pytest.approx(expected, abs=1e-9)
+
+    @pytest.mark.parametrize(
+        ("t", "expected"),
+        [
+            (0.0, [1 / 3, 1 / 3, 1 / 3]),
+            (0.25, [11 / 24, 11 / 24, 1 / 12]),
+            (0.5, [0.5, 0.5, 0.0]),
+            (0.75, [0.875, 0.125, 0.0]),
+            (1.0, [1.0, 0.0, 0.0]),
+        ],
+    )
+    def test_for_three_images_they_are_as_worked_out_by_hand(self, t, expected):
+        assert gradual_coefficients(3, t) == pytest.approx(expected, abs=1e-12)
+
+    @pytest.mark.parametrize("n", range(2, 9))
+    def test_they_are_what_the_description_says_step_by_step(self, n):
+        # its pieces, with the leading 1/(n - k) that the print of the first one lost
+        for t in TIMES[:-1]:
+            k = int(t * (n - 1))
+            u = t * (n - 1) - k
+            centroid = 1 / (n - k) + u / ((n - k) * (n - k - 1))
+            remainder = 1 - centroid * (n - k - 1)
+            eps = remainder * (t - k / (n - 1)) / (1 / (n - 1))
+            pieces = [centroid + eps / (n - k - 1)] * (n - k - 1) + [remainder - eps] + [0.0] * k
+            assert gradual_coefficients(n, t) == pytest.approx(pieces, abs=1e-9)

@@ -8,9 +8,10 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from robust_eval.data import Examples
-from robust_eval.errors import ConfigError, RobustEvalError
+from robust_eval.errors import CheckpointError, ConfigError, RobustEvalError
 from robust_eval.methods import Regularizer, Stage
 from robust_eval.models.recipe import Journal
+from robust_eval.registry import build
 from robust_eval.rng import Rng
 from trainers import train
 from trainers.objective import Objective
@@ -489,6 +490,32 @@ def test_training_starts_from_given_weights(recipe, few, tmp_path):
     assert all(
         torch.equal(method.weights[0][name], value) for name, value in first.network.state_dict().items()
     )
+
+
+def test_a_new_head_is_trained_on_frozen_layers_of_other_classes(recipe, few, tmp_path):
+    architecture = build("architecture", "small_cnn", {"width": 4})
+    begun = architecture.build(channels=1, classes=3).state_dict()
+    save_file(begun, tmp_path / "weights.safetensors")
+    fields = {"architecture": architecture, "start": tmp_path / "weights.safetensors", "epochs": 1}
+    frozen = {"start_head": "new", "freeze": ("stem", "stage1", "stage2")}
+    trained = run(recipe(ERM(), **fields, **frozen), few).network.state_dict()
+    assert trained["linear.weight"].shape[0] == 10
+    assert all(torch.equal(value, begun[name]) for name, value in trained.items() if "linear" not in name)
+    with pytest.raises(
+        CheckpointError, match=r"expected a head of 10 classes, got one of 3; start_head='new'"
+    ):
+        run(recipe(ERM(), **fields), few)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_module_that_asks_is_told_how_far_the_training_is(recipe, few, ema):
+    architecture = build("architecture", "gradual_top_k", {"width": 4, "branches": 3, "finetune": 0.3})
+    method = Recorded(turn=2)
+    trained = run(recipe(method, architecture=architecture, epochs=3, ema=ema), few)
+    told = [int(weights["layer1.done"]) / 1e6 for weights in method.weights]
+    assert told == pytest.approx(method.progress, abs=1e-6) and told[0] == 0
+    assert trained.network.layer2.t == 1
+    assert int(trained.network.layer1.done) / 1e6 == pytest.approx(method.progress[-1], abs=1e-6)
 
 
 def test_mixed_precision_learns(recipe, digits):

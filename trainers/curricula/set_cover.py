@@ -9,9 +9,10 @@ order, with their number as its weight; a step minimises
 
 ``weighted_only`` trains on all images, each weighted by |N(i)|, the density of the ball around it.
 
-The radius is absolute, or the distance that a share of the pairs of each class is within: distances have the scale of
-the network's features. The description's network is trained already: give ``start`` for that. Defaults are ours: the
-radius of a thousandth of the pairs, one shuffled pass, and then a selection that stays (``every = 0``).
+The radius is absolute, or the distance that a share of the pairs of each class is within, or, for each class, the least
+of a ladder of distances with which a ``ratio`` of its images covers it: distances have the scale of the network's
+features. The description's network is trained already: give ``start`` for that. Defaults are ours: the radius of a
+thousandth of the pairs, one shuffled pass, and then a selection that stays (``every = 0``).
 
 Choices where it is silent: classes are covered one by one, for a ball over several would mix labels; the weights of a
 step are normalised over its batch. A selection costs a forward pass over all images (n / 3 network evaluations).
@@ -19,6 +20,7 @@ step are normalised over its batch. A selection costs a forward pass over all im
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -33,11 +35,14 @@ from robust_eval.methods import FORWARD, Order, Task, Trial
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from trainers.curricula._cover import densities, set_cover
+from trainers.curricula._facility import count_of
 from trainers.curricula._selected import Laid, Selecting, Selection, by_class, order_of
 from trainers.curricula._vectors import Vectors, quantiles
 
 __all__ = ["SetCover"]
 
+LADDER = [2.0 ** (i / 8) for i in range(-160, 1)]
+"""Shares of the pairs whose distances are tried as a radius."""
 SHOWN = (0.0, 0.01, 0.1, 0.5, 1.0)
 """Shares of the pairs whose distances a message gives."""
 
@@ -51,6 +56,8 @@ class SetCover(Selecting):
     """Radius of the balls, in units of the space; ``None`` goes by ``share``."""
     share: Annotated[Real, Field(gt=0, lt=1)] = 0.001
     """Share of the pairs of a class that are within the radius, where none is given."""
+    ratio: Annotated[Real, Field(gt=0, le=1)] | None = None
+    """Share of the images of a class that its balls are at most, which sets their radius."""
     weighted: bool = True
     """Whether an image counts as many as its ball newly covers."""
     weighted_only: bool = False
@@ -59,6 +66,10 @@ class SetCover(Selecting):
     every: Annotated[Whole, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
+        if self.ratio is not None and (self.radius is not None or self.weighted_only):
+            raise ConfigError(
+                "ratio: expected neither radius nor weighted_only with it, which it decides or needs not"
+            )
         if self.weighted_only and not self.weighted:
             raise ConfigError(
                 "weighted_only: expected weighted = true with it, got false; without either it is shuffled"
@@ -114,7 +125,17 @@ class SetCover(Selecting):
         return Laid(selection.rows[chosen], selection.weights[chosen])
 
     def _radius(self, vectors: Vectors, rng: Rng) -> float:
-        return quantiles(vectors, [self.share], rng=rng)[0] if self.radius is None else self.radius
+        if self.radius is not None:
+            return self.radius
+        if self.ratio is None:
+            return quantiles(vectors, [self.share], rng=rng)[0]
+        # by halving: the number of balls falls with the radius, but for what greedy misses
+        ladder, most = [0.0, *quantiles(vectors, LADDER, rng=rng)], count_of(self.ratio, len(vectors))
+        return ladder[
+            bisect_left(
+                range(len(ladder) - 1), True, key=lambda i: len(set_cover(vectors, ladder[i]).picks) <= most
+            )
+        ]
 
     def _require_choice(self, weights: Tensor, group: Tensor, task: Task, distances: str) -> None:
         whole = torch.bincount(task.labels, minlength=task.classes)[task.labels]

@@ -12,9 +12,9 @@ The fast single step of Wong, Rice and Kolter, "Fast is better than free: Revisi
 https://arxiv.org/abs/2001.03994, algorithm 3, is ``steps=1, step_size=1.25 eps`` (10/255 at 8/255), from the same
 uniform start. It can fail late in training, when the network learns to mask its gradient: watch its accuracy under PGD.
 
-With ``probability`` below 1 that share of each batch is perturbed and the rest stays clean. ``then`` names the
-regularizer that is given the images in place of the plain loss, with its defaults: ``then="mixup"`` mixes perturbed
-images.
+With ``probability`` below 1 that share of each batch is perturbed and the rest stays clean. ``then`` is the regularizer
+that is given the images in place of the plain loss, by its name or as a table with its fields: ``then = "mixup"`` or
+``then = { name = "mixup", alpha = 0.2 }`` mixes perturbed images.
 
 Deviation: the authors' code attacks in train mode. Here the ascent runs with dropout off and with the
 running statistics of BatchNorm, which it leaves as they are: in train mode each of its steps would shift
@@ -33,11 +33,12 @@ from torch import Tensor, nn
 
 from robust_eval.errors import ConfigError
 from robust_eval.fields import Real, Whole
-from robust_eval.methods import Regularizer
-from robust_eval.registry import build, find, register
+from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Weights
 from trainers._perturbation import Perturbing
+from trainers.nested import Nested, name_of
+from trainers.regularizers.erm import ERM
 
 __all__ = ["Adversarial"]
 
@@ -50,19 +51,19 @@ class Adversarial(Perturbing):
     steps: Annotated[Whole, Field(ge=1)] = 7
     probability: Annotated[Real, Field(ge=0, le=1)] = 1.0
     """Share of a batch that is perturbed: of n images ``round(probability n)``, drawn at random."""
-    then: str = "erm"
-    """Name of the regularizer that gets the images, perturbed or not, with its defaults."""
+    then: Nested = ERM()  # noqa: RUF009 - it is frozen
+    """The regularizer that gets the images, perturbed or not: a name, or a table with a name and fields."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if issubclass(find("regularizer", self.then), Perturbing):
+        if isinstance(self.then, Perturbing):
             raise ConfigError(
-                f"then: expected a regularizer that does not perturb images itself, got {self.then!r}; "
+                f"then: expected a regularizer that does not perturb images itself, got {name_of(self.then)!r}; "
                 "more steps are more of the same"
             )
-        if len(self._then.stages()) > 1:
+        if len(self.then.stages()) > 1:
             raise ConfigError(
-                f"then: expected a regularizer of one stage, got {self.then!r}, which has several"
+                f"then: expected a regularizer of one stage, got {name_of(self.then)!r}, which has several"
             )
 
     def loss(
@@ -78,21 +79,16 @@ class Adversarial(Perturbing):
         """Return the loss of the batch with perturbed images in it."""
         x_mixed = self._perturb(model, x, y, rng.for_batch(len(x)))
         given = {} if weights is None else {"weights": weights}
-        return self._then.loss(model, x_mixed, y, rng=rng.child("then"), progress=progress, **given)
+        return self.then.loss(model, x_mixed, y, rng=rng.child("then"), progress=progress, **given)
 
     def evaluations(self, n: int) -> int:
         """Return one for each step of each image that is perturbed, and what ``then`` costs."""
-        return round(self.probability * n) * self.steps + self._then.evaluations(n)
+        return round(self.probability * n) * self.steps + self.then.evaluations(n)
 
     @property
     def takes_weights(self) -> bool:
         """Whether ``then`` does."""
-        return self._then.takes_weights
-
-    @property
-    def _then(self) -> Regularizer:
-        made: Regularizer = build("regularizer", self.then, {})
-        return made
+        return self.then.takes_weights
 
     def _perturb(self, model: nn.Module, x: Images, y: Labels, rng: Rng) -> Images:
         count = round(self.probability * len(x))

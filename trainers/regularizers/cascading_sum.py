@@ -5,7 +5,8 @@ next one goes on with half as many, from the best weights of this one:
 
     K = k, k/2, k/4, ..., stop,   w_next = argmax over the stage of validation accuracy
 
-Defaults: k = 8 and stop = 1, ending on plain images; stop = 2 is for models that average images at test time.
+Coefficients other than 1/K are those of ``sum_augmentation``, drawn anew in every stage. Defaults: k = 8 and stop = 1,
+ending on plain images; stop = 2 is for models that average images at test time.
 
 Deviations: the stages share the budget equally, each with its own learning-rate schedule and fresh
 momentum. In the description a stage ends when it stops improving (``give_up_after``, off by default, or the stages of
@@ -16,18 +17,19 @@ the test set. The last stage keeps its last weights, like every other method of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from robust_eval.fields import Whole
+from robust_eval.fields import Positive, Whole
 from robust_eval.methods import Stage
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Weights
+from trainers._groups import Coefficients
 from trainers.fitting import Fitting
 from trainers.regularizers.sum_augmentation import SumAugmentation
 
@@ -48,6 +50,10 @@ class CascadingSum(Fitting):
     give_up_after: Annotated[Whole, Field(ge=0)] = 0
     """Passes without a higher validation accuracy after which a stage leaves the rest of its share to the next; 0: it
     takes all of its share."""
+    coefficients: Coefficients = field(default="uniform", metadata={"identity": "given"})
+    """Weights of the images of an average: all equal, or drawn for each batch."""
+    alpha: Positive = field(default=0.5, metadata={"identity": "given"})
+    """Every parameter of the Dirichlet distribution of ``beta``; the smaller, the more one image leads."""
 
     def __post_init__(self) -> None:
         halvings = _halvings(self.k)
@@ -82,6 +88,8 @@ class CascadingSum(Fitting):
         return SumAugmentation(
             k=k,
             divide_by_k=self.divide_by_k,
+            coefficients=self.coefficients,
+            alpha=self.alpha,
             criterion=self.criterion,
             label_smoothing=self.label_smoothing,
         )

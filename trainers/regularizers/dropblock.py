@@ -19,6 +19,7 @@ the output of a stage, as any network has. A block shrinks to the largest odd si
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
@@ -33,7 +34,7 @@ from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Weights
 from trainers._blocks import Block, block_mask, fitting_block, seed_rate
-from trainers.fitting import Fitting
+from trainers._changed import ChangesFeatures
 from trainers.hidden import Change, Hidden, Layer, through
 
 __all__ = ["DropBlock"]
@@ -44,7 +45,7 @@ Features = Float[Tensor, "n c h w"]
 
 @register("regularizer", "dropblock")
 @dataclass(frozen=True, kw_only=True)
-class DropBlock(Fitting):
+class DropBlock(ChangesFeatures):
     """Loss with blocks of hidden features set to zero."""
 
     probability: Annotated[Real, Field(ge=0, lt=1)] = 0.1
@@ -69,12 +70,15 @@ class DropBlock(Fitting):
         weights: Weights | None = None,
     ) -> Float[Tensor, ""]:
         """Return the mean loss of the batch; raises ``ConfigError`` for layers the network does not have."""
+        logits = through(model, x, self.changes(rng=rng, progress=progress))
+        return self.fit(logits, self.targets(y, logits, weights))
+
+    def changes(self, *, rng: Rng, progress: float) -> Mapping[Layer, Change]:
+        """Return what sets blocks of each layer's output to zero."""
         p = self.probability * (progress if self.schedule == "linear" else 1)
-        changes: dict[Layer, Change] = {
+        return {
             layer: partial(self._drop, probability=p, rng=rng.child("mask", layer)) for layer in self.layers
         }
-        logits = through(model, x, changes)
-        return self.fit(logits, self.targets(y, logits, weights))
 
     def _drop(self, h: Features, *, probability: float, rng: Rng) -> Features:
         n, channels, tall, wide = h.shape

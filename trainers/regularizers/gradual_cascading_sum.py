@@ -17,6 +17,10 @@ here are weighted. Choices where it says nothing: groups are made of the n - k i
 loaded for nothing; the loss is divided by n - k, as sum augmentation divides by K; ``finetune`` is a quarter,
 as long as ``cascading_sum`` spends on plain images with its defaults.
 
+Drawn coefficients are ours: ``beta`` are from the Dirichlet distribution of parameters α c_j / max c, new ones for each
+batch. Their mean is c; at a knot they are those of ``sum_augmentation``, Dirichlet(α, ..., α) of the images left;
+between knots the law changes without a jump, and at the end it is all on the first. ``random`` has α = 1.
+
 Deviations: t follows the budget, step by step, and not the number of the epoch. A step costs s network evaluations, so
 each n - k is a stage with an equal part of the budget; optimizer and learning-rate schedule go on from one to the next,
 and the rate, as t, is a function of the budget spent. Cross-entropy instead of binary cross-entropy: see
@@ -25,8 +29,7 @@ and the rate, as t, is a function of the budget spent. Cross-entropy instead of 
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from jaxtyping import Float
@@ -34,12 +37,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from robust_eval.errors import ConfigError
-from robust_eval.fields import Real, Whole
+from robust_eval.fields import Positive, Real, Whole
 from robust_eval.methods import Stage
+from robust_eval.mixing import fading_coefficients, gradual_coefficients
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Logits, Weights
-from trainers._groups import weigh
+from trainers._groups import Coefficients, drawn, weigh
 from trainers.fitting import Fitting
 
 __all__ = ["GradualCascadingSum", "gradual_coefficients"]
@@ -56,6 +60,10 @@ class GradualCascadingSum(Fitting):
     """Last part of the budget, spent on plain images."""
     divide_by_k: bool = True
     """Whether the loss is divided by the number of images in use."""
+    coefficients: Coefficients = field(default="uniform", metadata={"identity": "given"})
+    """Weights of the images of an average: those that fade, or drawn around them for each batch."""
+    alpha: Positive = field(default=0.5, metadata={"identity": "given"})
+    """Largest parameter of the Dirichlet distribution of ``beta``; the smaller, the more one image leads."""
 
     def stages(self) -> list[Stage]:
         """Return one stage for each number of images in use, the last of plain images; all are one training."""
@@ -89,6 +97,8 @@ class GradualCascadingSum(Fitting):
             used=used,
             finetune=self.finetune,
             divide_by_k=self.divide_by_k,
+            coefficients=self.coefficients,
+            alpha=self.alpha,
             criterion=self.criterion,
             label_smoothing=self.label_smoothing,
         )
@@ -102,6 +112,8 @@ class _Fading(Fitting):
     used: int
     finetune: float
     divide_by_k: bool
+    coefficients: Coefficients
+    alpha: float
 
     def loss(
         self,
@@ -116,7 +128,7 @@ class _Fading(Fitting):
         t = progress / (1 - self.finetune)
         # progress is summed over the stages: rounding must not lead out of this one
         faded = min(max(t * (self.start - 1) - (self.start - self.used), 0.0), 1.0)
-        coefficients = _coefficients(self.used, faded)
+        coefficients = drawn(fading_coefficients(self.used, faded), self.coefficients, self.alpha, rng=rng)
         logits: Logits = model(weigh(x, coefficients))
         targets = self.targets(y, logits, weights).to(logits.dtype)
         loss = self.fit(logits, weigh(targets, coefficients))
@@ -129,18 +141,3 @@ class _Fading(Fitting):
                 "raise batch_size or lower k"
             )
         return n // self.used
-
-
-def gradual_coefficients(n: int, t: float) -> list[float]:
-    """Return GCC_n(t): the weights of n images at time ``t`` in [0, 1], from 1/n each to all on the first."""
-    # at a knot, floor may miss by rounding what is continuous anyway
-    gone = min(math.floor(t * (n - 1) + 1e-12), n - 1)
-    return [*_coefficients(n - gone, max(t * (n - 1) - gone, 0.0)), *[0.0] * gone]
-
-
-def _coefficients(used: int, faded: float) -> list[float]:
-    """The weights of the images in use when the last of them has gone this part of its way out."""
-    if used == 1:
-        return [1.0]
-    last = (1 - faded) ** 2 / used
-    return [*[(1 - last) / (used - 1)] * (used - 1), last]

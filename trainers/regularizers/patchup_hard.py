@@ -9,7 +9,9 @@ for Convolutional Neural Networks", AAAI 2022, https://arxiv.org/abs/2006.07794:
 at a layer drawn anew for each batch. M is zero in blocks of side b around random positions: one mask [c,h,w] and one
 permutation for the whole batch. A position seeds a block with chance ``γ f^2 / (b^2 (f - b + 1)^2)``, on a map of side
 f, also where the block hangs over the border: γ = 0.5 changes 49 % of a map with f = 32 and 63 % with f = 16. At the
-input a box replaces the blocks, as in CutMix with α = 1: there blocks do harm, the authors report.
+input a box replaces the blocks, as in CutMix with α = 1: there blocks do harm, the authors report. ``at_input =
+"blocks"`` has them there too, the last row of their ablation (table 7); that each colour has blocks of its own, as each
+channel of a hidden layer, is our reading.
 
 The two halves of L are one number, every loss here being affine in the target. ``loss_terms = 2`` is the published
 sum: an ERM step of twice the size, so that mixed batches count double beside unmixed ones. 1 is the control.

@@ -10,7 +10,7 @@ for Convolutional Neural Networks", AAAI 2022, https://arxiv.org/abs/2006.07794:
 at a layer drawn anew for each batch. M is zero in blocks of side b around random positions: one mask [c,h,w], one λ and
 one permutation for the whole batch. A position seeds a block with chance ``γ f^2 / (b^2 (f - b + 1)^2)``, on a map of
 side f, also where the block hangs over the border: γ = 0.75 changes 64 % of a map with f = 32 and 77 % with f = 16. At
-the input a box is swapped instead, as in ``patchup_hard``.
+the input a box is swapped instead, as in ``patchup_hard``; with ``at_input = "blocks"`` the pixels of blocks are mixed.
 
 The two halves of L are one number, every loss here being affine in the target. ``loss_terms = 2`` is the published
 sum: an ERM step of twice the size. 1 is the control.

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from robust_eval.models.architectures._layers import Features, Padding, Shortcut, conv1x1, conv3x3
+from robust_eval.models.architectures._momentum import Parts
 
 __all__ = ["EXPANSION", "BasicBlock", "Bottleneck"]
 
@@ -27,12 +28,16 @@ class BasicBlock(nn.Module):
         self.conv2 = conv3x3(c_out, c_out)
         self.shortcut = _shortcut(c_in, c_out, stride, shortcut)
 
-    def forward(self, x: Features) -> Features:
-        """Return the block's features."""
+    def parts(self, x: Features) -> Parts:
+        """Return what the block adds and what it adds it to."""
         a = F.relu(self.bn1(x))
         shortcut = x if self.shortcut is None else self.shortcut(a)
-        h: Features = self.conv2(F.relu(self.bn2(self.conv1(a)))) + shortcut
-        return h
+        return Parts(self.conv2(F.relu(self.bn2(self.conv1(a)))), shortcut)
+
+    def forward(self, x: Features) -> Features:
+        """Return the block's features."""
+        residual, shortcut = self.parts(x)
+        return residual + shortcut
 
 
 class Bottleneck(nn.Module):
@@ -52,13 +57,17 @@ class Bottleneck(nn.Module):
         self.conv3 = conv1x1(inner, c_out)
         self.shortcut = _shortcut(c_in, c_out, stride, shortcut)
 
-    def forward(self, x: Features) -> Features:
-        """Return the block's features."""
+    def parts(self, x: Features) -> Parts:
+        """Return what the block adds and what it adds it to."""
         a = F.relu(self.bn1(x))
         shortcut = x if self.shortcut is None else self.shortcut(a)
         h = self.conv2(F.relu(self.bn2(self.conv1(a))))
-        y: Features = self.conv3(F.relu(self.bn3(h))) + shortcut
-        return y
+        return Parts(self.conv3(F.relu(self.bn3(h))), shortcut)
+
+    def forward(self, x: Features) -> Features:
+        """Return the block's features."""
+        residual, shortcut = self.parts(x)
+        return residual + shortcut
 
 
 def _shortcut(c_in: int, c_out: int, stride: int, kind: Shortcut) -> nn.Module | None:

@@ -6,11 +6,13 @@ have bottlenecks in the place of such blocks: 1x1, 3x3 and 1x1 convolutions.
 
 Differs from the paper as the mixup family's repositories do: a 3x3 stem without normalisation, and neither
 batch normalisation nor ReLU before the average pooling. Weights have the names of the common CIFAR
-implementations. For 64x64 images use ``stem_stride=2``: later shapes are then those of 32x32.
+implementations. For 64x64 images use ``stem_stride=2``: later shapes are then those of 32x32. ``residual`` averages
+what blocks add over those before: see ``preresnet``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,6 +20,7 @@ from torch import nn
 
 from robust_eval.methods import Architecture
 from robust_eval.models.architectures._layers import Blocks, Count, classify, conv3x3, head, layer
+from robust_eval.models.architectures._momentum import ResidualMomentum
 from robust_eval.models.architectures._preactivation import EXPANSION, BasicBlock, Bottleneck
 from robust_eval.registry import register
 from robust_eval.types import Images, Logits
@@ -26,7 +29,7 @@ __all__ = ["PreActResNet", "PreActResNet18", "PreActResNet34", "PreActResNet101"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _PreActResNet(Architecture):
+class _PreActResNet(ResidualMomentum, Architecture):
     bottleneck: ClassVar[bool] = False
 
     blocks: Blocks
@@ -44,6 +47,7 @@ class _PreActResNet(Architecture):
             self.width,
             self.stem_stride,
             bottleneck=self.bottleneck,
+            layer=self.layer,
             channels=channels,
             classes=classes,
         )
@@ -95,7 +99,15 @@ class PreActResNet(nn.Module):
     """The network of these architectures: a stem, four layers of pre-activation blocks, a linear head."""
 
     def __init__(
-        self, blocks: Blocks, width: int, stem_stride: int, *, bottleneck: bool, channels: int, classes: int
+        self,
+        blocks: Blocks,
+        width: int,
+        stem_stride: int,
+        *,
+        bottleneck: bool,
+        channels: int,
+        classes: int,
+        layer: Callable[..., nn.Module] = layer,
     ) -> None:
         super().__init__()
         block = Bottleneck if bottleneck else BasicBlock

@@ -6,7 +6,9 @@ many channels.
 
 The thesis names PreResNet-56 without its blocks or shortcuts: basic blocks and 1x1 convolutions are the reading here
 (855,578 weights for ten classes); ``shortcut="padding"`` has no weights in it (853,018), and ``block="bottleneck"`` is
-the third reading (590,426). Convolutions are drawn as in He et al. 2015.
+the third reading (590,426). Convolutions are drawn as in He et al. 2015. ``residual`` averages what blocks add over
+those before, anew in each layer: h_{l+1} = s_l(h_l) + v_l with v_l = μ v_{l-1} + F_l (``average``), or the mean of the
+last w of F (``window``). That reading of one sentence is ours, and so are μ = 1/2 and w = 2.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ from robust_eval.models.architectures._layers import (
     conv3x3,
     draw_as_he,
     head,
-    layer,
 )
+from robust_eval.models.architectures._momentum import ResidualMomentum
 from robust_eval.models.architectures._preactivation import EXPANSION, BasicBlock, Bottleneck
 from robust_eval.registry import register
 from robust_eval.types import Images, Logits
@@ -42,7 +44,7 @@ CONVOLUTIONS = {"basic": 2, "bottleneck": 3}
 
 @register("architecture", "preresnet")
 @dataclass(frozen=True, kw_only=True)
-class PreResNet(Architecture):
+class PreResNet(ResidualMomentum, Architecture):
     """Thin residual network for CIFAR, activated before each convolution; PreResNet-56 (0.86 M weights) by default."""
 
     depth: Annotated[Depth, Field(ge=8)] = 56
@@ -56,6 +58,7 @@ class PreResNet(Architecture):
     """Stride of the first convolution: 1 for 32x32 images, 2 for 64x64."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         blocks_per_layer(self.depth, CONVOLUTIONS[self.block])
 
     def build(self, *, channels: int, classes: int) -> nn.Module:
@@ -73,9 +76,9 @@ class PreResNetwork(nn.Module):
         blocks = blocks_per_layer(fields.depth, CONVOLUTIONS[fields.block])
         out = width * EXPANSION if bottleneck else width
         self.conv1 = conv3x3(channels, width, stride=fields.stem_stride)
-        self.layer1 = layer(block, blocks, width, out, stride=1)
-        self.layer2 = layer(block, blocks, out, 2 * out, stride=2)
-        self.layer3 = layer(block, blocks, 2 * out, 4 * out, stride=2)
+        self.layer1 = fields.layer(block, blocks, width, out, stride=1)
+        self.layer2 = fields.layer(block, blocks, out, 2 * out, stride=2)
+        self.layer3 = fields.layer(block, blocks, 2 * out, 4 * out, stride=2)
         self.bn1 = nn.BatchNorm2d(4 * out)
         self.linear = nn.Linear(4 * out, classes)
         draw_as_he(self)

@@ -26,6 +26,8 @@ SMALL = tuple(
     for field in ("in_between.pairs=4", "in_between.points=3", "interpolation_angle.batches=2")
     for word in ("--set", field)
 )
+ALONE = set(names("analysis")) - {"detection", "accuracy_gap", "perfect_order"}
+"""What ``all`` asks for without other sets."""
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def looked(folder="out"):
 def test_everything_is_looked_at_and_told_in_the_terminal(here, done):
     out = done(*here, *SMALL, "--other", "uniform,shift.npz")
     found = looked()
-    alone = [(name, None) for name in names("analysis") if name not in ("detection", "accuracy_gap")]
+    alone = [(name, None) for name in ALONE]
     assert set(found) == {
         *alone,
         ("detection", "uniform"),
@@ -69,7 +71,7 @@ def test_everything_is_looked_at_and_told_in_the_terminal(here, done):
 
 def test_without_other_sets_all_is_what_needs_none(here, done):
     done(*here, *SMALL)
-    assert {name for name, _ in looked()} == set(names("analysis")) - {"detection", "accuracy_gap"}
+    assert {name for name, _ in looked()} == ALONE
 
 
 def test_some_are_chosen_by_name_and_set_by_field(here, done):
@@ -176,3 +178,71 @@ def test_analyses_are_listed(done):
         out = done("list", word)
         assert out.startswith("analysis:\n") and all(f"  {name}(" in out for name in names("analysis"))
     assert "Zhang" in done("list", "analyses", "--long")
+
+
+UNTRAINED = """
+name = "orders"
+[data]
+name = "data.npz"
+[[model]]
+architecture = "plain_cnn"
+seed = 3
+[[analysis]]
+name = "perfect_order"
+per_class = 4
+batch_size = {batch_size}
+clusters = 2
+epochs = {epochs}
+lr = 0.5
+"""
+
+
+def test_every_order_is_an_experiment_on_a_network_that_was_not_trained(work, done, undrawn):
+    Path("orders.toml").write_text(UNTRAINED.format(batch_size=4, epochs=2))
+    done("run", "orders.toml", "--out", "out")
+    found = looked()["perfect_order", None]
+    assert len(found.rows) == 2 + 2 * 2 and found.labels["model"] == "plain_cnn"
+    assert "## Perfect order, epoch by epoch" in Path("out/report/table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {"batch_size": 1, "epochs": 1},
+            "8! = 40,320 orders and 40,320 networks to train in 1 epoch; take a larger batch_size",
+        ),
+        ({"batch_size": 3, "epochs": 1}, "expected a batch_size that divides the 8 training images"),
+    ],
+)
+def test_batches_that_make_no_sense_are_one_line_and_nothing_is_written(work, cli, fields, said):
+    Path("orders.toml").write_text(UNTRAINED.format(**fields))
+    outcome = cli("run", "orders.toml", "--out", "out")
+    assert outcome.code == 2 and outcome.err.count("\n") == 1 and said in outcome.err
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("per_class = 4", "per_class = 10", "at least 11 training images of class 0 (10 to train on and one"),
+        ("plain_cnn", "small_cnn", "got SmallNetwork with BatchNorm2d; take one such as plain_cnn"),
+        ("seed = 3", "", "expected a checkpoint for plain_cnn, got none"),
+        (
+            "seed = 3",
+            'seed = 3\ncheckpoint = "x.pt"',
+            "expected a checkpoint or the seed of weights to draw, got both",
+        ),
+        (
+            '"plain_cnn"',
+            '"net.py:make"',
+            "expected the name of an architecture to draw weights for, got 'net.py:make'",
+        ),
+        ("data.npz", "bare.npz", "perfect_order: expected training images, got none"),
+    ],
+)
+def test_what_every_order_cannot_be_done_with_is_one_line_and_nothing_is_written(work, cli, old, new, said):
+    Path("orders.toml").write_text(UNTRAINED.format(batch_size=4, epochs=1).replace(old, new))
+    outcome = cli("run", "orders.toml", "--out", "out")
+    assert outcome.code == 2 and outcome.err.count("\n") == 1 and said in outcome.err, outcome
+    assert not Path("out").exists()

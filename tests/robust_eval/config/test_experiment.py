@@ -411,3 +411,10 @@ def test_a_name_with_a_nul_character_is_refused(where, tmp_path):
     }
     with pytest.raises(ConfigError, match=r"name: expected text, got 'a.x00b' with a NUL character"):
         parse(tables, where="test", folder=tmp_path)
+
+
+def test_options_change_the_tables_of_data_and_recipe_and_no_method():
+    found = read("quickstart", fields={"data": {"n": 7}, "recipe": {"epochs": 2}})
+    assert found.frame.data.n == 7 and {recipe.epochs for _, recipe in found.recipes} == {2}
+    with pytest.raises(ConfigError, match=r"--set pgd: expected data.FIELD or recipe.FIELD, got pgd"):
+        read("quickstart", fields={"pgd": {"steps": 3}})

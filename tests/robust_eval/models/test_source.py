@@ -1,5 +1,7 @@
 """A source becomes a network by itself: the user's own as it is, a recipe by the weights that it asks for."""
 
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -11,8 +13,9 @@ from robust_eval.errors import CheckpointError
 from robust_eval.identity import file_sha256
 from robust_eval.models.checkpoint import save
 from robust_eval.models.recipe import Recipe
-from robust_eval.models.source import ModelSource, OwnModel, RecipeModel
+from robust_eval.models.source import ModelSource, OwnModel, RecipeModel, own_model
 from robust_eval.registry import build
+from robust_eval.rng import Rng, seeded
 
 X = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -71,3 +74,17 @@ def test_weights_that_are_not_those_of_the_card_are_refused(tmp_path):
 def test_models_of_one_architecture_have_one_structure():
     assert recipe(seed=0).structure == recipe(seed=1).structure != OWN.structure
     assert recipe(seed=0).identity != recipe(seed=1).identity
+
+
+def test_weights_of_a_seed_are_those_that_a_recipe_of_that_seed_starts_from():
+    examples = Examples(torch.rand(4, 1, 8, 8), torch.arange(4) % 3, 3)
+    fields = {"checkpoint": None, "architecture": "plain_cnn", "name": None, "mean": None, "std": None}
+    first, again, other = (own_model(**fields, examples=examples, seed=seed) for seed in (1, 1, 2))
+    assert first.identity == again.identity != other.identity
+    assert first.labels == {"arch": "plain_cnn", "regularizer": "untrained", "train_seed": None}
+    with seeded(Rng(1).child("train", "init")):
+        drawn = build("architecture", "plain_cnn", {}).build(channels=1, classes=3)
+    for name, weight in drawn.state_dict().items():
+        assert torch.equal(first.network.state_dict()[name], weight)
+    sent = pickle.loads(pickle.dumps(first))
+    assert sent.identity == first.identity

@@ -65,6 +65,20 @@ def test_a_share_of_pairs_sets_the_radius_of_each_class_whatever_the_scale(task,
         assert sorted(choice.weights.tolist()) == sorted([5.0, 3.0, 2.0] * 4)
 
 
+@pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5, 0.8, 1.0])
+def test_a_ratio_sets_how_many_images_cover_each_class(task, hand_set, ratio):
+    generator = torch.Generator().manual_seed(2)
+    # 100 images of each of two classes, of very different scales
+    features = torch.randn(200, 5, generator=generator) * torch.tensor([1.0, 1000.0]).repeat(100)[:, None]
+    seen = Outputs(torch.zeros(200, 2), features)
+    method = build("curriculum", "set_cover", {"after": 0, "ratio": ratio})
+    order = method.start(task(n=200, classes=2))
+    order.next(hand_set(seen=seen))
+    for label in range(2):
+        clusters = order.selection.group[torch.arange(200) % 2 == label].unique()
+        assert 0.8 * ratio * 100 - 1 <= len(clusters) <= ratio * 100
+
+
 @pytest.mark.parametrize(
     ("radius", "what"), [(1e9, "each class by one ball"), (0.0, "each image by itself alone")]
 )
@@ -96,6 +110,8 @@ def test_it_goes_on_where_it_was_within_a_pass(task, steps, hand_set, outputs):
         ({"share": 0.0}, "share: expected > 0, got 0.0"),
         ({"share": 1.0}, "share: expected < 1, got 1.0"),
         ({"radius": -1.0}, "radius: expected >= 0, got -1.0"),
+        ({"ratio": 0.0}, "ratio: expected > 0, got 0.0"),
+        ({"ratio": 0.5, "radius": 2.0}, "ratio: expected neither radius nor weighted_only with it"),
         ({"weighted_only": True, "weighted": False}, "weighted_only: expected weighted = true with it"),
     ],
 )

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from robust_eval.errors import ConfigError
-from robust_eval.registry import build
+from robust_eval.registry import build, describe, described
 from robust_eval.rng import Rng
 from trainers.regularizers.adversarial import Adversarial
 from trainers.regularizers.cutmix import CutMix
@@ -153,9 +153,39 @@ def test_another_regularizer_gets_the_perturbed_images(loss, then, network, x, y
     assert value.item() == direct.item()
 
 
+@pytest.mark.parametrize("then", [{"name": "mixup", "alpha": 0.2}, Mixup(alpha=0.2)])
+def test_the_other_regularizer_may_have_fields_of_its_own(loss, then, network, x, y):
+    method = build("regularizer", "adversarial", {"steps": 1, "then": then})
+    assert method.then == Mixup(alpha=0.2)
+    network.eval()
+    value = loss(method, network, x, y)
+    assert value.item() != loss(Adversarial(steps=1, then="mixup"), network, x, y).item()
+    found = describe(method)
+    assert found.params["then"] == {"name": "mixup", "alpha": 0.2, "criterion": "ce", "label_smoothing": 0.0}
+    assert build("regularizer", found.name, found.params) == method
+
+
+def test_one_with_defaults_is_described_by_its_name_as_before():
+    for then in ("mixup", {"name": "mixup"}, {"name": "mixup", "alpha": 1}, Mixup()):
+        assert describe(Adversarial(then=then)).params["then"] == "mixup"
+    assert describe(Adversarial()).params["then"] == "erm"
+
+
+def test_a_raised_version_of_the_other_regularizer_is_part_of_the_key():
+    assert described(Adversarial(then="sum_augmentation"))["versions"] == {"regularizer:sum_augmentation": 2}
+    assert "versions" not in described(Adversarial(then="mixup"))
+
+
 @pytest.mark.parametrize(
     ("then", "message"),
     [
+        (3, "then: expected the name of a regularizer, or a table such as .*, got 3$"),
+        ({"alpha": 1}, "then: expected the name of a regularizer, or a table such as .*, got {'alpha': 1}$"),
+        ({"name": "mixup", "alpha": -1}, "^regularizer 'mixup': alpha: expected > 0, got -1$"),
+        (
+            {"name": "mixup", "alhpa": 1},
+            r"^regularizer 'mixup': unknown field 'alhpa' \(did you mean 'alpha'",
+        ),
         ("mixupp", r"^unknown regularizer 'mixupp' \(did you mean 'mixup'\?\); known: .*$"),
         (
             "adversarial",

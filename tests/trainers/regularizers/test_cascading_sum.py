@@ -1,13 +1,24 @@
 import pytest
 
 from robust_eval.errors import ConfigError
-from robust_eval.registry import build
+from robust_eval.registry import build, describe
 from robust_eval.rng import Rng
 from trainers.regularizers.cascading_sum import CascadingSum
 from trainers.regularizers.erm import ERM
 from trainers.regularizers.sum_augmentation import SumAugmentation
 
 N = 16
+
+
+def test_drawn_coefficients_reach_every_stage_and_change_no_key_where_there_are_none():
+    stages = CascadingSum(k=4, coefficients="beta", alpha=0.2).stages()
+    assert [stage.regularizer for stage in stages] == [
+        SumAugmentation(k=size, coefficients="beta", alpha=0.2) for size in (4, 2, 1)
+    ]
+    assert set(describe(CascadingSum()).params) == {
+        *("k", "stop", "divide_by_k", "give_up_after", "criterion", "label_smoothing")
+    }
+    assert describe(CascadingSum(coefficients="random")).params["coefficients"] == "random"
 
 
 @pytest.mark.parametrize(

@@ -1,74 +1,15 @@
-import itertools
-
 import pytest
 import torch
 
 from robust_eval.errors import ConfigError
-from robust_eval.mixing import soft_targets
+from robust_eval.mixing import gradual_coefficients, soft_targets
+from robust_eval.registry import describe
 from trainers import train
+from trainers._groups import drawn, weigh
 from trainers.regularizers.erm import ERM
-from trainers.regularizers.gradual_cascading_sum import GradualCascadingSum, gradual_coefficients
+from trainers.regularizers.gradual_cascading_sum import GradualCascadingSum
 
 N = 16
-TIMES = [i / 997 for i in range(998)]
-
-
-class TestCoefficients:
-    @pytest.mark.parametrize("n", range(1, 10))
-    def test_they_are_as_many_as_images_never_negative_and_sum_to_one(self, n):
-        for t in TIMES:
-            coefficients = gradual_coefficients(n, t)
-            assert len(coefficients) == n
-            assert min(coefficients) >= 0
-            assert sum(coefficients) == pytest.approx(1, abs=1e-12)
-            assert coefficients == sorted(coefficients, reverse=True)
-
-    @pytest.mark.parametrize("n", range(2, 10))
-    def test_they_move_without_jumps(self, n):
-        dt = 1 / 997
-        for before, after in itertools.pairwise(TIMES):
-            pairs = zip(gradual_coefficients(n, before), gradual_coefficients(n, after), strict=True)
-            assert max(abs(a - b) for a, b in pairs) <= (n - 1) * dt + 1e-9
-
-    @pytest.mark.parametrize("n", range(2, 10))
-    def test_at_a_knot_those_left_are_equal(self, n):
-        for gone in range(n):
-            expected = [1 / (n - gone)] * (n - gone) + [0.0] * gone
-            assert gradual_coefficients(n, gone / (n - 1)) == pytest.approx(expected, abs=1e-9)
-
-    @pytest.mark.parametrize("n", range(1, 10))
-    def test_in_the_end_one_image_is_left(self, n):
-        assert gradual_coefficients(n, 1.0) == [1.0] + [0.0] * (n - 1)
-
-    def test_for_two_images_they_are_a_parabola(self):
-        for u in TIMES:
-            expected = [(1 + 2 * u - u**2) / 2, (1 - u) ** 2 / 2]
-            assert gradual_coefficients(2, u) == pytest.approx(expected, abs=1e-9)
-
-    @pytest.mark.parametrize(
-        ("t", "expected"),
-        [
-            (0.0, [1 / 3, 1 / 3, 1 / 3]),
-            (0.25, [11 / 24, 11 / 24, 1 / 12]),
-            (0.5, [0.5, 0.5, 0.0]),
-            (0.75, [0.875, 0.125, 0.0]),
-            (1.0, [1.0, 0.0, 0.0]),
-        ],
-    )
-    def test_for_three_images_they_are_as_worked_out_by_hand(self, t, expected):
-        assert gradual_coefficients(3, t) == pytest.approx(expected, abs=1e-12)
-
-    @pytest.mark.parametrize("n", range(2, 9))
-    def test_they_are_what_the_description_says_step_by_step(self, n):
-        # its pieces, with the leading 1/(n - k) that the print of the first one lost
-        for t in TIMES[:-1]:
-            k = int(t * (n - 1))
-            u = t * (n - 1) - k
-            centroid = 1 / (n - k) + u / ((n - k) * (n - k - 1))
-            remainder = 1 - centroid * (n - k - 1)
-            eps = remainder * (t - k / (n - 1)) / (1 / (n - 1))
-            pieces = [centroid + eps / (n - k - 1)] * (n - k - 1) + [remainder - eps] + [0.0] * k
-            assert gradual_coefficients(n, t) == pytest.approx(pieces, abs=1e-9)
 
 
 def test_each_number_of_images_is_a_stage_and_the_last_is_plain():
@@ -114,6 +55,36 @@ def test_over_the_stages_coefficients_follow_progress(loss, divide_by_k, network
             expected = -(mixed * network(seen).log_softmax(1)).sum(1).mean() / (used if divide_by_k else 1)
             torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-5)
         done += stage.share
+
+
+@pytest.mark.parametrize("coefficients", ["beta", "random"])
+def test_drawn_coefficients_mix_images_and_targets_alike_and_end_on_plain_images(
+    loss, step, coefficients, network, x, y
+):
+    network.eval()
+    method, done = GradualCascadingSum(k=3, divide_by_k=False, coefficients=coefficients, alpha=0.3), 0.0
+    for used, stage in zip((3, 2, 1), method.stages(), strict=True):
+        progress = done + 0.6 * stage.share
+        network.seen.clear()
+        value = loss(stage.regularizer, network, x, y, progress=progress)
+        (seen,) = network.seen
+        means = gradual_coefficients(3, min(1.0, progress / 0.75))
+        weights = drawn(means[:used], coefficients, 0.3, rng=step())
+        torch.testing.assert_close(seen, weigh(x, weights))
+        if used == 1:
+            assert torch.equal(seen, x)
+        else:
+            assert max(abs(a - b) for a, b in zip(weights, means, strict=False)) > 0.01
+        targets = weigh(soft_targets(y, 5), weights)
+        torch.testing.assert_close(value, -(targets * network(seen).log_softmax(1)).sum(1).mean())
+        done += stage.share
+
+
+def test_it_draws_nothing_unless_told_to_and_its_key_stays():
+    assert set(describe(GradualCascadingSum()).params) == {
+        *("k", "finetune", "divide_by_k", "criterion", "label_smoothing")
+    }
+    assert describe(GradualCascadingSum(coefficients="beta", alpha=1)).params["alpha"] == 1
 
 
 def test_progress_that_rounds_past_a_knot_does_not_leave_the_stage(loss, network, x, y):

@@ -1,9 +1,10 @@
 import pytest
 import torch
+from torch.nn import functional
 
 from robust_eval.errors import ConfigError
 from robust_eval.mixing import mix, soft_targets
-from robust_eval.registry import build
+from robust_eval.registry import build, describe
 from robust_eval.rng import Rng
 from trainers.fitting import per_example
 from trainers.regularizers.cutmix import CutMix
@@ -76,6 +77,28 @@ def test_at_the_input_it_is_cutmix_with_its_own_weight_of_the_loss(loss, network
     torch.testing.assert_close(value, 2 * loss(CutMix(probability=1.0), network, x, y, seed))
 
 
+def test_blocks_at_the_input_are_those_of_a_hidden_layer(loss, permutation, network, x, y):
+    value = loss(at_stem(layers=("input",), at_input="blocks"), network, x, y)
+    (seen,) = network.seen
+    perm = permutation()
+    own = (seen == x).all(0)
+    assert torch.equal(seen, torch.where(own, x, x[perm]))
+    assert 0.4 < own.float().mean() < 0.9
+    assert len(own.flatten(1).unique(dim=0)) == 3
+    # what changed is made of squares of 3 x 3, as far as they are in the image
+    changed = functional.pad((~own).float()[None], (1, 1, 1, 1), value=1.0)
+    whole = -functional.max_pool2d(-changed, 3, 1)
+    assert torch.equal(functional.max_pool2d(whole, 3, 1, padding=1), (~own).float()[None])
+    targets = mix(soft_targets(y, 5), soft_targets(y, 5)[perm], own.float().mean().item())
+    torch.testing.assert_close(value, -2 * (targets * network(seen).log_softmax(1)).sum(1).mean())
+
+
+def test_the_choice_at_the_input_changes_nothing_elsewhere_and_no_key(loss, network, x, y):
+    assert "at_input" not in describe(PatchUpHard()).params
+    assert describe(PatchUpHard(at_input="blocks")).params["at_input"] == "blocks"
+    assert loss(at_stem(at_input="blocks"), network, x, y) == loss(at_stem(), network, x, y)
+
+
 def test_it_mixes_seven_batches_in_ten_at_one_of_three_layers(loss, network, x, y):
     plain = loss(ERM(), network, x, y)
     values = [loss(PatchUpHard(), network, x, y, seed) for seed in range(200)]
@@ -101,6 +124,7 @@ def test_a_batch_of_one_is_its_own_partner(network, x, y, layer):
         ("block", 6, "block: expected an odd number, so that a block has a centre, got 6"),
         ("loss_terms", 3, "loss_terms: expected <= 2, got 3"),
         ("gamma", 1.0, "gamma: expected < 1, got 1.0"),
+        ("at_input", "block", "at_input: expected 'box' or 'blocks', got 'block'"),
         ("layers", [], "at least one"),
     ],
 )

@@ -90,3 +90,14 @@ def test_every_batch_is_mixed(loss, network, x, y):
 def test_features_keep_their_type(stem_features, network, x, y, dtype):
     _, mixed, _, value = stem_features(PatchUpSoft(**AT_STEM), network.to(dtype), x.to(dtype), y)
     assert mixed.dtype == dtype and value.isfinite()
+
+
+def test_pixels_of_blocks_at_the_input_are_mixed(loss, step, permutation, network, x, y):
+    method = PatchUpSoft(layers=("input",), at_input="blocks", block=3, gamma=0.3)
+    loss(method, network, x, y)
+    (seen,) = network.seen
+    λ, other = step().child("lam").numpy().beta(2, 2), x[permutation()]
+    mixed = (seen - (λ * x + (1 - λ) * other)).abs() < 1e-6
+    own = (seen == x).all(0)
+    assert 0.4 < own.float().mean() < 0.9
+    assert (mixed | own).all()

@@ -1,11 +1,14 @@
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch.nn import functional
 
 from robust_eval.errors import ConfigError
 from robust_eval.mixing import soft_targets, sum_augment
 from robust_eval.registry import build
-from trainers._groups import weigh
+from robust_eval.rng import Rng
+from trainers._groups import drawn, weigh
 from trainers.regularizers.erm import ERM
 from trainers.regularizers.sum_augmentation import SumAugmentation
 
@@ -94,6 +97,50 @@ def test_a_small_alpha_lets_one_image_lead_and_a_large_one_none(loss, network, x
             assert value.isfinite()
         spread[alpha] = torch.stack([solved(seen, x, 2) for seen in network.seen[-40:]]).std()
     assert spread[1e4] < 0.01 < spread[0.5] < spread[1e-4]
+
+
+def many(means, kind, alpha, count=4000):
+    """Coefficients of so many batches [count, k]."""
+    return np.array([drawn(means, kind, alpha, rng=Rng(seed)) for seed in range(count)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "alpha", "law"), [("beta", 0.5, 0.5), ("beta", 3.0, 3.0), ("random", 9.0, 1.0)]
+)
+def test_of_two_images_the_first_has_the_weight_that_mixup_draws(kind, alpha, law):
+    first = many([0.5, 0.5], kind, alpha)[:, 0]
+    assert stats.kstest(first, stats.beta(law, law).cdf).pvalue > 0.01
+    assert first.std() == pytest.approx(1 / (2 * np.sqrt(2 * law + 1)), rel=0.03)
+
+
+def test_two_draws_divided_by_their_sum_have_another_law():
+    draws = np.random.default_rng(0).beta(0.5, 0.5, (4000, 2))
+    first = draws[:, 0] / draws.sum(1)
+    assert first.std() == pytest.approx(0.301, abs=0.01)
+    assert stats.kstest(first, stats.beta(0.5, 0.5).cdf).pvalue < 1e-6
+
+
+@pytest.mark.parametrize("means", [[1 / 3] * 3, [0.5, 0.4, 0.1], [0.6, 0.4, 0.0]])
+def test_drawn_coefficients_are_a_dirichlet_distribution_around_those_given(means):
+    α, found = 0.5, many(means, "beta", 0.5)
+    parameters = α * np.array(means) / max(means)
+    total = parameters.sum()
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-12)
+    np.testing.assert_allclose(found.mean(0), means, atol=0.02)
+    # each weight of a Dirichlet distribution is a Beta
+    variance = parameters * (total - parameters) / (total**2 * (total + 1))
+    np.testing.assert_allclose(found.var(0), variance, atol=0.006)
+    for weight, a in zip(found.T, parameters, strict=True):
+        assert (
+            (weight == 0).all()
+            if a == 0
+            else stats.kstest(weight, stats.beta(a, total - a).cdf).pvalue > 0.01
+        )
+
+
+@pytest.mark.parametrize("alpha", [5e-324, 1e-300, 1e9])
+def test_any_alpha_gives_weights(alpha):
+    assert np.isfinite(many([0.5, 0.3, 0.2], "beta", alpha, 50)).all()
 
 
 def test_equal_coefficients_give_the_average(x):

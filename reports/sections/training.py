@@ -1,0 +1,211 @@
+"""How the models were trained: what each pass brought, what it cost, and which images were trained on."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from reports.bodies import Chart, Grid
+from reports.figures import colour
+from reports.section import Section, Source
+from reports.tables import MISSING
+from robust_eval.results.entry import Entry
+
+if TYPE_CHECKING:
+    import altair
+
+__all__ = ["drops", "sections"]
+
+NOTE = (
+    "Accuracies in %, {of}. Mean: over all passes, so that what is learnt early counts. Drops: the sum of all falls "
+    "from one pass to the next, 0 for a curve that only rises. {paired}Network evaluations count images through the "
+    "network, a forward pass alone for a third. Used: share of the training images that were ever chosen. Chosen per "
+    "class: how many images of the least and of the most chosen class were trained on, each as often as it was.{wrong} "
+    "± is the standard deviation over seeds of training."
+)
+PAIRED = "Against {model}: the difference of the means, seed by seed. "
+WRONG = " Wrong labels: their share of the images chosen in all passes, and of their weight, with noise on the labels."
+SETS = {"train_accuracy": "training", "validation_accuracy": "validation", "test_accuracy": "test"}
+
+Passes = Mapping[str, Any]
+
+
+def sections(source: Source) -> Iterator[Section]:
+    """Yield a table and the curves of the models trained here, if there are any.
+
+    Trainings that differ in their seed alone share a line.
+    """
+    trained = _trained(source)
+    if not trained:
+        return
+    watched = all("test_accuracy" in passes for own in trained.values() for passes in own.values())
+    of = "test_accuracy" if watched else "validation_accuracy"
+    if not all(of in passes for own in trained.values() for passes in own.values()):
+        of = "train_accuracy"
+    reference = _reference(trained)
+    wrong = any("wrong_chosen" in passes for own in trained.values() for passes in own.values())
+    several = len({data for _, data in trained}) > 1
+    heads = (
+        "model",
+        *(["data"] if several else []),
+        "curriculum",
+        "steps",
+        "evaluations",
+        "last",
+        "mean",
+        "drops",
+        *([f"mean, against {reference[0]}"] if reference else []),
+        "used",
+        "chosen per class",
+        *(["wrong labels", "their weight"] if wrong else []),
+    )
+    rows = tuple(
+        (*(place if several else place[:1]), *_row(own, of, reference and trained[reference], wrong))
+        for place, own in trained.items()
+    )
+    note = NOTE.format(
+        of=f"those on {SETS[of]} images",
+        paired=PAIRED.format(model=reference[0]) if reference else "",
+        wrong=WRONG if wrong else "",
+    )
+    # with a curriculum it is a result, without one a detail
+    folded = reference is None and not wrong
+    yield Section("Training", Grid(heads, rows, 2 + several), note, folded=folded)
+    if (drawing := _drawing(trained)) is not None:
+        caption = (
+            "Accuracy after each pass, mean over the seeds, in a band of a standard deviation to either side"
+        )
+        yield Section("", Chart("training", caption, drawing), folded=folded)
+
+
+Place = tuple[str, str]
+"""Model and data."""
+
+
+def _trained(source: Source) -> dict[Place, dict[int, Passes]]:
+    """Return what each training tells of its passes, by its seed."""
+    found: dict[Place, dict[int, Passes]] = defaultdict(dict)
+    for entry in source.entries:
+        labels = entry.labels
+        passes = (entry.record.provenance.get("training") or {}).get("passes")
+        if (
+            labels["family"] == "clean"
+            and labels["defense"] == "none"
+            and passes
+            and len(passes["steps"]) > 1
+        ):
+            # one training measured in several runs is one
+            place = (str(labels["model"]), str(labels["data"]))
+            found[place].setdefault(_seed(entry), passes)
+    return dict(found)
+
+
+def _seed(entry: Entry) -> int:
+    seed = entry.labels["train_seed"]
+    return -1 if seed is None else int(seed)
+
+
+def _reference(trained: Mapping[Place, Mapping[int, Passes]]) -> Place | None:
+    """Return the first model without a curriculum, if there are others with one."""
+    plain = {
+        place: all(p["curriculum"] == "shuffled" for p in own.values()) for place, own in trained.items()
+    }
+    return (
+        next((place for place, is_plain in plain.items() if is_plain), None)
+        if not all(plain.values())
+        else None
+    )
+
+
+def _row(
+    own: Mapping[int, Passes], of: str, reference: Mapping[int, Passes] | None, wrong: bool
+) -> tuple[str, ...]:
+    passes = list(own.values())
+    curves = [each[of] for each in passes]
+    cells = [
+        passes[0]["curriculum"],
+        _count([each["steps"][-1] for each in passes]),
+        _count([each["evaluations"][-1] for each in passes]),
+        _percent([curve[-1] for curve in curves]),
+        _percent([statistics.fmean(curve) for curve in curves]),
+        _percent([drops(curve) for curve in curves]),
+    ]
+    if reference is not None:
+        same = [seed for seed in own if seed in reference]
+        apart = [statistics.fmean(own[seed][of]) - statistics.fmean(reference[seed][of]) for seed in same]
+        cells.append(MISSING if reference is own or not apart else _percent(apart, signed=True))
+    cells += [_percent([each["used"][-1] for each in passes]), _chosen(passes)]
+    if wrong:
+        cells += [
+            _percent([statistics.fmean(each[name]) for each in passes if name in each]) for name in _WRONG
+        ]
+    return tuple(cells)
+
+
+_WRONG = ("wrong_chosen", "wrong_weight")
+
+
+def drops(curve: Sequence[float]) -> float:
+    """Return the sum of all falls between neighbours."""
+    return sum(max(before - after, 0.0) for before, after in pairwise(curve))
+
+
+def _chosen(passes: Sequence[Passes]) -> str:
+    """Return how often the images of the least and of the most chosen class were trained on."""
+    low, high = ([pick(each["chosen_by_class"]) for each in passes] for pick in (min, max))
+    return " to ".join(f"{round(statistics.fmean(counts)):,}" for counts in (low, high))
+
+
+def _count(values: Sequence[int]) -> str:
+    return f"{round(statistics.fmean(values)):,}"
+
+
+def _percent(values: Sequence[float], *, signed: bool = False) -> str:
+    if not values:
+        return MISSING
+    spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.fmean(values):{'+' if signed else ''}.1f}{spread}"
+
+
+def _drawing(trained: Mapping[Place, Mapping[int, Passes]]) -> altair.TopLevelMixin | None:
+    """Draw the curve of each model, a chart for each set of images."""
+    import altair as alt
+
+    several = len({data for _, data in trained}) > 1
+    rows = [
+        {"line": f"{model} ({data})" if several else model, "set": words, "pass": i, "accuracy": 100 * value}
+        for (model, data), own in trained.items()
+        for passes in own.values()
+        for name, words in SETS.items()
+        for i, value in enumerate(passes.get(name, []), start=1)
+        if value is not None
+    ]
+    if not rows:
+        return None
+    points = pd.DataFrame(rows)
+    means = points.groupby(["line", "set", "pass"], sort=False)["accuracy"].agg(["mean", "std"]).reset_index()
+    means["low"], means["high"] = (means["mean"] + sign * means["std"].fillna(0) for sign in (-1, 1))
+    means["told"] = [
+        f"{line}; {words}, pass {number}: {mean:.1f} %"
+        for line, words, number, mean in means[["line", "set", "pass", "mean"]].itertuples(index=False)
+    ]
+    lines, sets = list(dict.fromkeys(means["line"])), list(dict.fromkeys(means["set"]))
+    base = alt.Chart().encode(
+        x=alt.X("pass:Q", title="pass", axis=alt.Axis(tickMinStep=1)),
+        color=colour("line", lines),
+        description="told:N",
+    )
+    y = alt.Y("mean:Q", title="accuracy, %", scale=alt.Scale(zero=False))
+    bands = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title="accuracy, %"), y2="high:Q")
+    curves = base.mark_line(strokeWidth=1.5).encode(y=y)
+    dots = base.mark_point(filled=True, size=18, opacity=1).encode(y=y)
+    chart = alt.layer(bands, curves, dots, data=means).properties(width=260, height=220)
+    faceted: altair.FacetChart = chart.facet(
+        facet=alt.Facet("set:N", sort=sets, title=None), columns=3, spacing=16
+    )
+    return faceted
