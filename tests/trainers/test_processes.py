@@ -43,7 +43,8 @@ from trainers.usage import Usage
 chosen, see = [], Usage.see
 Usage.see = lambda usage, choice: (chosen.append(choice.rows.clone()), see(usage, choice))[1]
 for name, fields in ASKING:
-    recipe = dataclasses.replace(recipe, curriculum=build("curriculum", name, fields), ema=0.0)
+    recipe = dataclasses.replace(recipe, curriculum=build("curriculum", name, fields), ema=0.0, epochs=2,
+                                 budget="steps")
     trainers.train(recipe, examples, device="cpu", report=lambda *_: None)
 save_file({"rows": torch.cat(chosen)}, out / f"chosen-{rank}.safetensors")
 """
@@ -53,7 +54,10 @@ ASKING = [
     ("loss_delta", {"k": 3}),
     ("loss_delta", {"k": 3, "reference": "held_out"}),
     ("loss_sampler", {"k": 2}),
-    ("small_loss", {"over": 1.0}),  # 20 candidates, then 21: no number that two processes share out evenly
+    (
+        "small_loss",
+        {"over": 1.0, "forget": 0.3},
+    ),  # in the end 23 candidates, which two processes cannot halve
 ]
 """Curricula whose choices hang on what the network says."""
 
