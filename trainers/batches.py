@@ -15,6 +15,7 @@ from robust_eval.models.recipe import Recipe
 from robust_eval.rng import Rng
 from robust_eval.types import Images, Labels, Weights
 from trainers.augment import crop, flip, resized_crop
+from trainers.standing import Tried
 
 __all__ = ["Batch", "Split", "augmented", "batch_of", "loaded", "stratified_split"]
 
@@ -45,6 +46,8 @@ class Batch(NamedTuple):
     y: Labels
     weights: Weights | None = None
     """How much each counts, with mean 1; ``None`` where all count alike."""
+    tried: Tried | None = None
+    """The step on it, if it was taken on trial."""
 
 
 def batch_of(training: Examples, rows: Int[Tensor, " n"]) -> Batch:

@@ -24,7 +24,15 @@ class Feed:
     """The batches of a stage, from where its state is; what is chosen is counted there."""
 
     def __init__(
-        self, curriculum: Curriculum, task: Task, steps: Steps, training: Examples, state: State
+        self,
+        curriculum: Curriculum,
+        task: Task,
+        steps: Steps,
+        training: Examples,
+        state: State,
+        *,
+        held_out: Examples | None = None,
+        test: Examples | None = None,
     ) -> None:
         self._order, self._steps, self._training, self._state = curriculum.start(task), steps, training, state
         if state.order:
@@ -32,6 +40,7 @@ class Feed:
         # images in files are then decoded before their turn
         self._ahead = None if curriculum.asks else loaded(training, self._rows(state.step))
         self._choices = deque[Choice]()
+        self._held_out, self._test = held_out, test
 
     def next(self, step: int) -> Batch:
         """Return this process's part of what the step trains on."""
@@ -39,9 +48,10 @@ class Feed:
             batch = next(self._ahead)
             choice = self._choices.popleft()
         else:
-            trial = Trial(self._steps, self._training, step)
+            trial = Trial(self._steps, self._training, step, held_out=self._held_out, test=self._test)
             choice = self._order.next(trial)
             batch = batch_of(self._training, part_of(choice.rows, self._steps.fabric))
+            batch = batch._replace(tried=trial.step_on(choice))
             self._state.asked += trial.evaluations
         if choice.weights is not None:
             weights = choice.weights / choice.weights.mean()
@@ -61,7 +71,15 @@ class Feed:
             yield part_of(choice.rows, self._steps.fabric)
 
 
-def task_of(training: Examples, held_out: Examples | None, batch_size: int, *, rng: Rng) -> Task:
-    """Return what a curriculum chooses from."""
-    held = 0 if held_out is None else len(held_out)
-    return Task(training.labels.cpu(), training.classes, batch_size, held, rng)
+def task_of(
+    training: Examples,
+    held_out: Examples | None,
+    batch_size: int,
+    *,
+    rng: Rng,
+    cost: int,
+    test: Examples | None = None,
+) -> Task:
+    """Return what a curriculum chooses from; ``cost`` is that of a step, in network evaluations."""
+    held, tested = (0 if images is None else len(images) for images in (held_out, test))
+    return Task(training.labels.cpu(), training.classes, batch_size, held, rng, tested, cost / batch_size)

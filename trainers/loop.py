@@ -99,12 +99,12 @@ def train(
                 restore(kept, network, optimizer, average)
 
             stage_rng = rng.child("stage", number)
-            task = task_of(training, held_out, batch_size, rng=stage_rng)
             cost = cost_of(stage.regularizer, batch_size, fabric)
+            task = task_of(training, held_out, batch_size, rng=stage_rng, cost=cost, test=test)
             counted = cost + curriculum.evaluations(task) if recipe.budget == "evaluations" else batch_size
             schedule = state.schedule(recipe, stages, images=len(training), cost=float(counted))
-            steps = Steps(recipe, network, objective, optimizer, fabric, schedule, stage_rng)
-            feed = Feed(curriculum, task, steps, training, state)
+            steps = Steps(recipe, network, objective, optimizer, fabric, schedule, stage_rng, cost)
+            feed = Feed(curriculum, task, steps, training, state, held_out=held_out, test=test)
             losses: list[Tensor] = []
             set_mode()
 
@@ -113,11 +113,10 @@ def train(
                     break
                 lr = schedule.learning_rate(step, state.plateau.halvings)
                 steps.set_rate(lr)
-                loss = steps.loss(feed.next(step), step)
-                steps.take(loss)
+                loss = steps.advance(feed.next(step), step)
                 if average is not None:
                     average.update(network)
-                losses.append(mean_of(loss.detach(), fabric))
+                losses.append(mean_of(loss, fabric))
                 if recipe.schedule == "halve_on_plateau":
                     state.plateau.see(losses[-1].item())
                 state.evaluations += cost

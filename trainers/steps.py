@@ -15,6 +15,7 @@ from robust_eval.rng import Rng
 from robust_eval.types import Logits
 from trainers.batches import Batch, augmented
 from trainers.schedule import StageSchedule
+from trainers.standing import put
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -33,6 +34,8 @@ class Steps:
     fabric: Fabric
     schedule: StageSchedule
     rng: Rng
+    cost: int
+    """Network evaluations of a step, in all processes together."""
 
     def set_rate(self, lr: float) -> None:
         """Set the learning rate of the coming step."""
@@ -55,6 +58,15 @@ class Steps:
         with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=bf16):
             logits: Logits = self.network(batch.x)
         return functional.cross_entropy(logits.float(), batch.y, reduction="none")
+
+    def advance(self, batch: Batch, step: int) -> Float[Tensor, ""]:
+        """Take the step on a batch, which is augmented already, or the one that was tried on it; return its loss."""
+        if batch.tried is not None:
+            put(batch.tried.after, self.network, self.optimizer)
+            return batch.tried.loss
+        loss = self.loss(batch, step)
+        self.take(loss)
+        return loss.detach()
 
     def take(self, loss: Float[Tensor, ""]) -> None:
         """Change the weights by the gradient of this loss."""

@@ -7,7 +7,17 @@ fields are the hyper-parameters of its paper, with the paper's defaults, and it 
 from robust_eval.methods.analysis import Analysis, Batch, Plot
 from robust_eval.methods.attack import Attack
 from robust_eval.methods.corruption import Corruption
-from robust_eval.methods.curriculum import FORWARD, Choice, Curriculum, Order, Outputs, Task, Trial
+from robust_eval.methods.curriculum import (
+    FORWARD,
+    Choice,
+    Curriculum,
+    Order,
+    Outputs,
+    Reference,
+    Task,
+    Trial,
+    loss_alone,
+)
 from robust_eval.methods.defense import Certificate, Defense
 from robust_eval.methods.passes import FEW, Passes, walk
 from robust_eval.methods.training import Architecture, Regularizer, Stage
@@ -28,9 +38,11 @@ __all__ = [
     "Outputs",
     "Passes",
     "Plot",
+    "Reference",
     "Regularizer",
     "Stage",
     "Task",
     "Trial",
+    "loss_alone",
     "walk",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -11,10 +11,19 @@ from torch import Tensor
 from robust_eval.rng import Rng
 from robust_eval.types import Labels, Logits, Weights
 
-__all__ = ["FORWARD", "Choice", "Curriculum", "Order", "Outputs", "Task", "Trial"]
+__all__ = ["FORWARD", "Choice", "Curriculum", "Order", "Outputs", "Reference", "Task", "Trial", "loss_alone"]
 
 FORWARD = 1 / 3
 """Network evaluations that a forward pass alone counts for: the backward pass of a training step is two more."""
+
+
+def loss_alone(per_image: float) -> float:
+    """Return what the loss of a step counts for without its gradient, where the step counts ``per_image``.
+
+    The last pass saves its way back; earlier ones, as those of an attack inside the loss, save nothing.
+    """
+    return max(FORWARD * per_image, per_image - (1 - FORWARD))
+
 
 Rows = Int[Tensor, " b"]
 """Positions in the training set, on the CPU."""
@@ -32,6 +41,10 @@ class Task(NamedTuple):
     held_out: int
     """Images that are not trained on."""
     rng: Rng
+    test: int = 0
+    """Test images that may be looked at: none, unless the recipe hands them over."""
+    per_image: float = 1.0
+    """Network evaluations that a step takes for each image of its batch."""
 
     @property
     def batches(self) -> int:
@@ -45,6 +58,14 @@ class Choice(NamedTuple):
     rows: Rows
     weights: Weights | None = None
     """How much each of them counts, only their ratios; ``None`` where all count alike."""
+
+
+class Reference(NamedTuple):
+    """Images by which steps are compared, other than those of the steps."""
+
+    images: Literal["held_out", "test"]
+    rows: Rows
+    """Their positions among those."""
 
 
 class Outputs(NamedTuple):
@@ -72,6 +93,15 @@ class Trial(Protocol):
 
         Each batch is augmented as it would be if it were trained on in the coming step, and passes through the network
         as a batch, in train mode.
+        """
+
+    def deltas(
+        self, batches: Batches, reference: Reference | None = None, *, relative: bool = False
+    ) -> Float[Tensor, " k"]:
+        """Return by how much a step on each of some batches would lower a loss, on the CPU; every step is undone.
+
+        The loss is that of the step on its own batch, with the same draws before and after, and ``relative`` divides by
+        what it was; or the mean cross-entropy of the images of ``reference``, not augmented, in train mode.
         """
 
     def outputs(self) -> Outputs:
@@ -103,6 +133,11 @@ class Curriculum(ABC):
     @abstractmethod
     def start(self, task: Task) -> Order:
         """Return the order of a stage; raises ``ConfigError`` where the task is not for it."""
+
+    @property
+    def looks_at_held_out(self) -> bool:
+        """Whether images held out for validation have a say in what is trained on."""
+        return False
 
     @property
     def weighs(self) -> bool:

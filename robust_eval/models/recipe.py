@@ -98,6 +98,10 @@ class Recipe:
                 f"expected a regularizer that takes weights with {self.curriculum!r}, got {self.regularizer!r}; "
                 "take another, or a curriculum that weighs nothing"
             )
+        if self.curriculum is not None and self.curriculum.looks_at_held_out and not self.validation:
+            raise ValueError(
+                f"expected validation > 0 with {self.curriculum!r}, which chooses by images held out, got 0"
+            )
         if self.start is not None and not is_file(self.start):
             raise ValueError(
                 f"start: expected a weights file, got {shown(self.start)!r}, where there is {what_is(self.start)}"

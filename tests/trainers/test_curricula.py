@@ -9,7 +9,7 @@ import trainers
 from robust_eval.data import Examples
 from robust_eval.methods import Choice, Curriculum
 from robust_eval.models.recipe import Journal, Recipe
-from robust_eval.registry import build, describe, names
+from robust_eval.registry import build, describe, find, names
 from trainers.regularizers.erm import ERM
 from trainers.usage import Usage
 
@@ -40,9 +40,8 @@ def recipe(architecture):
 
 @pytest.fixture(params=NAMES)
 def curriculum(request):
-    return build(
-        "curriculum", request.param, {"k": 3} if request.param in ("loss_order", "loss_delta") else {}
-    )
+    fields = find("curriculum", request.param).__dataclass_fields__
+    return build("curriculum", request.param, {"k": 3} if "k" in fields else {})
 
 
 def train(recipe, examples, **journal):

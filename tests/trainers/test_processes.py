@@ -37,14 +37,36 @@ recipe = Recipe(architecture=Plain(), regularizer=build("regularizer", "erm", {}
 trained = trainers.train(recipe, examples, device="cpu", report=lambda *_: None, journal=Journal(out))
 rank = __import__("os").environ.get("RANK", "0")
 save_file(trained.network.state_dict(), out / f"{rank}.safetensors")
+
+# every curriculum that asks, and what it chose
+from trainers.usage import Usage
+chosen, see = [], Usage.see
+Usage.see = lambda usage, choice: (chosen.append(choice.rows.clone()), see(usage, choice))[1]
+for name, fields in ASKING:
+    recipe = dataclasses.replace(recipe, curriculum=build("curriculum", name, fields), ema=0.0, epochs=2,
+                                 budget="steps")
+    trainers.train(recipe, examples, device="cpu", report=lambda *_: None)
+save_file({"rows": torch.cat(chosen)}, out / f"chosen-{rank}.safetensors")
 """
+
+ASKING = [
+    ("loss_order", {"k": 3}),
+    ("loss_delta", {"k": 3}),
+    ("loss_delta", {"k": 3, "reference": "held_out"}),
+    ("loss_sampler", {"k": 2}),
+    (
+        "small_loss",
+        {"over": 1.0, "forget": 0.3},
+    ),  # in the end 23 candidates, which two processes cannot halve
+]
+"""Curricula whose choices hang on what the network says."""
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     script = folder / "script.py"
-    script.write_text(SCRIPT)
+    script.write_text(SCRIPT.replace("ASKING", repr(ASKING)))
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     for name, before in (("one", []), ("two", several)):
         (folder / name).mkdir()
@@ -65,6 +87,16 @@ def test_every_process_returns_the_same_network_and_one_writes_the_log(runs):
     assert all(torch.equal(second[name], value) for name, value in first.items())
     log = (runs / "two" / "log.csv").read_text().splitlines()
     assert len(log) == len((runs / "one" / "log.csv").read_text().splitlines()) == 1 + len(set(log[1:]))
+
+
+def test_every_process_makes_the_choices_that_one_makes(runs):
+    alone, first, second = (
+        load_file(runs / name / f"chosen-{rank}.safetensors")["rows"]
+        for name, rank in (("one", 0), ("two", 0), ("two", 1))
+    )
+    assert len(alone) > 16 * 4 * len(ASKING)
+    assert torch.equal(first, alone)
+    assert torch.equal(second, alone)
 
 
 class Several:

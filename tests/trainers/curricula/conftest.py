@@ -16,9 +16,14 @@ class HandSet(NamedTuple):
     each: torch.Tensor | None = None
     """The loss of each training image."""
     seen: Outputs | None = None
+    gains: torch.Tensor | None = None
+    """By how much a step on it would lower the loss: the mean of what each training image gives."""
 
     def losses(self, batches):
         return self.each[batches]
+
+    def deltas(self, batches, reference=None, *, relative=False):
+        return self.gains[batches].mean(1)
 
     def outputs(self):
         return self.seen
