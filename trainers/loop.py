@@ -88,15 +88,18 @@ def train(
     with seeded(forward), _repeatable_convolutions():
         for number, stage in list(enumerate(stages))[state.stage :]:
             goes_on = number > state.stage
-            objective = fabric.setup(Objective(network, stage.regularizer, recipe.precision))
             if not (goes_on and stage.continues):
-                optimizer = set_up(make_optimizer(recipe, network.parameters()), fabric)
+                companion = stage.regularizer.companion(
+                    network, len(training), rng=rng.child("companion", number)
+                )
+                optimizer = set_up(make_optimizer(recipe, network.parameters(), companion), fabric)
                 average = Average(network, recipe.ema) if recipe.ema else None
+            objective = fabric.setup(Objective(network, stage.regularizer, recipe.precision, companion))
             watched = network if average is None else average.network
             if goes_on:
                 state = state.next_stage(continues=stage.continues)
             elif kept is not None:
-                restore(kept, network, optimizer, average)
+                restore(kept, objective, optimizer, average)
 
             stage_rng = rng.child("stage", number)
             cost = cost_of(stage.regularizer, batch_size, fabric)
@@ -140,7 +143,7 @@ def train(
                     state.see(row, step + 1, watched, keep_best=schedule.returned == "best")
                     log.add(row)
                     if state_file is not None and first:
-                        snapshot(state_file, identity, state, network, optimizer, average)
+                        snapshot(state_file, identity, state, objective, optimizer, average)
 
             if not schedule.goes_on:
                 weights = state.best_weights or watched.state_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,9 +13,17 @@ from robust_eval.models.recipe import Recipe
 __all__ = ["make_optimizer"]
 
 
-def make_optimizer(recipe: Recipe, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer over every weight that needs a gradient."""
-    wanted = [weight for weight in weights if weight.requires_grad]
+ALONE = {"weight_decay": 0.0, "momentum": 0.0, "nesterov": False, "betas": (0.0, 0.999)}
+"""Of a companion: with no memory of earlier directions and no decay, a weight whose gradient is 0 stays."""
+
+
+def make_optimizer(
+    recipe: Recipe, weights: Iterable[nn.Parameter], companion: nn.Module | None = None
+) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer over every weight that needs a gradient, and over those of a companion."""
+    wanted: list[dict[str, Any]] = [{"params": [weight for weight in weights if weight.requires_grad]}]
+    if companion is not None:
+        wanted.append({"params": list(companion.parameters()), **ALONE})
     lr, decay = recipe.lr, recipe.weight_decay
     if recipe.optimizer == "adam":
         return torch.optim.Adam(wanted, lr=lr, weight_decay=decay)

@@ -16,7 +16,7 @@ from trainers.processes import gathered
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["outputs_of"]
+__all__ = ["last_linear", "outputs_of"]
 
 AT_ONCE = 512
 """Images of one forward pass."""
@@ -25,9 +25,9 @@ AT_ONCE = 512
 def outputs_of(network: nn.Module, examples: Examples, fabric: Fabric) -> Outputs:
     """Return what the network makes of the images, in order, in eval mode, on the CPU.
 
-    Raises ``ConfigError`` for a network without a linear layer at its end, whose input are the features.
+    Raises ``ConfigError`` for a network without a linear layer at its end.
     """
-    last = _last_linear(network)
+    last = last_linear(network, of="curriculum")
     seen: list[Tensor] = []
     logits: list[Tensor] = []
     hook = last.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
@@ -47,11 +47,12 @@ def outputs_of(network: nn.Module, examples: Examples, fabric: Fabric) -> Output
     return Outputs(gathered(torch.cat(logits), fabric)[:n].cpu(), gathered(features, fabric)[:n].cpu())
 
 
-def _last_linear(network: nn.Module) -> nn.Linear:
+def last_linear(network: nn.Module, *, of: str) -> nn.Linear:
+    """Return the layer that maps features to logits; raises ``ConfigError``, in the name of who asks, without one."""
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise ConfigError(
-            f"curriculum: expected a network that ends in a linear layer, whose input are the features, got "
+            f"{of}: expected a network that ends in a linear layer, whose input are the features, got "
             f"{type(network).__name__} without; use an architecture of this package"
         )
     return linear[-1]

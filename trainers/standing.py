@@ -36,27 +36,27 @@ class Tried(NamedTuple):
     after: Standing
 
 
-def standing(network: nn.Module, optimizer: torch.optim.Optimizer) -> Standing:
+def standing(objective: nn.Module, optimizer: torch.optim.Optimizer) -> Standing:
     """Return where a training stands."""
     return Standing(
-        [weight.data for weight in network.parameters()],
-        [buffer.data for buffer in network.buffers()],
-        [weight.grad for weight in network.parameters()],
+        [weight.data for weight in objective.parameters()],
+        [buffer.data for buffer in objective.buffers()],
+        [weight.grad for weight in objective.parameters()],
         {weight: dict(kept) for weight, kept in optimizer.state.items()},
-        [torch.get_rng_state(), *(torch.cuda.get_rng_state(place) for place in _gpus(network))],
+        [torch.get_rng_state(), *(torch.cuda.get_rng_state(place) for place in _gpus(objective))],
     )
 
 
-def put(there: Standing, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def put(there: Standing, objective: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Have a training stand there. What it changes next is what ``there`` refers to."""
-    for weight, value, gradient in zip(network.parameters(), there.weights, there.gradients, strict=True):
+    for weight, value, gradient in zip(objective.parameters(), there.weights, there.gradients, strict=True):
         weight.data, weight.grad = value, gradient
-    for buffer, value in zip(network.buffers(), there.buffers, strict=True):
+    for buffer, value in zip(objective.buffers(), there.buffers, strict=True):
         buffer.data = value
     optimizer.state.clear()
     optimizer.state.update({weight: dict(kept) for weight, kept in there.memory.items()})
     torch.set_rng_state(there.random[0])
-    for state, place in zip(there.random[1:], _gpus(network), strict=True):
+    for state, place in zip(there.random[1:], _gpus(objective), strict=True):
         torch.cuda.set_rng_state(state, place)
 
 
@@ -74,5 +74,5 @@ def copied(there: Standing) -> Standing:
     )
 
 
-def _gpus(network: nn.Module) -> set[torch.device]:
-    return {weight.device for weight in network.parameters() if weight.is_cuda}
+def _gpus(objective: nn.Module) -> set[torch.device]:
+    return {weight.device for weight in objective.parameters() if weight.is_cuda}

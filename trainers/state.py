@@ -24,7 +24,7 @@ from trainers.usage import Usage
 __all__ = ["State", "Weights", "identity_of", "restore", "resume", "snapshot"]
 
 Weights = dict[str, Tensor]
-STATE = 4
+STATE = 5
 """Raised when a state means something else than before: an older one is not gone on from."""
 
 
@@ -130,16 +130,16 @@ def snapshot(
     path: Path,
     identity: str,
     state: State,
-    network: nn.Module,
+    objective: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: Average | None,
 ) -> None:
-    """Write the state, the network, the optimizer and the generators that dropout draws from."""
-    on_gpu = any(weight.is_cuda for weight in network.parameters())
+    """Write the state, the network with its companion, the optimizer and the generators that dropout draws from."""
+    on_gpu = any(weight.is_cuda for weight in objective.parameters())
     content = {
         "identity": identity,
         "state": {**vars(state), "plateau": vars(state.plateau), "usage": vars(state.usage)},
-        "network": network.state_dict(),
+        "objective": objective.state_dict(),
         "optimizer": optimizer.state_dict(),
         "average": None if average is None else (average.network.state_dict(), average.steps),
         "random": torch.get_rng_state(),
@@ -177,10 +177,10 @@ def resume(path: Path, identity: str) -> dict[str, Any] | None:
 
 
 def restore(
-    kept: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
+    kept: dict[str, Any], objective: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
 ) -> None:
     """Put back what :func:`resume` read."""
-    network.load_state_dict(kept["network"])
+    objective.load_state_dict(kept["objective"])
     optimizer.load_state_dict(kept["optimizer"])
     if average is not None and kept["average"] is not None:
         weights, average.steps = kept["average"]

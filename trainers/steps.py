@@ -62,7 +62,7 @@ class Steps:
     def advance(self, batch: Batch, step: int) -> Float[Tensor, ""]:
         """Take the step on a batch, which is augmented already, or the one that was tried on it; return its loss."""
         if batch.tried is not None:
-            put(batch.tried.after, self.network, self.optimizer)
+            put(batch.tried.after, self.objective, self.optimizer)
             return batch.tried.loss
         loss = self.loss(batch, step)
         self.take(loss)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from robust_eval.data import Examples
 from robust_eval.errors import ConfigError
 from robust_eval.methods import FORWARD, Choice, Outputs, Reference, loss_alone
 from robust_eval.rng import rewound
 from trainers.batches import Batch, batch_of
+from trainers.others import other_network
 from trainers.outputs import outputs_of
 from trainers.processes import gathered, mean_of, part_of
 from trainers.standing import Tried, copied, put, standing
@@ -64,25 +67,25 @@ class Trial:
         It is the loss of the step itself, ``relative`` to what it was or not, or the mean cross-entropy of a reference.
         """
         steps = self._steps
-        start, best, scores = standing(steps.network, steps.optimizer), -math.inf, []
+        start, best, scores = standing(steps.objective, steps.optimizer), -math.inf, []
         images = None if reference is None else self._images(reference, batches.shape[1])
         try:
             first = None if images is None else self._cross_entropy(images)
             for rows in batches:
                 batch = steps.augmented(self._batch(rows), self.step)
-                put(copied(start), steps.network, steps.optimizer)
+                put(copied(start), steps.objective, steps.optimizer)
                 loss = steps.loss(batch, self.step)
                 steps.take(loss)
-                after = standing(steps.network, steps.optimizer)
+                after = standing(steps.objective, steps.optimizer)
                 # the same draws as before the step
-                put(after._replace(random=start.random), steps.network, steps.optimizer)
+                put(after._replace(random=start.random), steps.objective, steps.optimizer)
                 before = mean_of(loss.detach(), steps.fabric) if first is None else first
                 delta = before - (self._loss(batch) if images is None else self._cross_entropy(images))
                 scores.append((delta / before if relative and before else delta).double().cpu())
                 if scores[-1] > best:
                     best, self._best = scores[-1].item(), Tried(rows, loss.detach(), after)
         finally:
-            put(start, steps.network, steps.optimizer)
+            put(start, steps.objective, steps.optimizer)
         self.evaluations += len(batches) * steps.cost
         if reference is None:
             self.evaluations += batches.numel() * loss_alone(steps.cost / batches.shape[1])
@@ -102,6 +105,13 @@ class Trial:
         """Return logits and features of all training images, in eval mode and not augmented, on the CPU."""
         self.evaluations += FORWARD * len(self._training)
         return outputs_of(self._steps.network, self._training, self._steps.fabric)
+
+    def losses_under(self, weights: Path) -> Float[Tensor, " n"]:
+        """Return the cross-entropy of all training images, on the CPU, under the weights in a file."""
+        other = other_network(self._steps.recipe, self._training, weights)
+        self.evaluations += FORWARD * len(self._training)
+        logits = outputs_of(other, self._training, self._steps.fabric).logits
+        return functional.cross_entropy(logits, self._training.labels.cpu(), reduction="none")
 
     def _loss(self, batch: Batch) -> Float[Tensor, ""]:
         """Return what the loss of the step is for a batch, over all processes."""

@@ -262,11 +262,13 @@ def _named(table: str | Mapping[str, Any]) -> tuple[Any, Table]:
 
 
 def located(fields: Mapping[str, Any], folder: Path) -> Table:
-    """Return the fields that are paths, from anywhere: a recipe's first weights, a surrogate's, and its factory."""
+    """Return the fields that are paths, from anywhere: first weights, a surrogate's and its factory, a teacher."""
     paths: Table = {}
-    for name in ("start", "surrogate"):
+    for name in ("start", "surrogate", "teacher"):
         if isinstance(path := fields.get(name), str):
             paths[name] = _absolute(folder, path)
+    if isinstance(curriculum := fields.get("curriculum"), dict):
+        paths["curriculum"] = curriculum | located(curriculum, folder)
     if "surrogate" in fields or "architecture" in fields:
         architecture = fields.get("architecture")
         if is_factory(architecture):

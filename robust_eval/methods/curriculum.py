@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
@@ -106,6 +107,13 @@ class Trial(Protocol):
 
     def outputs(self) -> Outputs:
         """Return what the network makes of all training images, in eval mode and not augmented, on the CPU."""
+
+    def losses_under(self, weights: Path) -> Float[Tensor, " n"]:
+        """Return the cross-entropy of all training images under other weights, which are in a file, on the CPU.
+
+        The network is that of the recipe, in eval mode, and images are not augmented. Raises ``CheckpointError`` for
+        weights that do not fit it.
+        """
 
 
 class Order(ABC):

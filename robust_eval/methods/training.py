@@ -65,6 +65,14 @@ class Regularizer(ABC):
         """Whether the loss can weigh images, as some curricula ask for."""
         return False
 
+    def companion(self, network: nn.Module, images: int, *, rng: Rng) -> nn.Module | None:
+        """Return what is trained beside a network on so many images and gone afterwards, if there is such.
+
+        ``loss`` is given it as ``companion``, and ``rng.index`` there are the images of the batch. It is trained
+        without momentum and decay: what has no gradient in a step stays.
+        """
+        return None
+
     def evaluations(self, n: int) -> int:
         """How many images pass through the network for a batch of ``n`` (an attack inside the loss counts)."""
         return n

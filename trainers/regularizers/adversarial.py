@@ -24,7 +24,7 @@ them. The loss at the point it found is taken in train mode.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float
@@ -75,11 +75,17 @@ class Adversarial(Perturbing):
         rng: Rng,
         progress: float,
         weights: Weights | None = None,
+        companion: nn.Module | None = None,
     ) -> Float[Tensor, ""]:
         """Return the loss of the batch with perturbed images in it."""
         x_mixed = self._perturb(model, x, y, rng.for_batch(len(x)))
-        given = {} if weights is None else {"weights": weights}
+        extras: dict[str, Any] = {"weights": weights, "companion": companion}
+        given = {name: value for name, value in extras.items() if value is not None}
         return self.then.loss(model, x_mixed, y, rng=rng.child("then"), progress=progress, **given)
+
+    def companion(self, network: nn.Module, images: int, *, rng: Rng) -> nn.Module | None:
+        """Return that of ``then``."""
+        return self.then.companion(network, images, rng=rng)
 
     def evaluations(self, n: int) -> int:
         """Return one for each step of each image that is perturbed, and what ``then`` costs."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from jaxtyping import Float
 from pydantic import AfterValidator
@@ -88,9 +88,15 @@ class Together(Regularizer):
         rng: Rng,
         progress: float,
         weights: Weights | None = None,
+        companion: nn.Module | None = None,
     ) -> Float[Tensor, ""]:
         """Return the loss of the first one; raises ``ConfigError`` for layers the network does not have."""
-        return self._part(self.of[0]).loss(model, x, y, rng=rng, progress=progress, weights=weights)
+        part = self._part(self.of[0])
+        return part.loss(model, x, y, rng=rng, progress=progress, weights=weights, companion=companion)
+
+    def companion(self, network: nn.Module, images: int, *, rng: Rng) -> nn.Module | None:
+        """Return that of the first one."""
+        return self.of[0].companion(network, images, rng=rng)
 
     def evaluations(self, n: int) -> int:
         """Return what the first one costs."""
@@ -126,10 +132,15 @@ class _Over(Regularizer):
         rng: Rng,
         progress: float,
         weights: Weights | None = None,
+        companion: nn.Module | None = None,
     ) -> Float[Tensor, ""]:
         changed = Changed(model, self.changers, rng=rng.child("changes"), progress=progress)
-        given = {} if weights is None else {"weights": weights}
+        extras: dict[str, Any] = {"weights": weights, "companion": companion}
+        given = {name: value for name, value in extras.items() if value is not None}
         return self.first.loss(changed, x, y, rng=rng, progress=progress, **given)
+
+    def companion(self, network: nn.Module, images: int, *, rng: Rng) -> nn.Module | None:
+        return self.first.companion(network, images, rng=rng)
 
     def evaluations(self, n: int) -> int:
         return self.first.evaluations(n)
