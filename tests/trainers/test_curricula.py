@@ -38,10 +38,20 @@ def recipe(architecture):
     )
 
 
+@pytest.fixture
+def teacher(architecture, tmp_path_factory):
+    path = tmp_path_factory.mktemp("teacher") / "weights.pt"
+    torch.save(architecture(width=4, dropout=0.2).build(channels=1, classes=3).state_dict(), path)
+    return path
+
+
 @pytest.fixture(params=NAMES)
-def curriculum(request):
+def curriculum(request, teacher):
     fields = find("curriculum", request.param).__dataclass_fields__
-    return build("curriculum", request.param, {"k": 3} if "k" in fields else {})
+    given = {"k": 3, "teacher": teacher}
+    return build(
+        "curriculum", request.param, {name: value for name, value in given.items() if name in fields}
+    )
 
 
 def train(recipe, examples, **journal):
@@ -78,9 +88,11 @@ class TestContract:
         trained = train(replace(recipe, curriculum=curriculum, budget="steps"), examples)
         assert trained.steps == plain.steps == 18
 
-    def test_it_can_be_built_again_from_its_description(self, curriculum):
+    def test_it_can_be_built_again_from_its_description(self, curriculum, teacher):
         described = describe(curriculum)
-        assert build("curriculum", described.name, described.params) == curriculum
+        # what a file is called is no part of it
+        files = {"teacher": teacher} if hasattr(curriculum, "teacher") else {}
+        assert build("curriculum", described.name, described.params | files) == curriculum
 
 
 @pytest.fixture

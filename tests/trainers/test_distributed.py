@@ -56,6 +56,11 @@ def gradients(module, part):
     return [weight.grad.clone() for weight in module.parameters()]
 
 
+def objective(name):
+    made, method = network(), build("regularizer", name, {})
+    return Objective(made, method, companion=method.companion(made, N, rng=Rng(0)))
+
+
 def halves():
     return slice(0, N // 2), slice(N // 2, N)
 
@@ -65,7 +70,7 @@ def work(rank, port, found):
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", rank=rank, world_size=2)
     for name in NAMES:
-        wrapped = nn.parallel.DistributedDataParallel(Objective(network(), build("regularizer", name, {})))
+        wrapped = nn.parallel.DistributedDataParallel(objective(name))
         mine = gradients(wrapped, halves()[rank])
         if rank == 0:
             found[name] = [gradient.numpy() for gradient in mine]
@@ -81,9 +86,7 @@ def test_two_processes_take_the_exact_mean_of_their_gradients():
         multiprocessing.spawn(work, args=(port, found), nprocs=2)
         assert set(found) == set(NAMES)
         for name in NAMES:
-            alone = [
-                gradients(Objective(network(), build("regularizer", name, {})), part) for part in halves()
-            ]
+            alone = [gradients(objective(name), part) for part in halves()]
             for mean, *each in zip(map(torch.tensor, found[name]), *alone, strict=True):
                 torch.testing.assert_close(mean, sum(each) / 2, rtol=1e-4, atol=1e-6, msg=name)
 

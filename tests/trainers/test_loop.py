@@ -22,6 +22,7 @@ from trainers.regularizers.cutmix import CutMix
 from trainers.regularizers.erm import ERM
 from trainers.regularizers.gradual_cascading_sum import GradualCascadingSum
 from trainers.regularizers.mixup import Mixup
+from trainers.regularizers.sample_embedding import SampleEmbedding
 from trainers.schedule import learning_rate
 
 
@@ -379,10 +380,11 @@ def interrupted(recipe, examples, folder, *, after):
         (CascadingSum(k=4), {"optimizer": "adam", "lr": 0.005}, 1),
         (CascadingSum(k=4), {"schedule": "halve_on_plateau", "patience": 2}, 3),
         (GradualCascadingSum(k=4), {"ema": 0.9, "schedule": "one_cycle"}, 2),
+        (SampleEmbedding(std=0.1), {}, 2),
         (GradualCascadingSum(k=4), {"schedule": "halve_on_plateau", "patience": 2}, 3),
         (GradualCascadingSum(k=2), {"optimizer": "adam", "lr": 0.005, "crop": "resized"}, 1),
     ],
-    ids=["average", "stages", "plateau", "one schedule", "continued plateau", "continued adam"],
+    ids=["average", "stages", "plateau", "one schedule", "companion", "continued plateau", "continued adam"],
 )
 def test_a_training_that_was_killed_goes_on_to_the_same_weights(
     recipe, architecture, few, tmp_path, regularizer, fields, after

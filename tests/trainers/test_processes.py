@@ -37,6 +37,9 @@ recipe = Recipe(architecture=Plain(), regularizer=build("regularizer", "erm", {}
 trained = trainers.train(recipe, examples, device="cpu", report=lambda *_: None, journal=Journal(out))
 rank = __import__("os").environ.get("RANK", "0")
 save_file(trained.network.state_dict(), out / f"{rank}.safetensors")
+with_rows = dataclasses.replace(recipe, regularizer=build("regularizer", "sample_embedding", {"std": 0.1}))
+trained = trainers.train(with_rows, examples, device="cpu", report=lambda *_: None)
+save_file(trained.network.state_dict(), out / f"rows-{rank}.safetensors")
 
 # every curriculum that asks, and what it chose
 from trainers.usage import Usage
@@ -75,8 +78,9 @@ def runs(tmp_path_factory):
     return folder
 
 
-def test_two_processes_train_the_weights_that_one_trains(runs):
-    alone, shared = load_file(runs / "one" / "0.safetensors"), load_file(runs / "two" / "0.safetensors")
+@pytest.mark.parametrize("name", ["0.safetensors", "rows-0.safetensors"])
+def test_two_processes_train_the_weights_that_one_trains(runs, name):
+    alone, shared = load_file(runs / "one" / name), load_file(runs / "two" / name)
     assert set(alone) == set(shared)
     for name, value in alone.items():
         torch.testing.assert_close(shared[name], value, rtol=1e-4, atol=1e-5)

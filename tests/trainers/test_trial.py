@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from robust_eval.data import Examples
-from robust_eval.errors import ConfigError
+from robust_eval.errors import CheckpointError, ConfigError
 from robust_eval.methods import FORWARD, Architecture, Choice, Reference, Regularizer
 from robust_eval.registry import build
 from robust_eval.rng import Rng
@@ -39,9 +39,10 @@ def steps_of(recipe, network, images=32):
         carried=0.0,
         scheduled_from=0.0,
     )
-    optimizer = set_up(make_optimizer(recipe, network.parameters()), fabric)
+    companion = recipe.regularizer.companion(network, images, rng=rng)
+    optimizer = set_up(make_optimizer(recipe, network.parameters(), companion), fabric)
     cost = recipe.regularizer.evaluations(8)
-    objective = Objective(network, recipe.regularizer, recipe.precision)
+    objective = Objective(network, recipe.regularizer, recipe.precision, companion)
     steps = Steps(recipe, network, objective, optimizer, fabric, schedule, rng, cost)
     steps.set_rate(recipe.lr)
     return steps
@@ -76,14 +77,14 @@ def advance(steps, training, step, rows):
 
 def everything(steps):
     """All that a step may change, copied."""
-    network, memory = steps.network, steps.optimizer.state
+    objective, memory = steps.objective, steps.optimizer.state
     return {
-        "weights": [weight.detach().clone() for weight in network.parameters()],
-        "buffers": [buffer.clone() for buffer in network.buffers()],
-        "gradients": [None if w.grad is None else w.grad.clone() for w in network.parameters()],
+        "weights": [weight.detach().clone() for weight in objective.parameters()],
+        "buffers": [buffer.clone() for buffer in objective.buffers()],
+        "gradients": [None if w.grad is None else w.grad.clone() for w in objective.parameters()],
         "memory": [
             (name, torch.as_tensor(value).clone())
-            for weight in network.parameters()
+            for weight in objective.parameters()
             if weight in memory
             for name, value in sorted(memory[weight].items())
         ],
@@ -110,6 +111,8 @@ KINDS = [
     {"freeze": ("stem", "stage2"), "weight_decay": 0.01},
     {"regularizer": build("regularizer", "adversarial", {"steps": 1})},
     {"regularizer": build("regularizer", "manifold_mixup", {})},
+    {"regularizer": build("regularizer", "sample_embedding", {"std": 0.1})},
+    {"regularizer": build("regularizer", "sample_embedding", {"std": 0.1}), "optimizer": "adam"},
 ]
 
 
@@ -296,3 +299,47 @@ def test_losses_of_any_number_of_images_are_those_of_their_batch(steps, training
     with torch.random.fork_rng():
         logits = copy.deepcopy(made.network)(batch.x)
     torch.testing.assert_close(found, functional.cross_entropy(logits, batch.y, reduction="none").detach())
+
+
+@pytest.fixture
+def teacher(architecture, tmp_path):
+    """Return a network and the file its weights are in."""
+
+    def make(classes=5, **fields):
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            network = architecture(**{"width": 6, "dropout": 0.3} | fields).build(channels=3, classes=classes)
+        torch.save(network.state_dict(), tmp_path / "teacher.pt")
+        return network, tmp_path / "teacher.pt"
+
+    return make
+
+
+@pytest.mark.parametrize("normalisation", [{}, {"mean": (0.5,) * 3, "std": (0.2,) * 3}])
+def test_losses_under_other_weights_are_those_of_that_network_in_eval_mode(
+    steps, training, teacher, architecture, normalisation
+):
+    other, path = teacher()
+    made = steps(architecture=architecture(width=6, dropout=0.3), **normalisation)
+    before, trial = everything(made), Trial(made, training, 0)
+    found = trial.losses_under(path)
+    x = training.pixels(torch.arange(32))
+    logits = other.eval()((x - 0.5) / 0.2 if normalisation else x)
+    torch.testing.assert_close(
+        found, functional.cross_entropy(logits, training.labels, reduction="none").detach()
+    )
+    assert trial.evaluations == pytest.approx(32 * FORWARD)
+    assert_same(before, everything(made))
+
+
+@pytest.mark.parametrize(("classes", "fields"), [(4, {}), (5, {"width": 7})])
+def test_weights_that_do_not_fit_the_network_are_told_in_one_line(
+    steps, training, teacher, architecture, classes, fields
+):
+    _, path = teacher(classes, **fields)
+    made = steps(architecture=architecture(width=6, dropout=0.3))
+    with pytest.raises(
+        CheckpointError, match=r"teacher.pt: weights do not fit Tiny: .* of another shape"
+    ) as caught:
+        Trial(made, training, 0).losses_under(path)
+    assert "\n" not in str(caught.value)

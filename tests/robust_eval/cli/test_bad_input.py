@@ -472,6 +472,11 @@ TABLES = {
         '[data]\nname = "data.npz"\n[recipe]\narchitecture = "small_cnn"\nstart = "{}"\n[[train]]\n'
         'regularizer = "erm"\n',
     ),
+    "teacher": (
+        ".pt",
+        '[data]\nname = "data.npz"\n[recipe]\narchitecture = "small_cnn"\n[[train]]\nregularizer = "erm"\n'
+        'curriculum = { name = "teacher_order", teacher = "{}" }\n',
+    ),
     "other": (".npz", '[data]\nname = "data.npz"\n' + MODEL + '[[analysis]]\nname = "detection"\nother = "{}"\n'),
     "imports": (".py", 'imports = ["{}"]\n[data]\nname = "data.npz"\n' + MODEL),
 }  # fmt: skip

@@ -169,6 +169,20 @@ def test_the_weights_to_start_from_are_beside_the_experiment(home, tmp_path, mon
     assert keys(again) == keys(given)
 
 
+@pytest.mark.parametrize("table", ["[recipe]", "[[train]]"])
+def test_the_weights_of_a_teacher_are_beside_the_experiment(home, tmp_path, monkeypatch, table):
+    text = 'curriculum = { name = "teacher_order", teacher = "weights/w.pt" }'
+    (home / "trial.toml").write_text(EXPERIMENT.replace(table, f"{table}\n{text}", 1))
+    monkeypatch.chdir(tmp_path)
+    given = read(str(home / "trial.toml"))
+    assert given.recipes[0][1].curriculum.teacher == home / "weights/w.pt"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/experiment.toml").write_text(tomli_w.dumps(given.tables()))
+    again = read(str(tmp_path / "run/experiment.toml"))
+    assert again.recipes[0][1].curriculum == given.recipes[0][1].curriculum
+    assert keys(again) == keys(given)
+
+
 def test_weights_to_start_from_that_are_missing_are_named_in_full(home):
     (home / "trial.toml").write_text(EXPERIMENT.replace("[recipe]", '[recipe]\nstart = "gone.pt"'))
     with pytest.raises(ConfigError) as caught:

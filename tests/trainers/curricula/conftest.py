@@ -16,6 +16,8 @@ class HandSet(NamedTuple):
     each: torch.Tensor | None = None
     """The loss of each training image."""
     seen: Outputs | None = None
+    taught: torch.Tensor | None = None
+    """The loss of each training image under a teacher."""
     gains: torch.Tensor | None = None
     """By how much a step on it would lower the loss: the mean of what each training image gives."""
 
@@ -27,6 +29,9 @@ class HandSet(NamedTuple):
 
     def outputs(self):
         return self.seen
+
+    def losses_under(self, weights):
+        return self.taught
 
 
 @pytest.fixture

@@ -171,7 +171,16 @@ def test_one_candidate_trains_the_weights_of_shuffled_passes(recipe, examples):
     assert torch.equal(weights(recipe, examples, k=1), weights(recipe, examples))
 
 
-@pytest.mark.parametrize("fields", [{"ema": 0.5}, {"optimizer": "adam", "lr": 0.01}, {"precision": "bf16"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ema": 0.5},
+        {"optimizer": "adam", "lr": 0.01},
+        {"precision": "bf16"},
+        {"regularizer": build("regularizer", "sample_embedding", {})},
+    ],
+    ids=str,
+)
 def test_training_with_trials_put_back_is_training_with_every_step_taken(
     recipe, examples, fields, monkeypatch
 ):
