@@ -46,6 +46,8 @@ from trainers.usage import Usage
 chosen, see = [], Usage.see
 Usage.see = lambda usage, choice: (chosen.append(choice.rows.clone()), see(usage, choice))[1]
 for name, fields in ASKING:
+    if name == "teacher_order":
+        fields = fields | {"teacher": out / f"{rank}.safetensors"}
     recipe = dataclasses.replace(recipe, curriculum=build("curriculum", name, fields), ema=0.0, epochs=2,
                                  budget="steps")
     trainers.train(recipe, examples, device="cpu", report=lambda *_: None)
@@ -57,6 +59,7 @@ ASKING = [
     ("loss_delta", {"k": 3}),
     ("loss_delta", {"k": 3, "reference": "held_out"}),
     ("loss_sampler", {"k": 2}),
+    ("teacher_order", {"k": 3}),
     (
         "small_loss",
         {"over": 1.0, "forget": 0.3},

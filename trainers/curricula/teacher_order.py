@@ -55,16 +55,17 @@ class TeacherOrder(Curriculum):
 
     def __post_init__(self) -> None:
         if not is_file(self.teacher):
+            there = what_is(self.teacher)
             raise ValueError(
-                f"teacher: expected a weights file, got {shown(self.teacher)!r}, where there is {what_is(self.teacher)}"
+                f"expected a weights file as teacher, got {shown(self.teacher)!r}, where there is {there}"
             )
         try:
             found = file_sha256(self.teacher)
         except RobustEvalError as error:
-            raise ValueError(f"teacher: {error}") from None
+            raise ValueError(f"expected a weights file as teacher, got {error}") from None
         if self.teacher_sha256 not in (None, found):
             raise ValueError(
-                f"teacher: expected the weights file that was used then, got another in {shown(self.teacher)}"
+                f"expected the teacher that was used then, got other weights in {shown(self.teacher)}"
             )
         object.__setattr__(self, "teacher_sha256", found)
 

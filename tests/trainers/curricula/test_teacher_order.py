@@ -117,18 +117,16 @@ def test_a_teacher_is_known_by_what_the_file_holds(method, file, tmp_path):
     assert describe(method(teacher=moved)).params == first
     moved.write_bytes(b"others")
     assert describe(method(teacher=moved)).params != first
-    with pytest.raises(
-        ConfigError, match=r"teacher: expected the weights file that was used then, got another"
-    ):
+    with pytest.raises(ConfigError, match=r"expected the teacher that was used then, got other weights"):
         method(teacher=moved, **first)
 
 
 def test_what_is_no_file_is_refused(method, tmp_path):
     with pytest.raises(
-        ConfigError, match=r"teacher: expected a weights file, got .*gone.pt', where there is none"
+        ConfigError, match=r"expected a weights file as teacher, got .*gone.pt', where there is none"
     ):
         method(teacher=tmp_path / "gone.pt")
-    with pytest.raises(ConfigError, match=r"teacher: expected a weights file, .* where there is a folder"):
+    with pytest.raises(ConfigError, match=r"expected a weights file as teacher, .* where there is a folder"):
         method(teacher=tmp_path)
     with pytest.raises(ConfigError, match="field 'teacher' is missing"):
         build("curriculum", "teacher_order", {})
