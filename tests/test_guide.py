@@ -37,7 +37,7 @@ NAMED_IN = {
     "corruption": "corruptions",
     "analysis": "corruptions",
     "regularizer": "train",
-    "curriculum": "train",
+    "curriculum": "curricula",
 }
 """The page whose table names every method of a kind."""
 PROGRAMS = {"python", "pip", "pytest"}

@@ -19,8 +19,9 @@ from robust_eval.corruptions._given import given
 from robust_eval.data import NOISE, Examples, noise, require_same_shape, resized, without_labels
 from robust_eval.errors import ConfigError, DataError
 from robust_eval.identity import content_key
-from robust_eval.methods import Analysis, Attack, Defense
+from robust_eval.methods import Analysis, Attack, Defense, Task
 from robust_eval.models.factory import is_factory
+from robust_eval.models.recipe import Recipe
 from robust_eval.models.source import ModelSource, OwnModel, RecipeModel, own_model
 from robust_eval.registry import describe
 from robust_eval.results.cell import Cell, Data
@@ -111,11 +112,36 @@ def _models(experiment: Experiment, train: Examples | None, examples: Examples |
                         f"model {name}: {option}: expected {train.shape[0]} numbers, one per channel, "
                         f"got {list(numbers)}"
                     )
-            found.append(RecipeModel(name, recipe, train, examples if _looks_at_test(experiment) else None))
+            watched = examples if _looks_at_test(experiment) else None
+            _require_startable(name, recipe, train, watched)
+            found.append(RecipeModel(name, recipe, train, watched))
     for table in experiment.frame.model:
         assert examples is not None
         found.append(_own_model(experiment, table, examples))
     return found
+
+
+def _require_startable(name: str, recipe: Recipe, train: Examples, test: Examples | None) -> None:
+    """Raise ``ConfigError`` for a curriculum that these images are not for, before anything is trained."""
+    if recipe.curriculum is None:
+        return
+    held_out = round(len(train) * recipe.validation)
+    # one of each class, and then as many as will be trained on: which of them, training decides
+    labels, _ = train.labels.cpu().sort(stable=True)
+    repeats = labels.diff(prepend=labels[:1] - 1) == 0
+    labels = labels[repeats.byte().argsort(stable=True)][: len(labels) - held_out]
+    task = Task(
+        labels,
+        train.classes,
+        min(recipe.batch_size, len(labels)),
+        held_out,
+        Rng(recipe.seed),
+        0 if test is None else len(test),
+    )
+    try:
+        recipe.curriculum.start(task)
+    except ConfigError as error:
+        raise ConfigError(f"model {name}: {error}") from None
 
 
 def _cells(

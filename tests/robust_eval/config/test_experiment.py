@@ -432,3 +432,45 @@ def test_options_change_the_tables_of_data_and_recipe_and_no_method():
     assert found.frame.data.n == 7 and {recipe.epochs for _, recipe in found.recipes} == {2}
     with pytest.raises(ConfigError, match=r"--set pgd: expected data.FIELD or recipe.FIELD, got pgd"):
         read("quickstart", fields={"pgd": {"steps": 3}})
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "recipe", "message"),
+    [
+        (
+            {"name": "loss_order", "k": 99},
+            {},
+            r"model erm, loss_order: loss_order: expected k of at most \d+, .* got 99",
+        ),
+        (
+            {"name": "loss_delta", "reference": "held_out"},
+            {"validation": 0},
+            "expected validation > 0 with LossDelta",
+        ),
+        ({"name": "facility_location", "ratio": 2}, {}, "ratio: expected <= 1, got 2"),
+        ("loss_ordr", {}, r"unknown curriculum 'loss_ordr' \(did you mean 'loss_order'"),
+    ],
+)
+def test_a_curriculum_that_cannot_start_is_refused_before_anything_is_trained(curriculum, recipe, message):
+    with pytest.raises(ConfigError, match=message):
+        small(train=[{"regularizer": "erm", "curriculum": curriculum, **recipe}])
+
+
+def test_shuffled_passes_by_name_are_the_recipe_that_they_were():
+    (plain,) = small(train=[{"regularizer": "erm"}])
+    (named,) = small(train=[{"regularizer": "erm", "curriculum": "shuffled", "budget": "evaluations"}])
+    (ordered,) = small(train=[{"regularizer": "erm", "curriculum": {"name": "loss_order", "k": 2}}])
+    (stepped,) = small(train=[{"regularizer": "erm", "budget": "steps"}])
+    assert named.key == plain.key and named.model.name == "erm"
+    assert len({plain.key, ordered.key, stepped.key}) == 3 and ordered.model.name == "erm, loss_order"
+
+
+def test_test_images_that_choose_are_in_the_key_and_those_that_are_only_watched_are_not():
+    (plain,), (watched,) = (
+        small(train=[{"regularizer": "erm"}]),
+        small(train=[{"regularizer": "erm"}], watch_test=True),
+    )
+    assert plain.key == watched.key and watched.model.test is not None and plain.model.test is None
+    leak = {"name": "loss_delta", "k": 2, "reference": "test"}
+    (five,) = small(train=[{"regularizer": "erm", "curriculum": leak}])
+    assert five.model.identity["test"] == five.data.examples.fingerprint
