@@ -171,7 +171,7 @@ def test_the_weights_to_start_from_are_beside_the_experiment(home, tmp_path, mon
 
 @pytest.mark.parametrize("table", ["[recipe]", "[[train]]"])
 def test_the_weights_of_a_teacher_are_beside_the_experiment(home, tmp_path, monkeypatch, table):
-    text = 'curriculum = { name = "teacher_order", teacher = "weights/w.pt" }'
+    text = 'curriculum = { name = "teacher_order", teacher = "weights/w.pt", k = 1 }'
     (home / "trial.toml").write_text(EXPERIMENT.replace(table, f"{table}\n{text}", 1))
     monkeypatch.chdir(tmp_path)
     given = read(str(home / "trial.toml"))
