@@ -25,6 +25,7 @@ from robust_eval.config.every import every
 from robust_eval.config.method_tables import AnalysisPlan, AttackPlan, MethodTables, Table, located
 from robust_eval.config.problems import Problems
 from robust_eval.config.toml import read_toml, toml
+from robust_eval.config.trust import code_in
 from robust_eval.corruptions._given import given_tables
 from robust_eval.data import Source, open_source
 from robust_eval.data.corrupted import CorruptedFiles, open_corrupted
@@ -192,15 +193,21 @@ def named_experiments() -> list[str]:
 
 
 def read(
-    name: str, *, data: str | None = None, checks: str | None = None, allow_imports: bool = False
+    name: str,
+    *,
+    data: str | None = None,
+    checks: str | None = None,
+    of_run_folder: bool = False,
+    allow_imports: bool = False,
 ) -> Experiment:
     """Read an experiment: a shipped one by name, or a file; raises ``ConfigError`` with all of its problems.
 
     ``data`` is the name or path of a set to take instead of the one that the file names; a path is relative to the
-    current directory. ``checks`` takes the place of the file's. Importing runs code, which a run folder may have from
-    anybody: the ``imports`` of a file that lies beside ``records/`` are refused without ``allow_imports``.
+    current directory. ``checks`` takes the place of the file's. Code that a run folder names may be anybody's: the
+    ``imports`` and factories of a file ``of_run_folder``, as one beside ``records/`` is, are refused without
+    ``allow_imports``.
     """
-    foreign = False
+    foreign = of_run_folder
     if name in named_experiments():
         text = (resources.files("robust_eval") / "experiments" / f"{name}.toml").read_text(encoding="utf-8")
         folder = Path.cwd()
@@ -218,11 +225,11 @@ def read(
                 f"experiment {name!r}: no such file or name{near(name, known)}; shipped: {', '.join(known)}"
             )
         text, folder = read_toml(path, where=f"experiment {shown(name)}"), path.resolve().parent
-        foreign = (folder / "records").is_dir()
+        foreign |= (folder / "records").is_dir()
     tables = toml(text, where=f"experiment {shown(name)}")
-    if foreign and not allow_imports and (modules := tables.get("imports")):
+    if foreign and not allow_imports and (code := code_in(tables)):
         raise ConfigError(
-            f"experiment {name}: imports: this file of a run folder would run the code of {modules!r}, looked for in "
+            f"experiment {name}: this file of a run folder would run code ({', '.join(code)}), looked for in "
             f"{tables.get('folder', folder)} first; where you trust it, give --allow-imports"
         )
     if data is not None:
