@@ -15,6 +15,7 @@ import sys
 from robust_eval.checks.outputs import (
     above_chance,
     class_coverage,
+    class_order,
     deterministic,
     enough_images,
     finite,
@@ -39,6 +40,7 @@ __all__ = [
     "above_chance",
     "blind_pixels",
     "class_coverage",
+    "class_order",
     "constraint",
     "deterministic",
     "enough_images",

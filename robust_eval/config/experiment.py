@@ -27,7 +27,7 @@ from robust_eval.config.problems import Problems
 from robust_eval.config.toml import read_toml, toml
 from robust_eval.config.trust import code_in
 from robust_eval.corruptions._given import given_tables
-from robust_eval.data import Source, open_source
+from robust_eval.data import ClassOrder, Source, open_source
 from robust_eval.data.corrupted import CorruptedFiles, open_corrupted
 from robust_eval.errors import THEIRS, ConfigError, near
 from robust_eval.fields import Real, Seed, Side, Whole
@@ -60,6 +60,9 @@ class DataTable:
     is in it if there are no such tables. They are made if left out."""
     size: Side | None = None
     """Side in pixels to which a folder's images are resized and cropped."""
+    class_order: ClassOrder | None = None
+    """How an image folder's classes are numbered whose names are all numbers, as ``numbers`` or as ``text`` (10 before
+    2); as numbers, which is said, if left out."""
     per_class: Annotated[Whole, Field(ge=1)] | None = None
     """How many training images of each class are kept; all if left out."""
     label_noise: Annotated[Real, Field(ge=0, le=1)] = 0.0
@@ -155,7 +158,8 @@ class Experiment:
 
     def other_source(self, name: str) -> Source:
         """Open a second set of images, which an analysis compares with."""
-        return open_source(_at(self.folder, name))
+        name = _at(self.folder, name)
+        return open_source(name, class_order=_order_of(self.frame, name))
 
     def absolute(self, path: str) -> str:
         """Return a path of the file, which starts at the experiment's folder, as one from anywhere."""
@@ -336,6 +340,7 @@ def _source(frame: Frame, folder: Path) -> Source:
     return open_source(
         _at(folder, data.name),
         size=data.size,
+        class_order=data.class_order,
         per_class=data.per_class,
         label_noise=data.label_noise,
         noisy_labels=data.noisy_labels,
@@ -347,12 +352,20 @@ def _pool_source(frame: Frame, folder: Path) -> Source:
     """Open the pool; images of a folder are resized like those measured."""
     assert frame.data.pool is not None
     name = _at(folder, frame.data.pool)
-    return open_source(name, size=frame.data.size if is_folder(name) else None)
+    size = frame.data.size if is_folder(name) else None
+    return open_source(name, size=size, class_order=_order_of(frame, name))
+
+
+def _order_of(frame: Frame, name: str) -> ClassOrder | None:
+    """Return the order of the classes of a second set, which is that of the images measured."""
+    return frame.data.class_order if name not in names("data") and is_folder(name) else None
 
 
 def _corrupted(frame: Frame, folder: Path) -> CorruptedFiles | None:
     given = frame.data.corrupted
-    return None if given is None else open_corrupted(Path(_absolute(folder, given)))
+    if given is None:
+        return None
+    return open_corrupted(Path(_absolute(folder, given)), frame.data.class_order)
 
 
 def _absolute(folder: Path, name: str) -> str:

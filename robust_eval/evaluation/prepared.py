@@ -216,8 +216,9 @@ class Prepared:
                 x, _ = self.images(part)
                 answers.append(asked_twice(self.base, x, rng=self.rng(part).child("checks")))
             first, second = map(torch.cat, zip(*answers, strict=True))
-            labels = self.cell.data.examples.labels.to(self.execution.device)
-            return model_checks(first, second, labels, known=self.base.stochastic)
+            examples = self.cell.data.examples
+            labels, names = examples.labels.to(self.execution.device), examples.class_names or ()
+            return model_checks(first, second, labels, known=self.base.stochastic, names=names)
 
         return self._keep("checks", make)
 
