@@ -25,7 +25,7 @@ from torch import nn
 
 from robust_eval.classifier.surroundings import surroundings_kept
 from robust_eval.errors import ConfigError, near
-from robust_eval.models._code import users_code
+from robust_eval.identity import users_code
 from robust_eval.registry import methods_kept
 
 __all__ = ["Made", "is_factory", "load_factory"]

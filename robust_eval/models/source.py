@@ -17,7 +17,7 @@ from robust_eval.classifier.surroundings import surroundings_kept
 from robust_eval.data import Examples
 from robust_eval.errors import THEIRS, CheckpointError, ConfigError, DataError
 from robust_eval.identity import content_key, file_sha256
-from robust_eval.models.answers import answers
+from robust_eval.models.answers import ANSWERS, answers
 from robust_eval.models.checkpoint import load_into, read_card, read_state, state_sha256
 from robust_eval.models.loading import load_network, recipe_on_card
 from robust_eval.models.recipe import Recipe
@@ -26,8 +26,6 @@ from robust_eval.registry import describe
 from robust_eval.rng import Rng
 from robust_eval.types import StochasticModule
 
-ANSWERS = "answers"
-"""The part of an identity that says which of several sets of answers a model gives."""
 PROBES = 16
 """Images on which a model is watched for randomness of its own."""
 
