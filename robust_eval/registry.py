@@ -24,6 +24,7 @@ import pydantic.dataclasses
 
 from robust_eval.errors import THEIRS, ConfigError, UnknownNameError, near
 from robust_eval.identity import file_sha256, users_code
+from robust_eval.surroundings import surroundings_kept
 
 __all__ = [
     "Description",
@@ -325,7 +326,8 @@ def _load_plugins() -> None:
     """Import what installed packages name in the group of entry points, so that their methods register themselves."""
     for plugin in entry_points(group=PLUGINS):
         try:
-            plugin.load()
+            with surroundings_kept():
+                plugin.load()
         except THEIRS as error:
             said = " ".join(str(error).split())
             raise ConfigError(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from robust_eval.methods import Regularizer
 from robust_eval.rng import Rng
+from robust_eval.surroundings import surroundings_kept
 from robust_eval.types import Images, Labels, Weights
 
 __all__ = ["Objective"]
@@ -36,5 +37,5 @@ class Objective(nn.Module):
         """Return the scalar loss of one batch; a loss that weighs nothing need not know the parameter."""
         given = {} if weights is None else {"weights": weights}
         # not left to Fabric, which cannot pass a random stream through its own conversion
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed_precision):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed_precision), surroundings_kept():
             return self.regularizer.loss(self.network, x, y, rng=rng, progress=progress, **given)

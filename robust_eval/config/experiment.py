@@ -37,6 +37,7 @@ from robust_eval.models.recipe import Recipe
 from robust_eval.paths import exists, expanded, is_folder, misnamed, shown, what_is
 from robust_eval.printable import printable
 from robust_eval.registry import checked, explain, names
+from robust_eval.surroundings import surroundings_kept
 
 __all__ = ["DataTable", "Experiment", "ModelTable", "import_module", "named_experiments", "parse", "read"]
 
@@ -380,7 +381,8 @@ def import_module(module: str, folder: Path) -> None:
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     try:
-        importlib.import_module(module)
+        with surroundings_kept():
+            importlib.import_module(module)
     except THEIRS as error:
         reason = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
         raise ConfigError(

@@ -25,11 +25,13 @@ from robust_eval.models.source import ModelSource, OwnModel, RecipeModel, own_mo
 from robust_eval.registry import describe
 from robust_eval.results.cell import Cell, Data
 from robust_eval.rng import Rng, seeded
+from robust_eval.surroundings import surroundings_kept
 from robust_eval.threat import DEFAULT_RADIUS, Access
 
 __all__ = ["models", "plan"]
 
 
+@surroundings_kept()  # sets of images and factories may be of the user's
 def plan(experiment: Experiment) -> list[Cell]:
     """Return the cells of an experiment, model by model.
 
@@ -76,6 +78,7 @@ def plan(experiment: Experiment) -> list[Cell]:
     return list(cells.values())
 
 
+@surroundings_kept()
 def models(experiment: Experiment) -> list[ModelSource]:
     """Return the models to train, then the user's own, loaded and tried on an image."""
     source = experiment.source()

@@ -19,6 +19,7 @@ from robust_eval.arguments import (
 from robust_eval.classifier import Classifier, ModelLike, answering, as_classifier, device_of, misclassified
 from robust_eval.methods.passes import Passes
 from robust_eval.rng import Rng
+from robust_eval.surroundings import surroundings_kept
 from robust_eval.threat import Bound, Spatial, Threat
 from robust_eval.types import AttackResult, Images, Labels
 
@@ -83,7 +84,7 @@ class Attack(ABC):
             return given.clone()
         expect_pixels("attack", x)
         x_adv = x.clone()
-        with model.frozen():
+        with model.frozen(), surroundings_kept():
             with answering(x):
                 logits = model.logits(x, rng=rng.child("clean"))
             expect_classes(y, logits.shape[1], self.min_classes)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from robust_eval.adaptive.randomness import GlobalDraws, draws_by_itself
 from robust_eval.classifier import frozen
 from robust_eval.classifier.normalized import Normalized
-from robust_eval.classifier.surroundings import surroundings_kept
 from robust_eval.data import Examples
 from robust_eval.errors import THEIRS, CheckpointError, ConfigError, DataError
 from robust_eval.identity import content_key, file_sha256
@@ -24,6 +23,7 @@ from robust_eval.models.recipe import Recipe
 from robust_eval.printable import printable
 from robust_eval.registry import describe
 from robust_eval.rng import Rng
+from robust_eval.surroundings import surroundings_kept
 from robust_eval.types import StochasticModule
 
 PROBES = 16

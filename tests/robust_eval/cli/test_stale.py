@@ -98,7 +98,7 @@ def test_an_attack_whose_neighbour_was_mended_is_measured_again(work, mended, mo
         importlib.invalidate_caches()
         importlib.import_module(name)
         made = registry.build("attack", f"{name}_own", {})
-        monkeypatch.delitem(registry._METHODS, ("attack", f"{name}_own"))
+        del registry._METHODS["attack", f"{name}_own"]
         return registry.described(made)["code"]
 
     for part, text in files.items():
@@ -116,5 +116,5 @@ def test_an_attack_that_stands_alone_is_known_as_before(work, monkeypatch):
     Path("alone.py").write_text(text.replace("from alone_later import sign", "sign = 1"))
     importlib.import_module("alone")
     described = registry.described(registry.build("attack", "alone_own", {}))
-    monkeypatch.delitem(registry._METHODS, ("attack", "alone_own"))
+    del registry._METHODS["attack", "alone_own"]
     assert described["code"] == {"attack:alone_own": file_sha256("alone.py")}
