@@ -24,10 +24,10 @@ from robust_eval.methods import Regularizer, Stage
 from robust_eval.models.checkpoint import load_into, read_state
 from robust_eval.models.recipe import NO_JOURNAL, Journal, Recipe, Trained
 from robust_eval.rng import Rng, seeded
-from robust_eval.surroundings import surroundings_kept
 from trainers.averaging import Average
 from trainers.batches import stratified_split
 from trainers.curricula.shuffled import Shuffled
+from trainers.expected import expect_outputs
 from trainers.feed import Feed, task_of
 from trainers.freezing import frozen_layers
 from trainers.objective import Objective
@@ -184,8 +184,8 @@ def _on(place: torch.device, examples: Examples) -> Examples:
 
 
 def _network(recipe: Recipe, examples: Examples) -> nn.Module:
-    with surroundings_kept():
-        network = recipe.architecture.build(channels=examples.shape[0], classes=examples.classes)
+    network = recipe.architecture.network(channels=examples.shape[0], classes=examples.classes)
+    expect_outputs(recipe.architecture, network, examples.classes)
     if recipe.start is not None:
         load_into(network, read_state(recipe.start), source=str(recipe.start))
     if recipe.mean is None or recipe.std is None:

@@ -16,6 +16,7 @@ from robust_eval.methods import Regularizer
 from robust_eval.rng import Rng
 from robust_eval.surroundings import surroundings_kept
 from robust_eval.types import Images, Labels, Weights
+from trainers.expected import expect_loss
 
 __all__ = ["Objective"]
 
@@ -38,4 +39,5 @@ class Objective(nn.Module):
         given = {} if weights is None else {"weights": weights}
         # not left to Fabric, which cannot pass a random stream through its own conversion
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed_precision), surroundings_kept():
-            return self.regularizer.loss(self.network, x, y, rng=rng, progress=progress, **given)
+            loss: object = self.regularizer.loss(self.network, x, y, rng=rng, progress=progress, **given)
+        return expect_loss(self.regularizer, loss)

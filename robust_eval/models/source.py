@@ -147,7 +147,7 @@ class RecipeModel:
 
     def _built(self) -> nn.Module:
         channels, _, _ = self.examples.shape
-        return self.recipe.architecture.build(channels=channels, classes=self.classes)
+        return self.recipe.architecture.network(channels=channels, classes=self.classes)
 
 
 WeightsOf = Callable[[RecipeModel], Path]
