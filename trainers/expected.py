@@ -37,7 +37,8 @@ def expect_loss(regularizer: Regularizer, loss: object) -> Float[Tensor, ""]:
 def expect_outputs(architecture: Architecture, network: nn.Module, classes: int) -> None:
     """Look at what the network first answers, and raise ``DataError`` there unless it is a logit for each class.
 
-    Raises it at once for a network without weights. No pass of its own is made for it; a loss that asks parts of the network alone is left to itself.
+    Raises it at once for a network without weights. No pass of its own is made for it; a loss that asks parts of the
+    network alone is left to itself.
     """
     place = type(architecture).__qualname__
     if next(network.parameters(), None) is None:

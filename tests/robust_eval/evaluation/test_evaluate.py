@@ -183,6 +183,29 @@ def test_images_measured_in_parts_give_the_record_of_all_at_once(perturbation, d
     assert parts.provenance.get("sample") == whole.provenance.get("sample")
 
 
+@pytest.mark.parametrize("name", ["pgd", "deepfool"])
+def test_images_of_the_target_class_are_left_out_of_the_attack_and_that_is_said(name):
+    made = build("attack", name, {"target": 1, "steps": 3, **({"eps": 0.3} if name == "pgd" else {})})
+    record = evaluate(Cell(source(NETWORK), DATA, made), bench())
+    own = record.rows["label"] == 1
+    correct = record.rows["label"] == record.rows["clean_prediction"]
+    assert own.any() and (own & correct).any() and not record.rows["attacked"][own].any()
+    assert record.rows["attacked"][correct & ~own].all()
+    assert set(record.rows["target"][correct & ~own]) == {1} and set(record.rows["target"][own]) == {-1}
+    [check] = [check for check in record.checks if check.name == "target_class"]
+    assert check.verdict == "warn" and check.figure == pytest.approx(own.mean())
+    assert f"{own.sum()} of {len(own)} images are of the target class and were not attacked" in check.advice
+    others = evaluate(Cell(source(NETWORK), DATA, build("attack", name, {"target": "next"})), bench())
+    assert "target_class" not in {check.name for check in others.checks}
+
+
+def test_an_attack_hands_images_of_its_target_class_back_untouched():
+    x, y = DATA.examples.pixels(), NETWORK(DATA.examples.pixels()).argmax(1)
+    x_adv = attack("pgd", eps=0.3, steps=3, target=1)(NETWORK, x, y, rng=0)
+    moved = (x_adv != x).flatten(1).any(1)
+    assert torch.equal(moved, y != 1) and 0 < moved.sum() < len(y)
+
+
 class Coin(nn.Module):
     """Answers at random, from torch's global generator."""
 
