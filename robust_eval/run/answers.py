@@ -18,6 +18,7 @@ from robust_eval.files import alone, write_text
 from robust_eval.identity import content_key
 from robust_eval.models.answers import same_answers
 from robust_eval.models.source import OwnModel
+from robust_eval.paths import is_file
 from robust_eval.results.cell import Cell
 from robust_eval.results.store import Store
 
@@ -100,6 +101,8 @@ def _word(
 
 def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
     """Return the sets of answers by the shape of the images; none where there is no file or it is damaged."""
+    if not is_file(path):
+        return {}
     try:
         sets = json.loads(path.read_text(encoding="utf-8"))
         for earlier in sets.values():

@@ -1,5 +1,6 @@
 """A model of the user's is known again by its answers: others make another model, and earlier records stay."""
 
+import os
 import pickle
 from dataclasses import replace
 
@@ -90,6 +91,14 @@ def test_a_damaged_note_of_answers_is_written_anew(start, tmp_path):
     ):
         next(tmp_path.glob("models/*.json")).write_text(content)
         assert start(LOGITS)[1] == []
+
+
+def test_a_fifo_in_place_of_a_note_of_answers_is_replaced(start, tmp_path):
+    start(LOGITS)
+    [path] = tmp_path.glob("models/*.json")
+    path.unlink()
+    os.mkfifo(path)
+    assert start(LOGITS)[1] == [] and path.is_file() and start(-LOGITS)[1] != []
 
 
 def test_a_model_that_draws_or_is_trained_here_is_left_alone(start, tmp_path):
