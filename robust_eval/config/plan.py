@@ -131,7 +131,9 @@ def _cells(
         shared |= {"gradient_draws": experiment.frame.gradient_draws}
         cells.append(Cell(**shared))
         examined = experiment.frame.checks != "off"
-        if examined and experiment.corruptions and not experiment.attacks and defense is None:
+        # an analysis alone is an experiment of its own, such as on a network that is not trained
+        shown = experiment.corruptions or not analyses
+        if examined and shown and not experiment.attacks and defense is None:
             cells.append(Cell(**shared, perturbation=Examination(level="answers")))
         if examined and experiment.attacks:
             seen: Access = "none" if defense is None else "adaptive"
