@@ -23,7 +23,8 @@ import pydantic
 import pydantic.dataclasses
 
 from robust_eval.errors import THEIRS, ConfigError, UnknownNameError, near
-from robust_eval.identity import file_sha256
+from robust_eval.identity import file_sha256, users_code
+from robust_eval.surroundings import surroundings_kept
 
 __all__ = [
     "Description",
@@ -83,8 +84,9 @@ PLUGINS = "robust_eval.plugins"
 """The group of entry points by which an installed package names modules that register methods."""
 _METHODS: dict[tuple[str, str], type[Any]] = {}
 _ENTRIES: dict[type[Any], tuple[Kind, str, int]] = {}
-_CODE: dict[type[Any], str] = {}
-"""The sha256 of the file of each method that a user's own module has registered."""
+_CODE: dict[type[Any], tuple[str, dict[str, str]]] = {}
+"""The sha256 of the file of each method that a user's own module has registered, and of the user's modules that it
+imports, by name."""
 _OURS = ("robust_eval", "defenses", "trainers", "reports")
 _RESOLVERS: dict[tuple[Kind, str], Callable[[str], Resolved]] = {}
 
@@ -127,7 +129,8 @@ def register(kind: Kind, name: str, *, version: int = 1) -> Callable[[type[T]], 
         _METHODS[kind, name] = method
         _ENTRIES[method] = (kind, name, version)
         if (file := _users_file(cls)) is not None and ":" not in name:
-            _CODE[method] = file_sha256(file)
+            package = getattr(sys.modules.get(cls.__module__), "__package__", None)
+            _CODE[method] = file_sha256(file), users_code(Path(file), package=package)
         return method
 
     return decorate
@@ -224,11 +227,15 @@ def describe(method: object) -> Description:
 
 def described(method: object) -> dict[str, Any]:
     """Return what decides the numbers of a method, as plain data: its description, raised versions of the methods in
-    its fields, and for one of a user's own module the sha256 of that file, which is edited more often than a version is
-    raised.
+    its fields, and for one of a user's own module the sha256 of that file and of those that it imports, which are
+    edited more often than a version is raised.
     """
     found = dict(_within(method))
-    code = {name: _CODE[cls] for name, cls in found.items() if cls in _CODE}
+    code: dict[str, str] = {}
+    for name, cls in found.items():
+        if cls in _CODE:
+            own, imported = _CODE[cls]
+            code |= {**imported, name: own}
     raised = {
         name: version(cls) for name, cls in found.items() if cls is not type(method) and version(cls) > 1
     }
@@ -326,7 +333,8 @@ def _load_plugins() -> None:
     """Import what installed packages name in the group of entry points, so that their methods register themselves."""
     for plugin in entry_points(group=PLUGINS):
         try:
-            plugin.load()
+            with surroundings_kept():
+                plugin.load()
         except THEIRS as error:
             said = " ".join(str(error).split())
             raise ConfigError(

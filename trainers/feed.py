@@ -9,9 +9,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from robust_eval.data import Examples
-from robust_eval.methods import Choice, Curriculum, Task
+from robust_eval.errors import DataError
+from robust_eval.methods import Choice, Curriculum, Order, Task
 from robust_eval.rng import Rng
+from robust_eval.surroundings import surroundings_kept
 from trainers.batches import Batch, batch_of, loaded
+from trainers.expected import expect_choice
 from trainers.processes import part_of
 from trainers.state import State
 from trainers.steps import Steps
@@ -34,7 +37,14 @@ class Feed:
         held_out: Examples | None = None,
         test: Examples | None = None,
     ) -> None:
-        self._order, self._steps, self._training, self._state = curriculum.start(task), steps, training, state
+        with surroundings_kept():
+            self._order = curriculum.start(task)
+        if not isinstance(self._order, Order):
+            raise DataError(
+                f"{type(curriculum).__qualname__}.start: expected an Order, got {type(self._order).__name__}"
+            )
+        self._curriculum, self._task = curriculum, task
+        self._steps, self._training, self._state = steps, training, state
         if state.order:
             self._order.restore(state.order)
         # images in files are then decoded before their turn
@@ -49,7 +59,7 @@ class Feed:
             choice = self._choices.popleft()
         else:
             trial = Trial(self._steps, self._training, step, held_out=self._held_out, test=self._test)
-            choice = self._order.next(trial)
+            choice = self._chosen(trial)
             batch = batch_of(self._training, part_of(choice.rows, self._steps.fabric))
             batch = batch._replace(tried=trial.step_on(choice))
             self._state.asked += trial.evaluations
@@ -64,9 +74,14 @@ class Feed:
         """Put what the order remembers into the state."""
         self._state.order = self._order.state()
 
+    def _chosen(self, trial: Trial) -> Choice:
+        with surroundings_kept():
+            choice: object = self._order.next(trial)
+        return expect_choice(self._curriculum, choice, self._task)
+
     def _rows(self, first: int) -> Iterator[Int[Tensor, " n"]]:
         for step in range(first, self._steps.schedule.steps):
-            choice = self._order.next(Trial(self._steps, self._training, step))
+            choice = self._chosen(Trial(self._steps, self._training, step))
             self._choices.append(choice)
             yield part_of(choice.rows, self._steps.fabric)
 

@@ -27,6 +27,7 @@ from robust_eval.rng import Rng, seeded
 from trainers.averaging import Average
 from trainers.batches import stratified_split
 from trainers.curricula.shuffled import Shuffled
+from trainers.expected import expect_outputs
 from trainers.feed import Feed, task_of
 from trainers.freezing import frozen_layers
 from trainers.objective import Objective
@@ -185,7 +186,8 @@ def _on(place: torch.device, examples: Examples) -> Examples:
 
 
 def _network(recipe: Recipe, examples: Examples) -> nn.Module:
-    network = recipe.architecture.build(channels=examples.shape[0], classes=examples.classes)
+    network = recipe.architecture.network(channels=examples.shape[0], classes=examples.classes)
+    expect_outputs(recipe.architecture, network, examples.classes)
     if recipe.start is not None:
         start_from(network, recipe.start, architecture=recipe.architecture, head=recipe.start_head)
     if recipe.mean is None or recipe.std is None:

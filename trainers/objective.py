@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from robust_eval.methods import Regularizer
 from robust_eval.rng import Rng
+from robust_eval.surroundings import surroundings_kept
 from robust_eval.types import AsksProgress, Images, Labels, Weights
+from trainers.expected import expect_loss
 
 __all__ = ["Objective"]
 
@@ -45,5 +47,6 @@ class Objective(nn.Module):
         extras: dict[str, Any] = {"weights": weights, "companion": self.companion}
         given = {name: value for name, value in extras.items() if value is not None}
         # not left to Fabric, which cannot pass a random stream through its own conversion
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed_precision):
-            return self.regularizer.loss(self.network, x, y, rng=rng, progress=progress, **given)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed_precision), surroundings_kept():
+            loss: object = self.regularizer.loss(self.network, x, y, rng=rng, progress=progress, **given)
+        return expect_loss(self.regularizer, loss)

@@ -17,6 +17,7 @@ from robust_eval.files import atomic_path
 from robust_eval.identity import content_key, file_sha256
 from robust_eval.methods import Stage
 from robust_eval.models.recipe import Recipe
+from robust_eval.paths import what_is
 from trainers.averaging import Average
 from trainers.schedule import Plateau, StageSchedule
 from trainers.usage import Usage
@@ -154,8 +155,12 @@ def resume(path: Path, identity: str) -> dict[str, Any] | None:
 
     Raises ``RobustEvalError`` for a damaged file, or one of another training.
     """
-    if not path.exists():
+    if (lies := what_is(path)) == "none":
         return None
+    if lies != "a file":
+        raise RobustEvalError(
+            f"{path}: expected the state of a training, got {lies}; remove it to start anew"
+        )
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         found = content["identity"]

@@ -12,9 +12,10 @@ from torch import nn
 
 from robust_eval.classifier import Classifier, frozen
 from robust_eval.data import Examples
-from robust_eval.errors import ConfigError
+from robust_eval.errors import ConfigError, DataError
 from robust_eval.metrics.memorisation import PARTS
 from robust_eval.models.recipe import Journal
+from robust_eval.paths import what_is
 from robust_eval.registry import build
 from robust_eval.rng import Rng
 
@@ -96,6 +97,8 @@ class Log:
         self._writer = _tensorboard(journal.folder) if journal.tensorboard and journal.folder else None
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if (lies := what_is(self.path)) not in ("a file", "none"):
+                raise DataError(f"{self.path}: expected a file, got {lies}; remove it and start again")
             # what was written after the state that is resumed from is written again
             self._rewrite(rows)
 

@@ -9,6 +9,11 @@ Remedies, of which the first that brings back most is taken: the gradient is rea
 (:data:`INSIDE`), the steps without one are passed straight through (:mod:`.straight_through`), or both. What a remedy
 says of a blind pixel must be what the output does: moving all of them along it must change the margin by a quarter to
 four times of what it promises (:func:`_follows`), so that pixels which a model truly ignores are left alone.
+
+What no remedy tells of is marked where pushing blind pixels a little moves the output (:func:`untold`), or pushing them
+far makes it jump (:func:`jumping`): a comparison with a threshold is silent until a pixel crosses it. A network of
+continuous layers may change then, where a pixel comes to win in a pooling, but within a thousandth of the way it hardly
+does. Ours; a jump beyond the radius of an attack is marked too, since no radius is known here.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ from robust_eval.losses import margin
 from robust_eval.rng import Rng, seeded
 from robust_eval.types import Images, Labels, Mask
 
-__all__ = ["REMEDIES", "TOLERATED", "Points", "points_of", "told", "untold"]
+__all__ = ["REMEDIES", "TOLERATED", "Points", "jumping", "points_of", "told", "untold"]
 
 TOLERATED = 0.01
 """Share of blind pixels that is no fault."""
@@ -43,6 +48,13 @@ LENGTHS = (1 / 512, 8 / 255, 1 / 8)
 """How far pixels are moved, in units of the [0, 1] pixel range: over a wall, and over the step of a coarse rounding."""
 FOLLOWS = (0.25, 4.0)
 """Share of the promised change that must come."""
+FAR = 0.6
+"""How far pixels are pushed inwards to cross a threshold, black ones beyond the middle."""
+PARTS, HALVINGS = 16, 10
+"""Of that way: the part with the largest change is halved, and the half with the larger change again."""
+JUMPS = 0.1
+"""Share of the change of a part that is left in its last half, 1/1024 of it, where the output jumps; of a straight line
+0.001 is."""
 ROUNDING = 1e-4
 """Change of a margin that says nothing, relative to the margin."""
 
@@ -98,8 +110,7 @@ def untold(network: nn.Module, points: Points, blind: Blind, own: Images) -> flo
     some = count > 0
     if not some.any():
         return 0.0
-    slopes = torch.where(blind, 0.0, own).flatten(1).double()
-    typical = (slopes.square().sum(1) / (~blind).flatten(1).sum(1).clamp(min=1)).sqrt()
+    typical = _typical(own, blind)
     before = points.margin(network, points.x)
     moves = torch.zeros_like(some)
     inwards = torch.where(points.x < 0.5, 1.0, -1.0).to(points.x)
@@ -114,6 +125,53 @@ def untold(network: nn.Module, points: Points, blind: Blind, own: Images) -> flo
     if 2 * (moves & beside).sum() < beside.sum() or not beside.any():
         return 0.0
     return (count / blind[0].numel() * moves).double().mean().item()
+
+
+def jumping(network: nn.Module, points: Points, blind: Blind, own: Images) -> float:
+    """Return the share of pixels that are blind while the output jumps when they are pushed far inwards.
+
+    At half of the points that have blind pixels, by a quarter or more of what one pixel of the typical slope would do
+    that is moved by eight grey levels; 0 otherwise, and for a network in half precision, which jumps by rounding. Asks
+    28 times about every fourth point, 8 at most.
+    """
+    some = torch.arange(0, len(points.x), 4, device=points.x.device)
+    points = Points(points.x[some], points.y[some], points.rng.select(some), points.batch_size)
+    blind, own = blind[some], own[some]
+    count = blind.flatten(1).sum(1)
+    some = count > 0
+    full = all(weight.dtype in (torch.float32, torch.float64) for weight in network.parameters())
+    if not some.any() or not full:
+        return 0.0
+    along = torch.where(blind, torch.where(points.x < 0.5, FAR, -FAR).to(points.x), 0.0)
+
+    def at(done: Tensor) -> Tensor:
+        return points.margin(network, points.x + done.to(along).view(-1, 1, 1, 1) * along).double()
+
+    n = len(along)
+    way = torch.linspace(0, 1, PARTS + 1, dtype=torch.float64, device=along.device)
+    values = torch.stack([at(done.expand(n)) for done in way])
+    first, place = values.diff(dim=0).abs().nan_to_num().max(0)
+    low, high = way[place], way[place + 1]
+    at_low, at_high = (values.gather(0, i[None])[0] for i in (place, place + 1))
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        between = at(middle)
+        lower = (between - at_low).abs() >= (at_high - between).abs()
+        low, at_low = torch.where(lower, low, middle), torch.where(lower, at_low, between)
+        high, at_high = torch.where(lower, middle, high), torch.where(lower, between, at_high)
+    last, typical = (at_high - at_low).abs(), _typical(own, blind)
+    moves = (last > JUMPS * first) & (last > FOLLOWS[0] * LENGTHS[1] * typical) & (typical > 0)
+    # what answers otherwise when asked again says nothing
+    moves &= (last > ROUNDING * at_low.abs()) & ((at(low) - at_low).abs() < last / 2)
+    if 2 * (moves & some).sum() < some.sum():
+        return 0.0
+    return (count / blind[0].numel() * moves).double().mean().item()
+
+
+def _typical(own: Images, blind: Blind) -> Float[Tensor, " n"]:
+    """Return the typical slope of an image's other pixels: the root of the mean square."""
+    slopes = torch.where(blind, 0.0, own).flatten(1).double()
+    return (slopes.square().sum(1) / (~blind).flatten(1).sum(1).clamp(min=1)).sqrt()
 
 
 def _follows(network: nn.Module, points: Points, hidden: Blind, gradient: Images) -> Mask:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robust_eval.adaptive.blind_pixels import REMEDIES, TOLERATED, points_of, told, untold
+from robust_eval.adaptive.blind_pixels import REMEDIES, TOLERATED, jumping, points_of, told, untold
 from robust_eval.adaptive.links import Link, inverted, link_of, saturated
 from robust_eval.adaptive.straight_through import StraightThrough
 from robust_eval.classifier import Classifier, Ledger
@@ -221,7 +221,8 @@ def _mend_pixels(whole: Mending, x: Images, y: Labels, *, rng: Rng, batch_size: 
                 found, seen = share, gradient
         except THEIRS as error:
             log.debug("a remedy failed", exc_info=error)
-    left = untold(network, points, blind & (seen == 0), own)
+    silent = blind & (seen == 0)
+    left = untold(network, points, silent, own) or jumping(network, points, silent, own)
     before = left + (found if best is not whole else 0.0)
     return best._replace(blind_pixels_before=before, blind_pixels=left)
 

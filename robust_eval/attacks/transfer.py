@@ -19,7 +19,7 @@ import functools
 import json
 from typing import Any, ClassVar, NamedTuple, get_type_hints
 
-from torch import nn
+from torch import Tensor, nn
 
 from robust_eval.attacks._aim import Aim
 from robust_eval.classifier import Classifier, to_eval
@@ -27,6 +27,7 @@ from robust_eval.errors import CheckpointError, ConfigError, DataError
 from robust_eval.fields import Real
 from robust_eval.identity import file_sha256
 from robust_eval.methods import FEW, Attack, Passes
+from robust_eval.models.answers import ANSWERS, answers
 from robust_eval.models.checkpoint import state_sha256
 from robust_eval.models.factory import is_factory
 from robust_eval.models.loading import load_network, recipe_on_card
@@ -34,7 +35,7 @@ from robust_eval.paths import misnamed
 from robust_eval.registry import Resolved, build, find, resolver, version
 from robust_eval.rng import Rng
 from robust_eval.threat import Spatial, Threat
-from robust_eval.types import AttackResult, Images, Labels
+from robust_eval.types import AttackResult, Images, Labels, StochasticModule
 
 __all__ = ["Transfer"]
 
@@ -50,6 +51,9 @@ class Transfer(Attack):
     def __post_init__(self) -> None:
         inner, given = self._inner, getattr(self, "identity", None)
         identity = self._surrogate.identity
+        told = None if given is None else given.get(ANSWERS)
+        if told is not None:
+            identity = {**identity, ANSWERS: told}
         if given is not None and given != identity:
             raise CheckpointError(
                 f"surrogate {getattr(self, 'surrogate', None)}: expected the model that was used then, got another "
@@ -79,6 +83,23 @@ class Transfer(Attack):
             raise ConfigError(f"attack 'transfer:{self.behind}': surrogate: {problem}")
         sha256 = None if path is None else file_sha256(path)
         return _loaded(path, sha256, json.dumps(architecture), mean, std)
+
+    @property
+    def network_identity(self) -> dict[str, Any]:
+        """What the surrogate is known by, its answers left out."""
+        return self._surrogate.identity
+
+    def answers(self, shape: tuple[int, int, int]) -> Tensor | None:
+        """Return the surrogate's logits for a few fixed images of this shape; ``None`` where they depend on draws."""
+        network = self._surrogate.network
+        drawn = isinstance(network, StochasticModule) and network.stochastic
+        return None if drawn else answers(network, shape)
+
+    def told_apart(self, word: str) -> Transfer:
+        """Return the attack with an identity that says which of several sets of answers its surrogate gives."""
+        made = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        made["identity"] = {**self.network_identity, ANSWERS: word}
+        return type(self)(**made)
 
     @property
     def threat(self) -> Threat | Spatial:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from robust_eval.adaptive.links import link_of
 from robust_eval.checks.card import check
-from robust_eval.findings import Check
-from robust_eval.metrics.exact_tests import above
+from robust_eval.data import other_order
+from robust_eval.findings import Check, Verdict
+from robust_eval.metrics.exact_tests import above, gain
 from robust_eval.types import Labels, Logits
 
 __all__ = [
     "above_chance",
     "class_coverage",
+    "class_order",
     "deterministic",
     "enough_images",
     "finite",
@@ -20,6 +24,9 @@ __all__ = [
 
 FEWEST = 8
 """Images without which an examination says nothing."""
+GAIN, FLOOR = 0.05, 0.8
+"""Accuracy that the other order of the classes must gain, and must have, for the check to fail: as of another scale of
+the pixels."""
 FEW = 20
 """Images below which an examination says little: a fault that misleads one attack in five may pass."""
 
@@ -149,13 +156,52 @@ def class_coverage(y: Labels, classes: int) -> Check:
     )
 
 
-def model_checks(first: Logits, second: Logits, y: Labels, *, known: bool = True) -> tuple[Check, ...]:
-    """Return the checks on a model's clean outputs, asked for twice: with the same draws for a declared stochastic
-    model, with others for one that has not said that it draws.
+@check(
+    about="answers",
+    made="model",
+    words="accuracy gained by the other order of the classes",
+    unit="share",
+)
+def class_order(output: Logits, y: Labels, names: Sequence[str]) -> Check | None:
+    """Fail when the model is right on many more images, and on most, if class folders named by numbers are sorted the
+    other way: 2 before 10 as numbers, 10 before 2 as text. Warn when it is right on more.
+
+    Both orders number the classes of the same images; the gain has the interval of the exact paired test (McNemar's,
+    at 1 %). The check fails where all of the interval is above 5 points and the accuracy there is above 80 % beyond
+    what the exact binomial test allows, and warns where the interval is above 0 and the gain 5 points. ``None`` where
+    the names have one order.
     """
+    if (found := other_order(names)) is None:
+        return None
+    word, others = found
+    numbers = {name: number for number, name in enumerate(others)}
+    relabelled = y.new_tensor([numbers[name] for name in names])[y]
+    predicted = output.argmax(1)
+    here, there, n = predicted == y, predicted == relabelled, len(y)
+    figure, low, _ = gain(int((there & ~here).sum()), int((here & ~there).sum()), n)
+    failed = low >= GAIN and above(int(there.sum()), n, FLOOR)
+    verdict: Verdict = "fail" if failed else "warn" if low > 0 and figure >= GAIN else "ok"
+    return Check(
+        "class_order",
+        verdict,
+        max(figure, 0.0),
+        f"in the order of {word} this model would be right on {100 * int(there.sum()) / n:.0f} % of {n} images instead "
+        f"of {100 * int(here.sum()) / n:.0f} %: class folders named by numbers are sorted otherwise than when it was "
+        f"trained; give --class-order {word} (class_order in [data])",
+    )
+
+
+def model_checks(
+    first: Logits, second: Logits, y: Labels, *, known: bool = True, names: Sequence[str] = ()
+) -> tuple[Check, ...]:
+    """Return the checks on a model's clean outputs, asked for twice: with the same draws for a declared stochastic
+    model, with others for one that has not said that it draws. ``names`` are those of the classes' folders.
+    """
+    ordered = class_order(first, y, names)
     return (
         finite(first),
         logits(first),
         deterministic(first, second, known=known),
         class_coverage(y, first.shape[1]),
+        *(() if ordered is None else (ordered,)),
     )

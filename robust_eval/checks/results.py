@@ -22,6 +22,7 @@ __all__ = [
     "gradient_draws",
     "minimal_transfer",
     "rounding",
+    "target_class",
     "vanishing_gradient",
     "violations",
     "zero_gradient",
@@ -211,4 +212,23 @@ def rounding(attack: Attack, fooled: Mask, fooled_in_bytes: Mask) -> Check:
         "warn" if above(lost, found, 0.05) and not attack.minimal_norm else "ok",
         lost / max(1, found),
         "perturbations this fine are lost when images are saved with 8 bits a channel: the number is about real values",
+    )
+
+
+@check(
+    made="attack",
+    words="images of the class that is pushed to",
+    unit="share",
+)
+def target_class(own: Mask) -> Check:
+    """Warn when images are of the one class that the attack pushes to: they are left out, and stand unless they were
+    wrong before.
+    """
+    count = int(own.sum())
+    return Check(
+        "target_class",
+        "warn" if count else "ok",
+        count / max(len(own), 1),
+        f"{count} of {len(own)} images are of the target class and were not attacked, so that they count as standing: "
+        "leave them out of the data, or use 'next', 'least_likely' or 'random'",
     )

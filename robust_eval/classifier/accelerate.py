@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from robust_eval.classifier.surroundings import surroundings_kept
 from robust_eval.errors import THEIRS, ConfigError
+from robust_eval.surroundings import surroundings_kept
 from robust_eval.types import Images, Logits, StochasticModule
 
 __all__ = ["Precision", "Twins", "pick_precision", "twins"]

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from robust_eval.classifier.outputs import expect_logits
-from robust_eval.classifier.surroundings import surroundings_kept
 from robust_eval.errors import NoGradientError
+from robust_eval.surroundings import surroundings_kept
 from robust_eval.types import Images
 
 __all__ = ["CUT_OFF", "TOGETHER", "answer", "columns", "connected", "out_of_memory", "single_use"]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from robust_eval.bounds import LAST_SEED, MOST
 from robust_eval.errors import ConfigError
 
+if TYPE_CHECKING:
+    from robust_eval import data
+
 __all__ = [
     "Arch",
     "BatchSize",
     "Checkpoint",
     "Checks",
+    "ClassOrder",
     "Compiled",
     "Data",
     "Device",
@@ -29,6 +33,7 @@ __all__ = [
     "Settings",
     "Size",
     "Std",
+    "as_class_order",
     "import_methods",
     "path_named",
     "pick_device",
@@ -67,6 +72,14 @@ Mean = Annotated[str | None, typer.Option(help="Normalisation inside the model, 
 Std = Annotated[str | None, typer.Option(help="Normalisation inside the model, e.g. 0.25,0.24,0.26.")]
 Size = Annotated[
     int | None, typer.Option(min=1, max=16384, help="Resize and crop a folder's images to this side.")
+]
+ClassOrder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ORDER",
+        help="How a folder's classes are numbered whose names are all numbers: numbers, or text (10 before 2). "
+        "Default: numbers.",
+    ),
 ]
 ModelName = Annotated[str | None, typer.Option(help="What the report calls the model.")]
 Seed = Annotated[int, typer.Option(min=0, max=LAST_SEED)]
@@ -131,6 +144,14 @@ Settings = Annotated[
         "--set", metavar="NAME.FIELD=VALUE", help="Set a field of a method, e.g. pgd.steps=100. Repeatable."
     ),
 ]
+
+
+def as_class_order(word: str | None) -> data.ClassOrder | None:
+    """Return the order of classes that an option names; raises ``ConfigError`` for another word."""
+    orders: dict[str | None, data.ClassOrder | None] = {None: None, "numbers": "numbers", "text": "text"}
+    if word in orders:
+        return orders[word]
+    raise ConfigError(f"--class-order: expected numbers or text, got {word!r}")
 
 
 def import_methods(modules: list[str] | None) -> None:

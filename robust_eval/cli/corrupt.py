@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from robust_eval.bounds import LAST_SEED, MOST
-from robust_eval.cli._options import Imports, Settings, Size, path_named
+from robust_eval.cli._options import ClassOrder, Imports, Settings, Size, path_named
 
 __all__ = ["corrupt"]
 
@@ -32,6 +32,7 @@ def corrupt(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, help="Of the draws, as evaluate's.")] = 0,
     size: Size = None,
+    class_order: ClassOrder = None,
     set_: Settings = None,
     import_: Imports = None,
 ) -> int:
@@ -43,7 +44,7 @@ def corrupt(
     """
     from robust_eval.cli._console import open_console, say
     from robust_eval.cli._execute import run_folder
-    from robust_eval.cli._options import import_methods
+    from robust_eval.cli._options import as_class_order, import_methods
     from robust_eval.config.method_tables import MethodTables
     from robust_eval.config.problems import Problems
     from robust_eval.config.settings import apply_settings, settings, split_names
@@ -79,7 +80,7 @@ def corrupt(
         problems.lines.append(f"--corruptions: expected names or all, got none; known: {', '.join(known)}")
     if problems.lines:
         raise ConfigError(dict.fromkeys(problems.lines))  # one field is wrong five times
-    source = open_source(data, size=size)
+    source = open_source(data, size=size, class_order=as_class_order(class_order))
     examples = source.test(n)
     folder = run_folder(out)
     console = open_console()
@@ -89,7 +90,7 @@ def corrupt(
         say(console, f"{written.type:{width}}  sha256 {written.sha256}{was[written.was]}")
     say(console, f"{len(examples)} images, described in {folder / NOTES}")
     command = ["robust-eval", "evaluate", "CHECKPOINT", "--data", data]
-    for name, value in (("n", n), ("size", size)):
+    for name, value in (("n", n), ("size", size), ("class-order", class_order)):
         command += [] if value is None else [f"--{name}", str(value)]
     command += ["--corrupted", str(folder)]
     say(console, f"next:    {shlex.join(command)}")

@@ -14,6 +14,7 @@ from robust_eval.cli._options import (
     Arch,
     BatchSize,
     Checkpoint,
+    ClassOrder,
     Data,
     Device,
     GradientDraws,
@@ -55,6 +56,7 @@ def doctor(
     mean: Mean = None,
     std: Std = None,
     size: Size = None,
+    class_order: ClassOrder = None,
     seed: Seed = 0,
     gradient_draws: GradientDraws = None,
     set_: Settings = None,
@@ -90,7 +92,13 @@ def doctor(
         "seed": seed,
         "checks": checks,
         "gradient_draws": gradient_draws,
-        "data": {"name": data, "n": n or _enough(data, size), "pool": pool, "size": size},
+        "data": {
+            "name": data,
+            "n": n or _enough(data, size, class_order),
+            "pool": pool,
+            "size": size,
+            "class_order": class_order,
+        },
         "model": [model_table(checkpoint, arch, None, mean, std, fields)],
         "attack": [{"name": "pgd", "norm": norm, "eps": radius}],
         "defense": [{"name": item} for item in split_names("defense", defenses)],
@@ -163,13 +171,14 @@ def _cost(cells: Sequence[Cell], bench: Workbench) -> str:
     return f"{images} images; about {told} at most"
 
 
-def _enough(data: str, size: int | None) -> int | None:
+def _enough(data: str, size: int | None, class_order: str | None) -> int | None:
     """Return how many test images are plenty, ``None`` where the set has fewer."""
+    from robust_eval.cli._options import as_class_order
     from robust_eval.data import open_source
     from robust_eval.errors import DataError
 
     try:
-        open_source(data, size=size).test(_PLENTY)
+        open_source(data, size=size, class_order=as_class_order(class_order)).test(_PLENTY)
     except DataError:  # whatever else is wrong with it is told when it is read for good
         return None
     return _PLENTY

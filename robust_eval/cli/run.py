@@ -37,8 +37,8 @@ def run(
         bool,
         typer.Option(
             "--allow-imports",
-            help="Import the modules that a run folder's experiment.toml names, which runs their code. Those of an "
-            "experiment file of your own are imported without it.",
+            help="Run the code that a run folder's experiment.toml names: its imports and factories (file.py:factory). "
+            "That of an experiment file of your own is run without it.",
         ),
     ] = False,
     dry_run: Annotated[
@@ -52,7 +52,8 @@ def run(
     """Train, attack, corrupt and report what an experiment says; what has a record already is not repeated.
 
     An experiment's imports, and the factories (file.py:factory) of its models, are Python code and are run, with
-    --dry-run too. --set changes fields of its [data] and [recipe], as in --set data.per_class=200.
+    --dry-run too; those of a run folder only with --allow-imports. --set changes fields of its [data] and [recipe], as
+    in --set data.per_class=200.
     """
     import defenses  # noqa: F401 - registers the methods an experiment may name
     import trainers  # noqa: F401
@@ -62,13 +63,19 @@ def run(
     from robust_eval.paths import is_file
     from robust_eval.printable import folder_name
 
-    if experiment is not None and is_file(Path(experiment) / "experiment.toml"):
-        out = out or Path(experiment)
-        experiment = str(Path(experiment) / "experiment.toml")
-    if experiment is None and out is not None and is_file(out / "experiment.toml"):
-        experiment = str(out / "experiment.toml")
+    place = out if experiment is None else Path(experiment)
+    goes_on = place is not None and is_file(place / "experiment.toml")
+    if place is not None and goes_on:
+        out, experiment = out or place, str(place / "experiment.toml")
     name = "quickstart" if experiment is None else experiment
-    parsed = read(name, data=data, checks=checks, fields=settings(set_), allow_imports=allow_imports)
+    parsed = read(
+        name,
+        data=data,
+        checks=checks,
+        fields=settings(set_),
+        of_run_folder=goes_on,
+        allow_imports=allow_imports,
+    )
     folder = out or Path("runs") / folder_name(parsed.frame.name)
     return execute(
         parsed,

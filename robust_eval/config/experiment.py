@@ -26,8 +26,9 @@ from robust_eval.config.method_tables import AnalysisPlan, AttackPlan, MethodTab
 from robust_eval.config.problems import Problems
 from robust_eval.config.settings import change_tables
 from robust_eval.config.toml import read_toml, toml
+from robust_eval.config.trust import code_in
 from robust_eval.corruptions._given import given_tables
-from robust_eval.data import Source, open_source
+from robust_eval.data import ClassOrder, Source, open_source
 from robust_eval.data.corrupted import CorruptedFiles, open_corrupted
 from robust_eval.errors import THEIRS, ConfigError, near
 from robust_eval.fields import Real, Seed, Side, Whole
@@ -37,6 +38,7 @@ from robust_eval.models.recipe import Recipe
 from robust_eval.paths import exists, expanded, is_folder, misnamed, shown, what_is
 from robust_eval.printable import printable
 from robust_eval.registry import checked, explain, names
+from robust_eval.surroundings import surroundings_kept
 
 __all__ = ["DataTable", "Experiment", "ModelTable", "import_module", "named_experiments", "parse", "read"]
 
@@ -60,6 +62,9 @@ class DataTable:
     is in it if there are no such tables. They are made if left out."""
     size: Side | None = None
     """Side in pixels to which a folder's images are resized and cropped."""
+    class_order: ClassOrder | None = None
+    """How an image folder's classes are numbered whose names are all numbers, as ``numbers`` or as ``text`` (10 before
+    2); as numbers, which is said, if left out."""
     per_class: Annotated[Whole, Field(ge=1)] | None = None
     """How many training images of each class are kept; all if left out."""
     label_noise: Annotated[Real, Field(ge=0, le=1)] = 0.0
@@ -155,7 +160,8 @@ class Experiment:
 
     def other_source(self, name: str) -> Source:
         """Open a second set of images, which an analysis compares with."""
-        return open_source(_at(self.folder, name))
+        name = _at(self.folder, name)
+        return open_source(name, class_order=_order_of(self.frame, name))
 
     def absolute(self, path: str) -> str:
         """Return a path of the file, which starts at the experiment's folder, as one from anywhere."""
@@ -198,16 +204,17 @@ def read(
     data: str | None = None,
     checks: str | None = None,
     fields: Mapping[str, Mapping[str, Any]] | None = None,
+    of_run_folder: bool = False,
     allow_imports: bool = False,
 ) -> Experiment:
     """Read an experiment: a shipped one by name, or a file; raises ``ConfigError`` with all of its problems.
 
     ``data`` is the name or path of a set to take instead of the one that the file names; a path is relative to the
     current directory. ``checks`` takes the place of the file's, and ``fields`` of those in its ``[data]`` and
-    ``[recipe]``. Importing runs code, which a run folder may have from
-    anybody: the ``imports`` of a file that lies beside ``records/`` are refused without ``allow_imports``.
+    ``[recipe]``. Code that a run folder names may be anybody's: the ``imports`` and factories of a file
+    ``of_run_folder``, as one beside ``records/`` is, are refused without ``allow_imports``.
     """
-    foreign = False
+    foreign = of_run_folder
     if name in named_experiments():
         text = (resources.files("robust_eval") / "experiments" / f"{name}.toml").read_text(encoding="utf-8")
         folder = Path.cwd()
@@ -225,11 +232,11 @@ def read(
                 f"experiment {name!r}: no such file or name{near(name, known)}; shipped: {', '.join(known)}"
             )
         text, folder = read_toml(path, where=f"experiment {shown(name)}"), path.resolve().parent
-        foreign = (folder / "records").is_dir()
+        foreign |= (folder / "records").is_dir()
     tables = toml(text, where=f"experiment {shown(name)}")
-    if foreign and not allow_imports and (modules := tables.get("imports")):
+    if foreign and not allow_imports and (code := code_in(tables)):
         raise ConfigError(
-            f"experiment {name}: imports: this file of a run folder would run the code of {modules!r}, looked for in "
+            f"experiment {name}: this file of a run folder would run code ({', '.join(code)}), looked for in "
             f"{tables.get('folder', folder)} first; where you trust it, give --allow-imports"
         )
     if data is not None:
@@ -337,6 +344,7 @@ def _source(frame: Frame, folder: Path) -> Source:
     return open_source(
         _at(folder, data.name),
         size=data.size,
+        class_order=data.class_order,
         per_class=data.per_class,
         label_noise=data.label_noise,
         noisy_labels=data.noisy_labels,
@@ -348,12 +356,20 @@ def _pool_source(frame: Frame, folder: Path) -> Source:
     """Open the pool; images of a folder are resized like those measured."""
     assert frame.data.pool is not None
     name = _at(folder, frame.data.pool)
-    return open_source(name, size=frame.data.size if is_folder(name) else None)
+    size = frame.data.size if is_folder(name) else None
+    return open_source(name, size=size, class_order=_order_of(frame, name))
+
+
+def _order_of(frame: Frame, name: str) -> ClassOrder | None:
+    """Return the order of the classes of a second set, which is that of the images measured."""
+    return frame.data.class_order if name not in names("data") and is_folder(name) else None
 
 
 def _corrupted(frame: Frame, folder: Path) -> CorruptedFiles | None:
     given = frame.data.corrupted
-    return None if given is None else open_corrupted(Path(_absolute(folder, given)))
+    if given is None:
+        return None
+    return open_corrupted(Path(_absolute(folder, given)), frame.data.class_order)
 
 
 def _absolute(folder: Path, name: str) -> str:
@@ -368,7 +384,8 @@ def import_module(module: str, folder: Path) -> None:
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     try:
-        importlib.import_module(module)
+        with surroundings_kept():
+            importlib.import_module(module)
     except THEIRS as error:
         reason = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
         raise ConfigError(

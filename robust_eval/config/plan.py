@@ -26,11 +26,13 @@ from robust_eval.models.source import ModelSource, OwnModel, RecipeModel, own_mo
 from robust_eval.registry import describe
 from robust_eval.results.cell import Cell, Data
 from robust_eval.rng import Rng, seeded
+from robust_eval.surroundings import surroundings_kept
 from robust_eval.threat import DEFAULT_RADIUS, Access
 
 __all__ = ["models", "plan"]
 
 
+@surroundings_kept()  # sets of images and factories may be of the user's
 def plan(experiment: Experiment) -> list[Cell]:
     """Return the cells of an experiment, model by model.
 
@@ -77,6 +79,7 @@ def plan(experiment: Experiment) -> list[Cell]:
     return list(cells.values())
 
 
+@surroundings_kept()
 def models(experiment: Experiment) -> list[ModelSource]:
     """Return the models to train, then the user's own, loaded and tried on an image."""
     source = experiment.source()
@@ -154,7 +157,9 @@ def _cells(
         shared |= {"gradient_draws": experiment.frame.gradient_draws}
         cells.append(Cell(**shared))
         examined = experiment.frame.checks != "off"
-        if examined and experiment.corruptions and not experiment.attacks and defense is None:
+        # an analysis alone is an experiment of its own, such as on a network that is not trained
+        shown = experiment.corruptions or not analyses
+        if examined and shown and not experiment.attacks and defense is None:
             cells.append(Cell(**shared, perturbation=Examination(level="answers")))
         if examined and experiment.attacks:
             seen: Access = "none" if defense is None else "adaptive"

@@ -7,6 +7,8 @@ from pathlib import Path
 import pydantic
 
 from robust_eval.data._altered import Altered, NoisyLabels
+from robust_eval.data._class_folders import ClassOrder as ClassOrder
+from robust_eval.data._class_folders import other_order as other_order
 from robust_eval.data._examples import Examples as Examples
 from robust_eval.data._examples import as_pixels as as_pixels
 from robust_eval.data._made import NOISE as NOISE
@@ -21,11 +23,13 @@ from robust_eval.registry import build, discover, explain, find, names
 
 __all__ = [
     "NOISE",
+    "ClassOrder",
     "Examples",
     "Source",
     "as_pixels",
     "noise",
     "open_source",
+    "other_order",
     "require_same_shape",
     "resized",
     "without_labels",
@@ -38,6 +42,7 @@ def open_source(
     name: str,
     *,
     size: int | None = None,
+    class_order: ClassOrder | None = None,
     per_class: int | None = None,
     label_noise: float = 0.0,
     noisy_labels: NoisyLabels = "any",
@@ -45,12 +50,13 @@ def open_source(
 ) -> Source:
     """Return the source of this name: a registered set, a ``.npz`` file, or a folder of image folders.
 
-    ``size`` is the side to which a folder's images are resized and centre-cropped. The other options change training
+    ``size`` is the side to which a folder's images are resized and centre-cropped, and ``class_order`` how its classes
+    are numbered where their names are all numbers. The other options change training
     images only: how many of each class are kept, what part of the labels is replaced by ``any`` or an ``other`` class,
     and the seed of both. Raises ``ConfigError`` for an unknown name or an option out of range and ``DataError`` for a
     path that is missing or of another kind.
     """
-    source = _opened(name, size)
+    source = _opened(name, size, class_order)
     if per_class is None and label_noise == 0:
         return source
     try:
@@ -61,7 +67,7 @@ def open_source(
         raise ConfigError(explain(error, Altered, where=f"data {name!r}")) from None
 
 
-def _opened(name: str, size: int | None) -> Source:
+def _opened(name: str, size: int | None, class_order: ClassOrder | None) -> Source:
     from robust_eval.data.arrays import Arrays
     from robust_eval.data.folder import Folder
 
@@ -69,6 +75,8 @@ def _opened(name: str, size: int | None) -> Source:
     sized = registered and "size" in {field.name for field in dataclasses.fields(find("data", name))}
     if size is not None and not sized and (registered or not is_folder(name)):
         raise ConfigError(f"data {shown(name)!r}: size is for image folders only; leave it out")
+    if class_order is not None and (registered or not is_folder(name)):
+        raise ConfigError(f"data {shown(name)!r}: class_order is for image folders only; leave it out")
     if registered:
         source: Source = build("data", name, {} if size is None else {"size": size})
         return source
@@ -80,6 +88,8 @@ def _opened(name: str, size: int | None) -> Source:
             raise DataError(
                 f"data {name}: expected a folder of images, got that of all files; name one in it"
             )
+        if class_order is not None:
+            return Folder(path=path, size=size, class_order=class_order)
         return _imagenet_v2(path, size) or Folder(path=path, size=size)
     if lies not in ("a file", "none"):
         raise DataError(f"data {shown(name)}: expected a .npz file or a folder of images, got {lies}")

@@ -1,6 +1,7 @@
 """Which image files a folder of classes holds, and in which order: class by class, then shuffled once for all.
 
-Classes are numbered in alphabetical order; folders whose names are all numbers, as numbers: ``2`` comes before ``10``.
+Classes are numbered in alphabetical order; folders whose names are all numbers, as numbers (``2`` comes before ``10``)
+unless the order of text is asked for, in which other loaders sort them.
 Links to folders are followed, and each folder is looked into once; hidden folders are left out.
 """
 
@@ -12,16 +13,27 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from robust_eval.errors import DataError
 from robust_eval.paths import shown, what_is
 from robust_eval.rng import Rng
 
-__all__ = ["ENDINGS", "File", "in_class_folders", "readable", "shuffled", "sub_folders"]
+__all__ = [
+    "ENDINGS",
+    "ClassOrder",
+    "File",
+    "in_class_folders",
+    "other_order",
+    "readable",
+    "shuffled",
+    "sub_folders",
+]
 
 log = logging.getLogger(__name__)
 
+ClassOrder = Literal["numbers", "text"]
+"""How classes are numbered whose folders' names are all numbers."""
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 ENOUGH = 10_000
 """Files without an image among them after which a folder is no class."""
@@ -34,24 +46,39 @@ class File(NamedTuple):
     label: int
 
 
-def sub_folders(folder: Path) -> list[str]:
-    """Return the names of the sub-folders, hidden ones left out: as numbers where all are, else as text.
+def sub_folders(folder: Path, order: ClassOrder | None = None) -> list[str]:
+    """Return the names of the sub-folders, hidden ones left out: in the order of text, or of numbers where all are.
 
-    Raises ``DataError`` for a folder that cannot be looked into.
+    Without an ``order``, numbers are sorted as such, and it is said where that makes a difference. Raises
+    ``DataError`` for a folder that cannot be looked into.
     """
     try:
         found = [child.name for child in folder.iterdir() if child.name[0] != "." and child.is_dir()]
     except OSError as error:
         raise DataError(f"data {shown(folder)}: cannot be looked into ({error.strerror})") from None
     as_text = sorted(found)
-    if not all(name.isascii() and name.isdecimal() and len(name) < 20 for name in found):
-        return as_text
-    if len(set(map(int, found))) < len(found):  # 1 and 01: as numbers they have no order
+    if order == "text" or not _are_numbers(found):
         return as_text
     as_numbers = sorted(found, key=int)
-    if as_numbers != as_text:
+    if order is None and as_numbers != as_text:
         _say_order(as_numbers[0], as_numbers[-1])
     return as_numbers
+
+
+def other_order(classes: Sequence[str]) -> tuple[ClassOrder, list[str]] | None:
+    """Return the order that classes in the order of numbers, or of text, are not in; ``None`` where both are one."""
+    if not _are_numbers(classes):
+        return None
+    as_numbers, as_text = sorted(classes, key=int), sorted(classes)
+    if as_numbers == as_text:
+        return None
+    return ("text", as_text) if list(classes) == as_numbers else ("numbers", as_numbers)
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    """Whether names have an order as numbers; 1 and 01 have none."""
+    numbers = all(name.isascii() and name.isdecimal() and len(name) < 20 for name in names)
+    return numbers and len(set(map(int, names))) == len(names)
 
 
 @functools.cache
@@ -59,7 +86,7 @@ def _say_order(first: str, last: str) -> None:
     """Say once how the classes are numbered: other loaders sort such names as text."""
     log.warning(
         "class folders %s to %s are in the order of their numbers (2 before 10), not in that of the alphabet; a "
-        "model trained in the other one needs folders that are not all numbers (c0, c1, ...)",
+        "model trained in the other one needs class_order = 'text' in [data] (--class-order text)",
         first,
         last,
     )

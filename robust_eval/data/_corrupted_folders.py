@@ -26,7 +26,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robust_eval.data._class_folders import ENDINGS, File, readable, shuffled, sub_folders
+from robust_eval.data._class_folders import ENDINGS, ClassOrder, File, readable, shuffled, sub_folders
 from robust_eval.data._corrupted import SEVERITIES, Block, CorruptedFiles, require_labels
 from robust_eval.data._examples import Examples, as_pixels
 from robust_eval.data._files import Reader
@@ -56,6 +56,7 @@ class FolderFiles(CorruptedFiles):
     folder: Path
     roots: dict[str, Path]
     """The sub-folder of each type."""
+    class_order: ClassOrder | None = None
     _orders: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -69,7 +70,7 @@ class FolderFiles(CorruptedFiles):
     def block(self, type_: str, severity: int, examples: Examples) -> Block:
         """Return the block of the folder."""
         root, all_files = self.roots[type_] / str(severity), self._files
-        names = _listed(root).names
+        names = _listed(root, self.class_order).names
         if len(names) != len(all_files.names):
             raise DataError(
                 f"corrupted {root}: expected {len(all_files.names)} images as in {self._first}, got {len(names)}; {FIX}"
@@ -102,7 +103,7 @@ class FolderFiles(CorruptedFiles):
 
     @cached_property
     def _files(self) -> _Files:
-        return _listed(self._first)
+        return _listed(self._first, self.class_order)
 
     def _order(self, examples: Examples) -> NDArray[np.int64]:
         """Return where each measured image is among the files."""
@@ -124,7 +125,7 @@ class FolderFiles(CorruptedFiles):
         """Raise ``DataError`` where the folder of a measured class is called otherwise."""
         if examples.class_names is None:
             return
-        here = list(map(readable, sub_folders(self._first)))
+        here = list(map(readable, sub_folders(self._first, self.class_order)))
         for label in sorted(set(examples.labels.tolist())):
             if here[label] != examples.class_names[label]:
                 raise DataError(
@@ -140,11 +141,11 @@ class FolderFiles(CorruptedFiles):
         return float((as_pixels(files) - clean).square().mean()) if files.shape == clean.shape else 0.0
 
 
-def _listed(root: Path) -> _Files:
+def _listed(root: Path, order: ClassOrder | None) -> _Files:
     """Return the image files of a block, class by class in the order of the classes."""
     found: list[bytes] = []
     labels: list[int] = []
-    for label, name in enumerate(sub_folders(root)):
+    for label, name in enumerate(sub_folders(root, order)):
         with os.scandir(root / name) as entries:
             files = sorted(entry.name for entry in entries if Path(entry.name).suffix.lower() in ENDINGS)
         found += [os.fsencode(f"{name}/{file}") for file in files]

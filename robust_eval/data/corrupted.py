@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from robust_eval.data._class_folders import ClassOrder
 from robust_eval.data._corrupted import Block as Block
 from robust_eval.data._corrupted import CorruptedFiles as CorruptedFiles
 from robust_eval.data._corrupted import known_types as known_types
@@ -31,8 +32,10 @@ GROUPS = ("noise", "blur", "weather", "digital", "extra")
 """Folders that ImageNet-C is unpacked into."""
 
 
-def open_corrupted(folder: Path) -> CorruptedFiles:
+def open_corrupted(folder: Path, class_order: ClassOrder | None = None) -> CorruptedFiles:
     """Return the corrupted images of a folder; their files are looked into when a block is asked for.
+
+    Classes are numbered like those of the images measured, by ``class_order`` where their names are numbers.
 
     Raises ``DataError`` for a folder in which no type is recognised.
     """
@@ -45,9 +48,9 @@ def open_corrupted(folder: Path) -> CorruptedFiles:
         return ArrayFiles(folder, tuple(arrays))
     places = [folder, *(folder / group for group in GROUPS)]
     roots = {name: place / name for name in known for place in reversed(places) if (place / name).is_dir()}
-    files = FolderFiles(folder, roots)
+    files = FolderFiles(folder, roots, class_order)
     if some := {name: root for name, root in roots.items() if files.severities[name]}:
-        return FolderFiles(folder, some)
+        return FolderFiles(folder, some, class_order)
     raise DataError(
         f"corrupted {folder}: expected files TYPE.npy with labels.npy, or folders TYPE/SEVERITY/CLASS of images with "
         f"severities 1 to 5, got none; known types: {', '.join(known)}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from robust_eval.data._class_folders import in_class_folders, shuffled, sub_folders
+from robust_eval.data._class_folders import ClassOrder, in_class_folders, shuffled, sub_folders
 from robust_eval.data._examples import Examples
 from robust_eval.data._files import Reader
 from robust_eval.data._source import Choose, Source
@@ -26,6 +26,8 @@ class Folder(Source):
     path: Path
     size: int | None = None
     """Side in pixels to which images are resized (shorter side, bilinear) and cropped at the centre."""
+    class_order: ClassOrder | None = None
+    """How classes are numbered whose names are all numbers; as numbers, which is said, for ``None``."""
 
     @property
     def name(self) -> str:
@@ -36,13 +38,15 @@ class Folder(Source):
         """Return the first ``n`` images, in a fixed shuffled order, of ``test``, ``val`` or the folder itself."""
         for split in ("test", "val"):
             if (self.path / split).is_dir():
-                return self._examples(self.path / split, classes_of_split(self.path, split), n)
+                return self._examples(
+                    self.path / split, classes_of_split(self.path, split, self.class_order), n
+                )
         if (self.path / "train").is_dir():
             raise DataError(
                 f"data {self.path}: expected a folder test or val beside train, got none; "
                 "name the folder of images itself to measure on them"
             )
-        return self._examples(self.path, sub_folders(self.path), n)
+        return self._examples(self.path, sub_folders(self.path, self.class_order), n)
 
     def train(self) -> Examples | None:
         """Return the images of ``train``, ``None`` where there is no such folder."""
@@ -56,7 +60,7 @@ class Folder(Source):
         train = self.path / "train"
         if not train.is_dir():
             return None
-        return self._examples(train, sub_folders(train), choose=choose, stream=True)
+        return self._examples(train, sub_folders(train, self.class_order), choose=choose, stream=True)
 
     def _examples(
         self,
@@ -72,14 +76,14 @@ class Folder(Source):
         return reader.examples(shuffled(in_class_folders(folder, classes)), n=n, choose=choose, stream=stream)
 
 
-def classes_of_split(path: Path, split: str) -> list[str]:
+def classes_of_split(path: Path, split: str, order: ClassOrder | None = None) -> list[str]:
     """Return the names that number the classes: those of ``train`` where it is there, which is what a model was
     trained with, else the split's own.
     """
-    here = sub_folders(path / split)
+    here = sub_folders(path / split, order)
     if not (path / "train").is_dir():
         return here
-    classes = sub_folders(path / "train")
+    classes = sub_folders(path / "train", order)
     unknown = [name for name in here if name not in classes]
     if unknown:
         raise DataError(

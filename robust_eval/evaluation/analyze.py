@@ -14,6 +14,7 @@ from robust_eval.methods import Analysis, Batch
 from robust_eval.results.cell import Cell
 from robust_eval.results.record import Record
 from robust_eval.rng import Rng, seeded
+from robust_eval.surroundings import surroundings_kept
 
 __all__ = ["analyze"]
 
@@ -35,7 +36,7 @@ def analyze(cell: Cell, bench: Workbench) -> Record:
     if analysis.needs_training and (pool := cell.pool) is not None:
         drawn = rng.child("training").numpy().permutation(len(pool))[:TRAINING]
         training = _batch(pool[torch.from_numpy(drawn).sort().values], device)
-    with model.frozen(), seeded(rng):
+    with model.frozen(), seeded(rng), surroundings_kept():
         rows = analysis.look(model, images, other=other, training=training, rng=rng)
     return Record(
         key=cell.key,

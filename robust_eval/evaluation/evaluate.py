@@ -75,7 +75,7 @@ def _measured(prepared: Prepared, part: slice) -> _Part:
     clean = prepared.clean.part(part)
 
     if attack is not None:
-        whom = whom_to_attack(prepared.aimed_at.clean.part(part).prediction, y)
+        whom = whom_to_attack(prepared.aimed_at.clean.part(part).prediction, y) & ~attack.own_class(y)
         most = _most_passes(prepared, attack, int(whom.sum()))
 
         def told(done: int) -> None:
@@ -131,6 +131,9 @@ def _attack_checks(prepared: Prepared, parts: Sequence[_Part]) -> Iterator[Check
     still = torch.cat([part.still_fooled for part in parts])
     yield checks.rounding(attack, fooled, still)
     yield checks.minimal_transfer(attack, prepared.cell.access)
+    own = attack.own_class(prepared.cell.data.examples.labels)
+    if own.any():
+        yield checks.target_class(own)
     zero, bad, whom = (
         torch.cat([getattr(part.perturbed, name) for part in parts])
         for name in ("zero_gradients", "bad_gradients", "attacked")

@@ -13,6 +13,7 @@ from robust_eval.classifier import Classifier, Ledger
 from robust_eval.errors import DataError
 from robust_eval.methods import Attack, Corruption
 from robust_eval.rng import Rng, seeded
+from robust_eval.surroundings import surroundings_kept
 from robust_eval.types import AttackResult, Images, Labels, Mask
 
 __all__ = ["Perturbed", "attacked", "corrupted", "untouched", "whom_to_attack"]
@@ -79,7 +80,7 @@ def attacked(
         return untouched(x)
     assert rng.index is not None
     seen.ledger = ledger = Ledger(told)
-    with seen.frozen(), seeded(rng):
+    with seen.frozen(), seeded(rng), surroundings_kept():
         result = attack.run(seen, x[whom], y[whom], rng=rng.select(whom))
     _expect_result(attack, result, x[whom])
     x_adv, step, target = x.clone(), torch.full_like(y, -1), None

@@ -32,6 +32,7 @@ from robust_eval.models.source import Loaded, ModelSource
 from robust_eval.registry import describe
 from robust_eval.results.cell import Cell
 from robust_eval.rng import Rng, seeded
+from robust_eval.surroundings import surroundings_kept
 from robust_eval.types import Images, Labels, StochasticModule
 
 __all__ = ["DEPENDS_ON", "Execution", "Prepared", "Told", "images_of", "untold"]
@@ -216,8 +217,9 @@ class Prepared:
                 x, _ = self.images(part)
                 answers.append(asked_twice(self.base, x, rng=self.rng(part).child("checks")))
             first, second = map(torch.cat, zip(*answers, strict=True))
-            labels = self.cell.data.examples.labels.to(self.execution.device)
-            return model_checks(first, second, labels, known=self.base.stochastic)
+            examples = self.cell.data.examples
+            labels, names = examples.labels.to(self.execution.device), examples.class_names or ()
+            return model_checks(first, second, labels, known=self.base.stochastic, names=names)
 
         return self._keep("checks", make)
 
@@ -255,7 +257,8 @@ class Prepared:
 
     def _defended(self, network: nn.Module) -> nn.Module:
         assert self.cell.defense is not None
-        wrapped = self.cell.defense.wrap(network, self.cell.pool)
+        with surroundings_kept():
+            wrapped = self.cell.defense.wrap(network, self.cell.pool)
         if not isinstance(wrapped, nn.Module):
             raise DataError(
                 f"{type(self.cell.defense).__qualname__}.wrap: expected a module, got {type(wrapped).__name__}"

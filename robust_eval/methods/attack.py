@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
+
 from robust_eval.arguments import (
     ImagesLike,
     LabelsLike,
@@ -19,8 +21,9 @@ from robust_eval.arguments import (
 from robust_eval.classifier import Classifier, ModelLike, answering, as_classifier, device_of, misclassified
 from robust_eval.methods.passes import Passes
 from robust_eval.rng import Rng
+from robust_eval.surroundings import surroundings_kept
 from robust_eval.threat import Bound, Spatial, Threat
-from robust_eval.types import AttackResult, Images, Labels
+from robust_eval.types import AttackResult, Images, Labels, Mask
 
 __all__ = ["Attack"]
 
@@ -62,6 +65,11 @@ class Attack(ABC):
         """Return the passes an image costs at most, one that resists to the end; ``None`` if nobody knows."""
         return None
 
+    def own_class(self, y: Labels) -> Mask:
+        """Return which labels are the one class that the attack pushes every image to: it asks nothing of those."""
+        target = getattr(self, "target", None)
+        return y == target if isinstance(target, int) else torch.zeros_like(y, dtype=torch.bool)
+
     def misfit(self, shape: tuple[int, int, int]) -> str | None:
         """Return what is wrong with these parameters for images of this shape [c,h,w]; ``None`` if nothing is."""
         return None
@@ -70,7 +78,8 @@ class Attack(ABC):
     def __call__(self, model: ModelLike, x: ImagesLike, y: LabelsLike, *, rng: RngLike) -> Images:
         """Return ``x_adv``, where the images are, for a batch in [0, 1] [n,c,h,w] with labels [n].
 
-        Examples that the model already misclassifies are handed back untouched. A stream without rows draws for each
+        Examples that the model already misclassifies, or that are of the one class it is pushed to, are handed back
+        untouched. A stream without rows draws for each
         image by its pixels, so that neither the order nor the rest of the batch decides. Raises ``DataError`` for
         pixels outside [0, 1] and for labels beyond the classes of the model. A bare network, arrays and a seed do as
         well: ``attack(net, x, y, rng=0)``.
@@ -83,11 +92,12 @@ class Attack(ABC):
             return given.clone()
         expect_pixels("attack", x)
         x_adv = x.clone()
-        with model.frozen():
+        with model.frozen(), surroundings_kept():
             with answering(x):
                 logits = model.logits(x, rng=rng.child("clean"))
             expect_classes(y, logits.shape[1], self.min_classes)
             correct = ~misclassified(logits, y)
+            correct &= ~self.own_class(y)
             if correct.any():
                 x_adv[correct] = self.run(model, x[correct], y[correct], rng=rng.select(correct)).x_adv
         return x_adv.to(given.device)

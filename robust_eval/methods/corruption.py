@@ -11,6 +11,7 @@ from torch import Tensor
 from robust_eval.arguments import ImagesLike, RngLike, as_batch, as_rng, expect_pixels, needs_rng
 from robust_eval.errors import DataError
 from robust_eval.rng import Rng
+from robust_eval.surroundings import surroundings_kept
 from robust_eval.types import Images
 
 __all__ = ["Corruption"]
@@ -47,7 +48,8 @@ class Corruption(ABC):
         size = max(1, at_once // x[0].numel())
         for start in range(0, len(x), size):
             part = slice(start, start + size)
-            made = self.apply(x[part], rng=rng.select(part))
+            with surroundings_kept():
+                made = self.apply(x[part], rng=rng.select(part))
             if not isinstance(made, Tensor) or made.shape != out[part].shape:
                 got = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
                 raise DataError(

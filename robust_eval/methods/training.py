@@ -8,7 +8,10 @@ from typing import ClassVar, Literal, NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from robust_eval.errors import THEIRS, ConfigError, RobustEvalError
+from robust_eval.findings import reason
 from robust_eval.rng import Rng
+from robust_eval.surroundings import surroundings_kept
 from robust_eval.types import Images, Labels, Weights
 
 __all__ = ["Architecture", "Regularizer", "Stage"]
@@ -23,6 +26,20 @@ class Architecture(ABC):
     @abstractmethod
     def build(self, *, channels: int, classes: int) -> nn.Module:
         """Return a freshly initialised staged network for images with ``channels`` channels."""
+
+    def network(self, *, channels: int, classes: int) -> nn.Module:
+        """Return what :meth:`build` gives; raises ``ConfigError``, one line, where that is no module or it raises."""
+        place = f"{type(self).__qualname__}.build"
+        try:
+            with surroundings_kept():
+                made: object = self.build(channels=channels, classes=classes)
+        except RobustEvalError:
+            raise
+        except THEIRS as error:
+            raise ConfigError(f"{place} raised {reason(error)}") from error
+        if not isinstance(made, nn.Module):
+            raise ConfigError(f"{place}: expected an nn.Module, got {type(made).__name__}")
+        return made
 
 
 class Stage(NamedTuple):

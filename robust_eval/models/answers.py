@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from robust_eval.classifier import frozen
 from robust_eval.errors import THEIRS
 
-__all__ = ["IMAGES", "TOLERANCE", "answers", "same_answers"]
+__all__ = ["ANSWERS", "IMAGES", "TOLERANCE", "answers", "same_answers"]
 
+ANSWERS = "answers"
+"""The part of an identity that says which of several sets of answers a model gives."""
 IMAGES = 4
 TOLERANCE = 1e-4
 """Of the largest logit: processors and numbers of threads round differently."""

@@ -23,10 +23,10 @@ from typing import NamedTuple, NoReturn
 
 from torch import nn
 
-from robust_eval.classifier.surroundings import surroundings_kept
 from robust_eval.errors import ConfigError, near
-from robust_eval.models._code import users_code
+from robust_eval.identity import users_code
 from robust_eval.registry import methods_kept
+from robust_eval.surroundings import surroundings_kept
 
 __all__ = ["Made", "is_factory", "load_factory"]
 

@@ -103,13 +103,13 @@ def load_network(
                 )
             # those that a recipe of this seed starts from
             with seeded(Rng(seed).child("train", "init")):
-                network = method.build(channels=channels, classes=classes)
+                network = method.network(channels=channels, classes=classes)
         else:
             state = read_state(checkpoint)
             if method.head not in state:  # under a prefix beside others; the names are those of any size
                 with torch.device("meta"):
-                    state = named_for(method.build(channels=3, classes=10).state_dict(), state, checkpoint)
-            network = method.build(
+                    state = named_for(method.network(channels=3, classes=10).state_dict(), state, checkpoint)
+            network = method.network(
                 channels=channels_of(state) or channels, classes=classes_of(state, method) or classes
             )
             load_into(network, state, source=checkpoint)

@@ -13,21 +13,19 @@ from torch import Tensor, nn
 from robust_eval.adaptive.randomness import GlobalDraws, draws_by_itself
 from robust_eval.classifier import frozen
 from robust_eval.classifier.normalized import Normalized
-from robust_eval.classifier.surroundings import surroundings_kept
 from robust_eval.data import Examples
 from robust_eval.errors import THEIRS, CheckpointError, ConfigError, DataError
 from robust_eval.identity import content_key, file_sha256
-from robust_eval.models.answers import answers
+from robust_eval.models.answers import ANSWERS, answers
 from robust_eval.models.checkpoint import load_into, read_card, read_state, state_sha256
 from robust_eval.models.loading import load_network, recipe_on_card
 from robust_eval.models.recipe import Recipe
 from robust_eval.printable import printable
 from robust_eval.registry import describe
 from robust_eval.rng import Rng
+from robust_eval.surroundings import surroundings_kept
 from robust_eval.types import StochasticModule
 
-ANSWERS = "answers"
-"""The part of an identity that says which of several sets of answers a model gives."""
 PROBES = 16
 """Images on which a model is watched for randomness of its own."""
 
@@ -149,7 +147,7 @@ class RecipeModel:
 
     def _built(self) -> nn.Module:
         channels, _, _ = self.examples.shape
-        return self.recipe.architecture.build(channels=channels, classes=self.classes)
+        return self.recipe.architecture.network(channels=channels, classes=self.classes)
 
 
 WeightsOf = Callable[[RecipeModel], Path]

@@ -22,6 +22,7 @@ from robust_eval.errors import DamagedRecordError, DataError
 from robust_eval.files import atomic_path, write_text
 from robust_eval.findings import SCHEMA
 from robust_eval.identity import content_key, file_sha256
+from robust_eval.paths import is_folder, what_is
 from robust_eval.results.record import Record
 
 __all__ = ["Store"]
@@ -62,6 +63,10 @@ class Store:
     def discard(self, key: str) -> None:
         """Forget a record: its cell is to be measured again."""
         for path in (self._json(key), self._json(key).with_suffix(".parquet")):
+            if is_folder(path):
+                raise DamagedRecordError(
+                    f"record {path}: expected a file, got a folder; remove it and run again"
+                )
             path.unlink(missing_ok=True)
 
     def fail(self, key: str, labels: dict[str, Any], error: str) -> None:
@@ -107,6 +112,7 @@ class Store:
         """Read what is known of the cells that failed, ordered by key: ``key``, ``labels`` and ``error``."""
         for path in sorted(self.folder.glob("failed/*.json")):
             try:
+                _require_regular(path)
                 found = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError, RecursionError):  # a note, which nothing depends on
                 continue
@@ -137,6 +143,7 @@ class Store:
     @staticmethod
     def _load(path: Path, *, rows: bool = True) -> Record:
         try:
+            _require_regular(path)
             data = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(data, dict) or "schema" not in data:
                 raise ValueError("it holds no record")
@@ -158,6 +165,12 @@ class Store:
             ) from None
 
 
+def _require_regular(path: Path) -> None:
+    """Raise for a FIFO, a socket or a device, which would be waited on for ever; one that is missing is told so."""
+    if (found := what_is(path)) not in ("a file", "none"):
+        raise ValueError(f"expected a file, got {found}: {path.name}")
+
+
 def _require_whole(data: dict[str, Any]) -> None:
     """Take the hash out of a record's JSON and compare it with the rest; those of older versions have none."""
     written = data.pop(WHOLE, None)
@@ -169,6 +182,7 @@ def _require_whole(data: dict[str, Any]) -> None:
 
 def _rows(path: Path, written: str | None) -> pd.DataFrame:
     """Return the rows; raises ``ValueError`` where they are not those that were written with the record."""
+    _require_regular(path)
     content = path.read_bytes()
     if written is not None and hashlib.sha256(content).hexdigest() != written:
         raise ValueError(

@@ -30,6 +30,7 @@ from robust_eval.results.cell import Cell
 from robust_eval.results.record import Record
 from robust_eval.results.store import Store
 from robust_eval.run.training import trained_model
+from robust_eval.surroundings import surroundings_kept
 
 __all__ = ["SILENT", "Failure", "Job", "Options", "Outcome", "Progress", "refresh", "unpacked", "work"]
 
@@ -79,7 +80,8 @@ def unpacked(data: bytes) -> Job:
     """
     modules, rest = pickle.loads(data)
     for module in modules:
-        importlib.import_module(module)
+        with surroundings_kept():
+            importlib.import_module(module)
     keys, job = pickle.loads(rest)
     assert isinstance(job, Job)
     for key, cell in zip(keys, job.cells, strict=True):

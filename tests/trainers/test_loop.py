@@ -1,3 +1,4 @@
+import os
 import sys
 from itertools import pairwise
 
@@ -411,6 +412,13 @@ def test_a_damaged_state_is_named_and_not_trusted(recipe, few, tmp_path):
         RobustEvalError, match=r"state.pt: expected the state of a training.*remove it to start anew"
     ):
         train(recipe(ERM()), few, device="cpu", report=lambda *_: None, journal=Journal(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["state.pt", "log.csv"])
+def test_a_fifo_where_a_training_is_noted_is_told_and_not_waited_on(recipe, few, tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(RobustEvalError, match=rf"{name}: expected .*FIFO"):
+        train(recipe(ERM(), epochs=1), few, device="cpu", report=lambda *_: None, journal=Journal(tmp_path))
 
 
 def test_robust_accuracy_is_watched_every_so_many_passes_and_changes_no_weight(recipe, few, tmp_path):

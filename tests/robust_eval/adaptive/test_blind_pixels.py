@@ -7,6 +7,7 @@ from torch import nn
 
 from robust_eval import Rng
 from robust_eval.adaptive import Adapted, mend
+from robust_eval.adaptive.blind_pixels import jumping, points_of
 from robust_eval.adaptive.mending import Mended
 from robust_eval.checks import blind_pixels
 from robust_eval.checks.results import vanishing_gradient
@@ -140,3 +141,36 @@ def test_a_wall_does_not_hide_behind_another_fault(after):
 def test_advice_names_what_makes_a_gradient_infinite():
     check = vanishing_gradient(as_seen(mended(torch.sqrt)))
     assert check.verdict == "warn" and "sqrt" in check.advice and "detach" not in check.advice
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("part", ["rows", "columns"])
+def test_pixels_that_are_compared_with_a_threshold_are_flagged(part, threshold):
+    def front(x):
+        bits = (x > threshold).to(x)
+        silent = torch.arange(8) < 4
+        return torch.where(silent[:, None] if part == "rows" else silent, bits, x)
+
+    x, network = images().round(), Front(front)  # black and white: none is near the threshold
+    made = mend(network, x, network(x).argmax(1), rng=Rng(0))
+    assert made.remedies == () and 0.4 < made.blind_pixels == made.blind_pixels_before <= 0.5
+    assert blind_pixels(as_seen(made)).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        lambda x: nn.functional.max_pool2d(x, 4).repeat_interleave(4, 2).repeat_interleave(4, 3),
+        lambda x: torch.relu(20 * (x - 0.3)) / 14,
+        lambda x: x.clamp(0.3, 0.6),
+        lambda x: x.sort(-1).values * torch.tensor([0.0] * 6 + [1.0] * 2),
+    ],
+    ids=["pooled", "steep", "clamped", "sorted"],
+)
+def test_what_bends_and_does_not_jump_is_no_threshold(front):
+    x, network = images(), Front(front)
+    y = network(x).argmax(1)
+    points = points_of(x, y, around=8 / 255, rng=Rng(0).for_batch(N), batch_size=N)
+    own = points.gradient(network)
+    assert (own == 0).double().mean() > 0.1
+    assert jumping(network, points, own == 0, own) == 0

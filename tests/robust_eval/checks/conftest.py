@@ -138,6 +138,14 @@ class Patched(Wrapped):
         return self.network(torch.cat([(x[:, :, :half] * 240).round() / 240, x[:, :, half:]], 2))
 
 
+class Thresholded(Wrapped):
+    """The upper half is black or white, which few digits hang on."""
+
+    def forward(self, x):
+        half = x.shape[2] // 2
+        return self.network(torch.cat([(x[:, :, :half] > 0.5).to(x), x[:, :, half:]], 2))
+
+
 class Rooted(Wrapped):
     """A square root that is undone: its gradient is infinite at black pixels, then not a number."""
 
@@ -190,6 +198,7 @@ FAULTS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "absolute": Absolute,
     "masked": Masked,
     "patched": Patched,
+    "thresholded": Thresholded,
     "rooted": Rooted,
 }
 

@@ -83,3 +83,26 @@ def test_vanishing_gradients_of_more_than_one_percent_are_noticed():
     assert checks.zero_gradient(zero, none, attacked).verdict == "warn"
     assert checks.zero_gradient(none, zero, attacked).verdict == "warn"
     assert checks.zero_gradient(zero, none, ~attacked).verdict == "ok"
+
+
+NUMBERS = tuple(map(str, range(12)))
+
+
+@pytest.mark.parametrize(("names", "other"), [(NUMBERS, "text"), (tuple(sorted(NUMBERS)), "numbers")])
+def test_a_model_that_sorted_numbered_classes_otherwise_is_told_which_order_it_means(names, other):
+    y = torch.arange(120) % 12
+    meant = torch.tensor([sorted(names, key=None if other == "text" else int).index(name) for name in names])
+    right, wrong = torch.nn.functional.one_hot(torch.stack([y, meant[y]]), 12).float()
+    assert checks.class_order(right, y, names).verdict == "ok"
+    check = checks.class_order(wrong, y, names)
+    assert check.verdict == "fail" and check.figure == pytest.approx((meant[y] != y).double().mean().item())
+    assert f"in the order of {other} this model would be right on 100 %" in check.advice
+    assert f"--class-order {other}" in check.advice
+    half = torch.where((torch.arange(120) < 60)[:, None], wrong, 0.0)  # class 0 elsewhere
+    assert checks.class_order(half, y, names).verdict == "warn"
+
+
+def test_the_order_of_classes_is_no_question_where_there_is_one():
+    y = torch.zeros(4, dtype=torch.long)
+    for names in ((), ("cat", "dog"), tuple("0123456789"), ("1", "01")):
+        assert checks.class_order(torch.eye(4, 12), y, names) is None

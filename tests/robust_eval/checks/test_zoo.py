@@ -40,6 +40,7 @@ FLAGS = {
     "absolute": "blind_pixels",
     "masked": "blind_pixels",
     "patched": "blind_pixels",
+    "thresholded": "blind_pixels",
     "rooted": "blind_pixels",
 }
 

@@ -177,8 +177,8 @@ def test_a_second_run_finds_every_record_and_new_flags_add_to_it(done):
     assert "2 cells, 2 have a record" in done(*OWN, "--attacks", "fgsm", "--out", "out")
     assert "3 cells, 2 have a record" in done(*OWN, "--attacks", "fgsm,bim", "--out", "out")
     assert before.items() <= {path: path.read_bytes() for path in Path("out/records").rglob("*.*")}.items()
-    assert "3 cells, 3 have a record" in done("run", "out")
-    assert "3 cells, 3 have a record" in done("run", "--out", "out")
+    assert "3 cells, 3 have a record" in done("run", "out", "--allow-imports")
+    assert "3 cells, 3 have a record" in done("run", "--out", "out", "--allow-imports")
 
 
 def test_the_same_flags_give_the_same_keys_from_another_folder(done, work, monkeypatch):
@@ -188,7 +188,7 @@ def test_the_same_flags_give_the_same_keys_from_another_folder(done, work, monke
     paths = ("--arch", "../net.py:make", "--data", "../data.npz")
     flags = ("--attacks", "fgsm", "--checks", "off", "--out", "../out")
     assert "2 cells, 2 have a record" in done("evaluate", *paths, *flags)
-    assert "2 cells, 2 have a record" in done("run", "../out")
+    assert "2 cells, 2 have a record" in done("run", "../out", "--allow-imports")
 
 
 @pytest.mark.parametrize(
@@ -198,9 +198,9 @@ def test_a_model_that_returns_no_logits_is_flagged(done, factory, check, verdict
     out = done(
         "evaluate", "--arch", f"net.py:{factory}", "--data", "data.npz", "--attacks", "none", "--out", "out"
     )
-    (record,) = Store(Path("out")).records()
+    (record,) = [each for each in Store(Path("out")).records() if each.labels["family"] == "clean"]
     assert (check, verdict) in {(c.name, c.verdict) for c in record.checks}
-    assert f"{verdict}: {check} " in out and f": {factory} (1 of 1 record" in out
+    assert f"{verdict}: {check} " in out and f": {factory} (2 of 2 record" in out
     assert check in results("out")["checks"].iloc[0]
 
 
@@ -261,7 +261,7 @@ def test_a_trained_model_has_a_card_and_is_the_same_for_the_same_seed(done, cli)
     assert (card["channels"], card["classes"], card["mean"], card["std"]) == (1, 3, [0.5], [0.25])
 
     # the card says how to load it
-    done("evaluate", paths[0], "--data", "data.npz", "--attacks", "none", "--out", "out")
+    done("evaluate", paths[0], "--data", "data.npz", "--attacks", "none", "--checks", "off", "--out", "out")
     (record,) = Store(Path("out")).records()
     labels = {name: record.labels[name] for name in ("model", "arch", "regularizer", "train_seed")}
     assert labels == {"model": "mixup", "arch": "small_cnn", "regularizer": "mixup", "train_seed": 0}

@@ -75,3 +75,38 @@ def test_imports_of_a_run_folder_are_run_only_when_they_are_allowed(cli, work, u
         assert not Path("ran").exists()
     assert cli("run", "runs/mine", "--allow-imports").code == 0 and Path("ran").exists()
     assert cli("run", "mine.toml").code == 0
+
+
+FACTORY = """
+from pathlib import Path
+Path("ran").write_text("")
+from net import make
+"""
+OTHERS = """
+[data]
+name = "data.npz"
+n = 4
+[[model]]
+architecture = "net.py:make"
+[[attack]]
+name = "transfer:fgsm"
+architecture = "theirs.py:make"
+"""
+
+
+@pytest.mark.parametrize("records", [True, False])
+@pytest.mark.parametrize("where", ["model", "surrogate"])
+def test_factories_of_a_run_folder_are_run_only_when_they_are_allowed(cli, work, undrawn, where, records):
+    Path("theirs.py").write_text(FACTORY)
+    folder = Path("foreign")
+    (folder / "records").mkdir(parents=True) if records else folder.mkdir()
+    text = EXPERIMENT.replace('imports = ["own_code"]', "").replace("net.py", "theirs.py")
+    text = f'folder = "{work}"\n' + (text if where == "model" else OTHERS)
+    (folder / "experiment.toml").write_text(text)
+    for given in (["foreign"], ["--out", "foreign"], ["foreign", "--dry-run"]):
+        outcome = cli("run", *given)
+        assert outcome.code == 2 and "theirs.py:make" in outcome.err and "give --allow-imports" in outcome.err
+        assert not Path("ran").exists()
+    assert cli("run", "foreign", "--dry-run", "--allow-imports").code == 0 and Path("ran").exists()
+    Path("mine.toml").write_text(text)
+    assert cli("run", "mine.toml", "--dry-run").code == 0

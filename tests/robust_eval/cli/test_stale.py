@@ -1,8 +1,13 @@
 """A number measured with a fault is not believed once the fault is mended, whatever file it was in."""
 
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
+
+from robust_eval import registry
+from robust_eval.identity import file_sha256
 
 LAYERS = """
 from torch import nn
@@ -57,3 +62,59 @@ def test_a_model_that_was_mended_is_measured_again(done, undrawn, factory):
     change(-1)
     assert "1 have a record" in done(*own)
     assert len(records()) == 2
+
+
+ATTACK = """
+from dataclasses import dataclass
+from robust_eval import register
+from robust_eval.methods import Attack
+from robust_eval.threat import Threat
+from robust_eval.types import AttackResult
+import {neighbour}_steps
+
+@register("attack", "{neighbour}_own")
+@dataclass(frozen=True, kw_only=True)
+class Own(Attack):
+    @property
+    def threat(self):
+        return Threat("linf", 0.1)
+
+    def run(self, model, x, y, *, rng):
+        from {neighbour}_later import sign
+        return AttackResult(x + sign * {neighbour}_steps.STEP, y * 0)
+"""
+
+
+@pytest.mark.parametrize("mended", ["steps", "later", "deep"])
+def test_an_attack_whose_neighbour_was_mended_is_measured_again(work, mended, monkeypatch):
+    monkeypatch.syspath_prepend(work)
+    name = f"own_{mended}"
+    Path(f"{name}.py").write_text(ATTACK.format(neighbour=name))
+    files = {"steps": f"from {name}_deep import STEP", "later": "sign = 1", "deep": "STEP = 0.01"}
+
+    def code():
+        for module in [module for module in sys.modules if module.startswith(name)]:
+            monkeypatch.delitem(sys.modules, module)
+        importlib.invalidate_caches()
+        importlib.import_module(name)
+        made = registry.build("attack", f"{name}_own", {})
+        del registry._METHODS["attack", f"{name}_own"]
+        return registry.described(made)["code"]
+
+    for part, text in files.items():
+        Path(f"{name}_{part}.py").write_text(text)
+    first = code()
+    assert code() == first and len(first) == 4
+    Path(f"{name}_{mended}.py").write_text(files[mended] + "  # mended")
+    changed = {part for part, sha in code().items() if sha != first[part]}
+    assert changed == {f"{name}_{mended}"}
+
+
+def test_an_attack_that_stands_alone_is_known_as_before(work, monkeypatch):
+    monkeypatch.syspath_prepend(work)
+    text = ATTACK.format(neighbour="alone").replace("import alone_steps\n", "")
+    Path("alone.py").write_text(text.replace("from alone_later import sign", "sign = 1"))
+    importlib.import_module("alone")
+    described = registry.described(registry.build("attack", "alone_own", {}))
+    del registry._METHODS["attack", "alone_own"]
+    assert described["code"] == {"attack:alone_own": file_sha256("alone.py")}

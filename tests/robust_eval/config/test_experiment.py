@@ -253,20 +253,21 @@ def test_numbers_written_in_another_way_plan_the_same_cells():
     ids=lambda changed: next(iter(changed)),
 )  # fmt: skip
 def test_what_decides_the_weights_is_in_the_key(changed):
-    (first,), (second,) = small(), small(train=[{"regularizer": "erm", **changed}])
+    (first, _), (second, _) = small(), small(train=[{"regularizer": "erm", **changed}])
     assert first.key != second.key
     assert small(train=[{"regularizer": "erm", "name": "renamed"}])[0].key == first.key
 
 
 def test_a_table_with_seeds_is_one_model_trained_several_times():
-    cells = small(train=[{"regularizer": "erm", "seeds": [0, 1, 2]}])
+    cells = small(train=[{"regularizer": "erm", "seeds": [0, 1, 2]}], checks="off")
     assert [cell.labels["train_seed"] for cell in cells] == [0, 1, 2]
     assert {cell.labels["model"] for cell in cells} == {"erm"}
-    (alone,) = small(train=[{"regularizer": "erm", "seed": 1}])
+    (alone,) = small(train=[{"regularizer": "erm", "seed": 1}], checks="off")
     assert alone.key == cells[1].key
     of_all = small(
         recipe={"architecture": "small_cnn", "seeds": [3, 4]},
         train=[{"regularizer": "erm"}, {"regularizer": "mixup", "seed": 0}],
+        checks="off",
     )
     assert [cell.labels["train_seed"] for cell in of_all] == [3, 4, 0]
 
@@ -316,16 +317,21 @@ def test_a_model_is_examined_once_in_each_norm_near_the_usual_radius(attacks, wa
     assert {look.level for look in found} == {"full"}
 
 
-def test_nobody_examines_what_is_not_attacked_or_when_told_not_to():
-    for tables in ({}, {"attack": ["pgd"], "checks": "off"}):
+def test_nobody_examines_what_is_only_analysed_or_when_told_not_to():
+    for tables in ({"analysis": ["weight_norm"]}, {"attack": ["pgd"], "checks": "off"}):
         assert "examination" not in {cell.family for cell in small(**tables)}
 
 
-def test_a_model_that_is_only_corrupted_has_its_answers_looked_at():
-    fog = {"corruption": [{"name": "fog", "severity": 3}], "defense": ["sum_augmentation"]}
-    (look,) = [cell for cell in small(**fog) if cell.family == "examination"]
+@pytest.mark.parametrize("corruptions", [[], [{"name": "fog", "severity": 3}]], ids=["clean", "fog"])
+def test_a_model_that_is_not_attacked_has_its_answers_looked_at(corruptions):
+    tables = {"corruption": corruptions, "defense": ["sum_augmentation"]}
+    cells = small(**tables)
+    (look,) = [cell for cell in cells if cell.family == "examination"]
     assert look.perturbation.level == "answers" and look.defense is None
-    assert "examination" not in {cell.family for cell in small(**fog, checks="off")}
+    off = small(**tables, checks="off")
+    assert [cell.key for cell in off] == [cell.key for cell in cells if cell is not look], (
+        "others keep their keys"
+    )
 
 
 def test_draws_of_a_gradient_are_part_of_a_key_only_where_they_are_given():

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from robust_eval.data import _class_folders, open_source
-from robust_eval.errors import DataError
+from robust_eval.errors import ConfigError, DataError
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +19,8 @@ def put(path: Path, level: int = 0) -> None:
     Image.fromarray(np.full((2, 2), level, np.uint8)).save(path, "PNG")
 
 
-def measured(folder):
-    examples = open_source(str(folder)).test(None)
+def measured(folder, **options):
+    examples = open_source(str(folder), **options).test(None)
     return sorted(zip(examples.labels.tolist(), examples.images[:, 0, 0, 0].tolist(), strict=True))
 
 
@@ -30,6 +30,27 @@ def test_folders_that_are_all_numbers_are_numbered_as_such_and_that_is_said_once
     assert measured(tmp_path) == [(number, number) for number in range(12)]
     assert open_source(str(tmp_path)).test(None).class_names == tuple(map(str, range(12)))
     assert caplog.text.count("in the order of their numbers") == 1
+
+
+@pytest.mark.parametrize("split", ["", "test", "train"])
+def test_the_order_of_folders_that_are_all_numbers_can_be_chosen_and_nothing_is_said_then(
+    tmp_path, caplog, split
+):
+    for number in range(12):
+        put(tmp_path / split / str(number) / "a.png", number)
+        put(tmp_path / "test" / str(number) / "a.png", number) if split == "train" else None
+    as_text = sorted(range(12), key=str)
+    assert measured(tmp_path, class_order="text") == [(i, number) for i, number in enumerate(as_text)]
+    assert measured(tmp_path, class_order="numbers") == [(number, number) for number in range(12)]
+    assert not caplog.text
+    if split == "train":
+        trained = open_source(str(tmp_path), class_order="text").train()
+        assert trained.class_names == tuple(map(str, as_text))
+
+
+def test_the_order_of_classes_is_for_folders_alone():
+    with pytest.raises(ConfigError, match="class_order is for image folders only"):
+        open_source("digits", class_order="text")
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,80 @@ def test_images_measured_in_parts_give_the_record_of_all_at_once(perturbation, d
     assert parts.provenance.get("sample") == whole.provenance.get("sample")
 
 
+@pytest.mark.parametrize("name", ["pgd", "deepfool"])
+def test_images_of_the_target_class_are_left_out_of_the_attack_and_that_is_said(name):
+    made = build("attack", name, {"target": 1, "steps": 3, **({"eps": 0.3} if name == "pgd" else {})})
+    record = evaluate(Cell(source(NETWORK), DATA, made), bench())
+    own = record.rows["label"] == 1
+    correct = record.rows["label"] == record.rows["clean_prediction"]
+    assert own.any() and (own & correct).any() and not record.rows["attacked"][own].any()
+    assert record.rows["attacked"][correct & ~own].all()
+    assert set(record.rows["target"][correct & ~own]) == {1} and set(record.rows["target"][own]) == {-1}
+    [check] = [check for check in record.checks if check.name == "target_class"]
+    assert check.verdict == "warn" and check.figure == pytest.approx(own.mean())
+    assert f"{own.sum()} of {len(own)} images are of the target class and were not attacked" in check.advice
+    others = evaluate(Cell(source(NETWORK), DATA, build("attack", name, {"target": "next"})), bench())
+    assert "target_class" not in {check.name for check in others.checks}
+
+
+def test_an_attack_hands_images_of_its_target_class_back_untouched():
+    x, y = DATA.examples.pixels(), NETWORK(DATA.examples.pixels()).argmax(1)
+    x_adv = attack("pgd", eps=0.3, steps=3, target=1)(NETWORK, x, y, rng=0)
+    moved = (x_adv != x).flatten(1).any(1)
+    assert torch.equal(moved, y != 1) and 0 < moved.sum() < len(y)
+
+
+class Doubled(nn.Module):
+    """Takes float32 and computes in float64."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = convolutions().double()
+
+    def forward(self, x):
+        return self.inner(x.double()).float()
+
+
+def convolutions():
+    torch.manual_seed(0)
+    layers = [layer for i in (1, 4, 4, 4) for layer in (nn.Conv2d(i, 4, 3, padding=1), nn.Tanh())]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 3)).eval()
+
+
+def hooked():
+    network = convolutions()
+    network[2].register_forward_hook(lambda *_: None)
+    return network
+
+
+def of_two_layers():
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(256, 3)).eval()
+
+
+@pytest.mark.parametrize(
+    ("make", "asked", "used", "reason"),
+    [
+        (convolutions, "bf16", "bf16", None),
+        (convolutions, "fp32", "fp32", None),
+        (hooked, "bf16", "fp32", "it has hooks"),
+        (of_two_layers, "bf16", "fp32", "fewer than three layers"),
+        (Doubled, "bf16", "fp32", "its weights are torch.float64, not float32"),
+    ],
+)
+def test_the_record_of_an_attack_says_in_which_precision_it_climbed_and_why_no_faster(
+    make, asked, used, reason
+):
+    network = make()
+    x = examples().pixels()
+    labels = network(x).argmax(1)
+    data = Data("data", Examples(x, labels, 3))
+    workbench = Workbench(lambda model: Loaded(model.network, model.weights_sha256), precision=asked)
+    record = evaluate(Cell(source(network), data, attack("pgd", eps=0.02, steps=2)), workbench)
+    assert record.provenance["precision"] == used
+    told = record.provenance["slow_because"]
+    assert told is None if reason is None else reason in told
+
+
 class Coin(nn.Module):
     """Answers at random, from torch's global generator."""
 

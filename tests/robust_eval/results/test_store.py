@@ -89,6 +89,43 @@ def test_a_torn_temporary_file_is_ignored(tmp_path):
     assert [found.key for found in store.records()] == [record().key]
 
 
+@pytest.mark.parametrize("suffix", [".json", ".parquet"])
+def test_a_fifo_among_the_records_is_told_and_not_waited_on(tmp_path, suffix):
+    store, given = Store(tmp_path), record()
+    for one in (given, record(seed=1)):
+        store.write(one)
+    path = tmp_path / "records" / given.key[:2] / f"{given.key}{suffix}"
+    path.unlink()
+    os.mkfifo(path)
+    told = []
+    assert [one.key for one in store.records(damaged=told.append)] == [record(seed=1).key]
+    assert "expected a file, got a FIFO" in str(told[0])
+    with pytest.raises(DataError, match="got a FIFO"):
+        store.read(given.key)
+    store.discard(given.key)
+    assert not store.has(given.key)
+    store.write(given)
+    assert store.read(given.key).key == given.key
+
+
+def test_a_folder_in_place_of_a_record_is_told(tmp_path):
+    store, given = Store(tmp_path), record()
+    path = tmp_path / "records" / given.key[:2] / f"{given.key}.json"
+    path.mkdir(parents=True)
+    with pytest.raises(DataError, match="expected a file, got a folder"):
+        store.read(given.key)
+    with pytest.raises(DataError, match="got a folder; remove it"):
+        store.discard(given.key)
+
+
+def test_a_fifo_among_the_notes_of_failures_is_left_out(tmp_path):
+    labels = dict.fromkeys(("model", "defense", "data", "family"), "x")
+    store = Store(tmp_path)
+    store.fail("a", labels, "error")
+    os.mkfifo(tmp_path / "failed" / "b.json")
+    assert [found["key"] for found in store.failures()] == ["a"]
+
+
 @pytest.mark.parametrize(
     "spoil",
     [

@@ -1,5 +1,6 @@
 """A model of the user's is known again by its answers: others make another model, and earlier records stay."""
 
+import os
 import pickle
 from dataclasses import replace
 
@@ -7,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from robust_eval import attack
+from robust_eval.attacks.transfer import _loaded
 from robust_eval.data import Examples
 from robust_eval.models.source import OwnModel, own_model
 from robust_eval.results.cell import Cell, Data
@@ -90,6 +93,14 @@ def test_a_damaged_note_of_answers_is_written_anew(start, tmp_path):
         assert start(LOGITS)[1] == []
 
 
+def test_a_fifo_in_place_of_a_note_of_answers_is_replaced(start, tmp_path):
+    start(LOGITS)
+    [path] = tmp_path.glob("models/*.json")
+    path.unlink()
+    os.mkfifo(path)
+    assert start(LOGITS)[1] == [] and path.is_file() and start(-LOGITS)[1] != []
+
+
 def test_a_model_that_draws_or_is_trained_here_is_left_alone(start, tmp_path):
     start(None)
     assert not any(tmp_path.iterdir())
@@ -114,3 +125,26 @@ def test_a_factory_that_reads_a_configuration_is_told_apart_in_another_process_t
         assert found.model.network is replace(planned).model.network
         keys.append(found.key)
     assert len(set(keys)) == 2
+
+
+def test_a_surrogate_that_answers_otherwise_is_another_attack_and_the_cells_of_others_stay(tmp_path):
+    (tmp_path / "net.py").write_text(NET)
+    model = OwnModel("net", nn.Identity(), "test", {"weights": "a"}, "0", shape=(1, 2, 2), answers=LOGITS)
+
+    def start(scale):
+        (tmp_path / "c.json").write_text(str(scale))
+        _loaded.cache_clear()  # as in another process
+        made = attack("transfer:pgd", architecture=f"{tmp_path}/net.py:Net", steps=3)
+        cells = [Cell(model, Data("data", EXAMPLES), attack) for attack in (made, None)]
+        told = []
+        found = by_their_answers(cells, Store(tmp_path / "run"), tell=told.append)
+        again = pickle.loads(pickle.dumps(found[0]))
+        assert (again.key, again.perturbation.steps) == (found[0].key, 3)
+        assert found[1].key == cells[1].key
+        return found[0].key, cells[0].key, told
+
+    key, planned, told = start(1)
+    assert key == planned and not told
+    other, planned, told = start(-1)
+    assert other not in (key, planned) and "surrogate of transfer:pgd" in told[0]
+    assert start(-1)[::2] == (other, []) and start(1)[::2] == (key, [])

@@ -1,0 +1,36 @@
+"""What of an experiment file would run Python code: modules it imports, and factories that give networks.
+
+A run folder may be anybody's, so that what its ``experiment.toml`` would run is asked for first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from robust_eval.models.factory import is_factory
+
+__all__ = ["code_in"]
+
+
+def code_in(tables: Mapping[str, Any]) -> list[str]:
+    """Return what code an experiment's tables would run, in words; nothing where they run none.
+
+    Factories are looked for under the word ``architecture`` in every table, those of models and of the surrogates of
+    attacks; the tables need not have been validated.
+    """
+    modules = tables.get("imports")
+    found = [f"imports: {modules!r}"] if modules else []
+    return [*found, *dict.fromkeys(f"architecture: {spec!r}" for spec in _factories(tables))]
+
+
+def _factories(value: Any) -> Iterator[str]:
+    waiting = [value]
+    while waiting:
+        inside = waiting.pop(0)
+        if isinstance(inside, Mapping):
+            if is_factory(spec := inside.get("architecture")):
+                yield str(spec)
+            waiting += inside.values()
+        elif isinstance(inside, list):
+            waiting += inside
