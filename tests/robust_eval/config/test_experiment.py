@@ -463,20 +463,18 @@ def test_a_curriculum_that_cannot_start_is_refused_before_anything_is_trained(cu
 
 
 def test_shuffled_passes_by_name_are_the_recipe_that_they_were():
-    (plain,) = small(train=[{"regularizer": "erm"}])
-    (named,) = small(train=[{"regularizer": "erm", "curriculum": "shuffled", "budget": "evaluations"}])
-    (ordered,) = small(train=[{"regularizer": "erm", "curriculum": {"name": "loss_order", "k": 2}}])
-    (stepped,) = small(train=[{"regularizer": "erm", "budget": "steps"}])
+    plain, *_ = small(train=[{"regularizer": "erm"}])
+    named, *_ = small(train=[{"regularizer": "erm", "curriculum": "shuffled", "budget": "evaluations"}])
+    ordered, *_ = small(train=[{"regularizer": "erm", "curriculum": {"name": "loss_order", "k": 2}}])
+    stepped, *_ = small(train=[{"regularizer": "erm", "budget": "steps"}])
     assert named.key == plain.key and named.model.name == "erm"
     assert len({plain.key, ordered.key, stepped.key}) == 3 and ordered.model.name == "erm, loss_order"
 
 
 def test_test_images_that_choose_are_in_the_key_and_those_that_are_only_watched_are_not():
-    (plain,), (watched,) = (
-        small(train=[{"regularizer": "erm"}]),
-        small(train=[{"regularizer": "erm"}], watch_test=True),
-    )
+    plain, *_ = small(train=[{"regularizer": "erm"}])
+    watched, *_ = small(train=[{"regularizer": "erm"}], watch_test=True)
     assert plain.key == watched.key and watched.model.test is not None and plain.model.test is None
     leak = {"name": "loss_delta", "k": 2, "reference": "test"}
-    (five,) = small(train=[{"regularizer": "erm", "curriculum": leak}])
+    five, *_ = small(train=[{"regularizer": "erm", "curriculum": leak}])
     assert five.model.identity["test"] == five.data.examples.fingerprint
