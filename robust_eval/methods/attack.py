@@ -48,6 +48,9 @@ class Attack(ABC):
     """False if the images are made without asking the attacked model: random points, or points for another model."""
     single_step: ClassVar[bool] = False
     """True if the attack is a method of one step: in a larger ball it may overshoot."""
+    usual_share: ClassVar[float] = 1.0
+    """Part of its bound that an attack for the smallest perturbation takes of most networks; 1 where it never stops
+    early."""
     beats_single_step: ClassVar[bool] = True
     """False if one step of FGSM in the same ball may break more images, as of an attack that looks for the nearest
     error. Asked only of those that go many steps by gradients within a radius."""

@@ -332,6 +332,19 @@ def test_likely_passes_are_within_a_factor_of_two(cells, name, standing):
     assert speed.seconds(real) / 2 <= speed.seconds(expected) <= 2 * speed.seconds(real)
 
 
+def test_an_attack_for_the_smallest_perturbation_may_say_what_part_of_its_bound_it_takes(cells):
+    from robust_eval.run.likely import Look, likely
+
+    made = cells(attack=["deepfool", "ddn"])
+    look = Look("net", "", 12, 6, 6)
+    for cell in made:
+        if cell.perturbation is not None:
+            prepared, bound = known(Weak()).prepare(cell), Passes(2200, 4400)
+            share = cell.perturbation.usual_share
+            assert share == (1 / 22 if "deepfool" in str(cell) else 1.0)
+            assert likely(prepared, bound, look) == Passes(round(1100 * share), round(2200 * share))
+
+
 def test_nothing_is_likely_of_a_model_without_weights(cells):
     found = estimate(cells(attack=["pgd"]), bench())
     assert found.likely is None and not found.looks
