@@ -1,14 +1,14 @@
 """What an attack is likely to cost: by how many images are right, and how many of those withstand a quick attack.
 
 The quick attack is PGD of 5 to 40 steps in the same ball, as the time allows, on the first images of the run, 32 at
-most. Who withstands it is
-taken to resist to the end; who falls costs as many passes as falling early does; who is wrong from the start, nothing.
-An attack that does not stop where an image falls costs its bound for each image that is right: one that is carried over
-to a defense, or that looks for the smallest perturbation, unless it says what part of its bound it usually takes.
+most. Who withstands it is taken to resist to the end; who falls costs as many passes as falling early does; who is
+wrong from the start, nothing. An attack that does not stop where an image falls costs its bound for each image that is
+right: one that is carried over to a defense, or that looks for the smallest perturbation, unless it says what part of
+its bound it usually takes.
 
 Measured with four small networks on 64 digits, what was likely over what was taken, a backward pass counted as two
-forward ones: PGD 0.76 to 1.5, Auto-PGD 1.1 to 1.6, DeepFool 0.77 to 1.4, AutoAttack 1.4, 1.4, 2.1 and 22, the last where
-one of 32 images withstood PGD and none AutoAttack. Where hardly anybody stands, it is a guess of the order of magnitude.
+forward ones: PGD 0.76 to 1.5, Auto-PGD 1.1 to 1.6, DeepFool 0.77 to 1.4, AutoAttack 1.4, 1.4, 2.1 and 22, the last
+where one of 32 images withstood PGD and none AutoAttack. Where hardly anybody stands, it is a guess.
 """
 
 from __future__ import annotations
