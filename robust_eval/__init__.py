@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from robust_eval.classifier import Classifier as Classifier
     from robust_eval.errors import RobustEvalError as RobustEvalError
     from robust_eval.methods import Attack as Attack
+    from robust_eval.methods import Choice as Choice
     from robust_eval.methods import Corruption as Corruption
+    from robust_eval.methods import Curriculum as Curriculum
+    from robust_eval.methods import Order as Order
+    from robust_eval.methods import Task as Task
+    from robust_eval.methods import Trial as Trial
     from robust_eval.registry import register as register
     from robust_eval.rng import Rng as Rng
     from robust_eval.threat import Norm as Norm
@@ -34,21 +39,31 @@ _PLACES = {
     "Rng": "rng",
     "RobustEvalError": "errors",
     "Threat": "threat",
+    "Choice": "methods",
+    "Curriculum": "methods",
+    "Order": "methods",
+    "Task": "methods",
+    "Trial": "methods",
     "register": "registry",
 }
 
 __all__ = [
     "Attack",
     "AttackResult",
+    "Choice",
     "Classifier",
     "Corruption",
+    "Curriculum",
     "Images",
     "Labels",
     "Norm",
+    "Order",
     "Pixels",
     "Rng",
     "RobustEvalError",
+    "Task",
     "Threat",
+    "Trial",
     "attack",
     "corruption",
     "register",

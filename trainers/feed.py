@@ -46,7 +46,7 @@ class Feed:
         self._curriculum, self._task = curriculum, task
         self._steps, self._training, self._state = steps, training, state
         if state.order:
-            self._order.restore(state.order)
+            (self._order.restore if state.step else self._order.follow)(state.order)
         # images in files are then decoded before their turn
         self._ahead = None if curriculum.asks else loaded(training, self._rows(state.step))
         self._choices = deque[Choice]()

@@ -113,7 +113,8 @@ def train(
             set_mode()
 
             for step in range(state.step, schedule.steps):
-                if schedule.gives_up(state.waited):
+                # a curriculum may have asked more than it was expected to
+                if schedule.gives_up(state.waited) or state.is_spent(schedule):
                     break
                 lr = schedule.learning_rate(step, state.plateau.halvings)
                 steps.set_rate(lr)
@@ -126,11 +127,12 @@ def train(
                 state.evaluations += cost
                 state.updates += 1
 
-                if schedule.ends_pass(step) or (step + 1) % CHECK_EVERY == 0:
+                ends_pass = schedule.ends_pass(step) or state.is_spent(schedule)
+                if ends_pass or (step + 1) % CHECK_EVERY == 0:
                     _require_finite(losses, step, stage.regularizer)
                     text = f"stage {number + 1} of {len(stages)}, loss {losses[-1].item():.4f}"
                     report(schedule.progress(step), text)
-                if schedule.ends_pass(step):
+                if ends_pass:
                     attack = journal.attacks_after(len(state.history) + 1)
                     found = (
                         measure(watched, training, held_out, attack=attack, rng=watch, test=test)

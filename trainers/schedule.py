@@ -29,6 +29,8 @@ class StageSchedule:
     """Share of the budget that was done when the stage began."""
     share: float
     """Share of the budget that is its own, with what the stage before left."""
+    images: int
+    """Training images."""
     steps: int
     steps_per_pass: int
     earlier: int
@@ -69,6 +71,7 @@ class StageSchedule:
             cost=cost,
             done=done,
             share=share,
+            images=images,
             steps=steps,
             steps_per_pass=max(1, round(images / cost)),
             earlier=round(steps * (done - scheduled_from) / share),
@@ -90,6 +93,13 @@ class StageSchedule:
     def ends_pass(self, step: int) -> bool:
         """Whether the training data has been passed once more after this step, or the stage is at its end."""
         return (step + 1) % self.steps_per_pass == 0 or step + 1 == self.steps
+
+    def is_spent(self, evaluations: int) -> bool:
+        """Whether so many network evaluations in this stage are all that it has, to the nearest step."""
+        return (
+            self.recipe.budget == "evaluations"
+            and evaluations + self.cost / 2 > self.share * self.recipe.epochs * self.images
+        )
 
     def gives_up(self, waited: int) -> bool:
         """Whether the stage ends after so many passes without a higher validation accuracy."""

@@ -44,6 +44,8 @@ class State:
     """Images through the network in steps of training."""
     asked: float = 0.0
     """What the questions of the curriculum cost, in network evaluations."""
+    begun: int = 0
+    """Network evaluations before this stage."""
     updates: int = 0
     """Steps done in all stages."""
     carried: float = 0.0
@@ -78,6 +80,8 @@ class State:
             evaluations=self.evaluations,
             asked=self.asked,
             updates=self.updates,
+            begun=self.spent,
+            order=self.order,
             carried=self.carried,
             scheduled_from=self.scheduled_from if continues else self.done,
             history=self.history,
@@ -96,9 +100,13 @@ class State:
             scheduled_from=self.scheduled_from,
         )
 
+    def is_spent(self, schedule: StageSchedule) -> bool:
+        """Whether the questions of a curriculum have used up what the stage had left."""
+        return self.asked > 0 and schedule.is_spent(self.spent - self.begun)
+
     def end_stage(self, schedule: StageSchedule) -> None:
         """Count the share of the budget that the stage took, and the one that it leaves."""
-        self.carried = schedule.left(self.step)
+        self.carried = 0.0 if self.is_spent(schedule) else schedule.left(self.step)
         self.done += schedule.share - self.carried
 
     def see(self, row: dict[str, Any], step: int, network: nn.Module, *, keep_best: bool) -> None:

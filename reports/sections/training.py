@@ -26,8 +26,11 @@ NOTE = (
     "from one pass to the next, 0 for a curve that only rises. {paired}Network evaluations count images through the "
     "network, a forward pass alone for a third. Used: share of the training images that were ever chosen. Chosen per "
     "class: how many images of the least and of the most chosen class were trained on, each as often as it was.{wrong} "
-    "± is the standard deviation over seeds of training."
+    "A pass is as many network evaluations, or with a budget of steps as many images, as there are training images; "
+    "the last may be shorter. ± is the standard deviation over seeds of training."
 )
+LEAK = " Test images decided what {models} trained on: a leak, so that the accuracy on them says nothing of other images."
+UNEQUAL = " Models spent different numbers of evaluations: differences are those of choice and cost together."
 PAIRED = "Against {model}: the difference of the means, seed by seed. "
 WRONG = " Wrong labels: their share of the images chosen in all passes, and of their weight, with noise on the labels."
 SETS = {"train_accuracy": "training", "validation_accuracy": "validation", "test_accuracy": "test"}
@@ -73,6 +76,11 @@ def sections(source: Source) -> Iterator[Section]:
         paired=PAIRED.format(model=reference[0]) if reference else "",
         wrong=WRONG if wrong else "",
     )
+    if leaks := _leaking(source):
+        note += LEAK.format(models=", ".join(leaks))
+    spent = [each["evaluations"][-1] for own in trained.values() for each in own.values()]
+    if reference and max(spent) > 1.1 * min(spent):
+        note += UNEQUAL
     # with a curriculum it is a result, without one a detail
     folded = reference is None and not wrong
     yield Section("Training", Grid(heads, rows, 2 + several), note, folded=folded)
@@ -103,6 +111,16 @@ def _trained(source: Source) -> dict[Place, dict[int, Passes]]:
             place = (str(labels["model"]), str(labels["data"]))
             found[place].setdefault(_seed(entry), passes)
     return dict(found)
+
+
+def _leaking(source: Source) -> list[str]:
+    """Return the models whose test images chose what they were trained on."""
+    found = [
+        str(e.labels["model"])
+        for e in source.entries
+        if (e.record.provenance.get("training") or {}).get("leak")
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _seed(entry: Entry) -> int:

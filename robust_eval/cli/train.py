@@ -95,7 +95,10 @@ def train(
         f"weights: {path}\ncard:    {path.with_suffix('.json')}",
     )
     say(console, f"log:     {store.training(source.key) / 'log.csv'}")
-    learnt = (read_card(path) or {}).get("memorisation", {})
+    card = read_card(path) or {}
+    if leak := card.get("leak"):
+        say(console, f"leak:    {leak}")
+    learnt = card.get("memorisation", {})
     for part, accuracy in learnt.items():
         say(
             console,

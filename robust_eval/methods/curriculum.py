@@ -130,6 +130,9 @@ class Order(ABC):
     def restore(self, state: dict[str, Any]) -> None:  # noqa: B027 - one that remembers nothing has nothing to do
         """Go on from what :meth:`state` gave."""
 
+    def follow(self, state: dict[str, Any]) -> None:  # noqa: B027 - most begin each stage anew
+        """Begin a stage after another one, from what :meth:`state` gave at its end."""
+
 
 class Curriculum(ABC):
     """A choice of the images, their order and their weights. Subclasses are frozen dataclasses."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from robust_eval.data import Examples
 from robust_eval.files import alone
+from robust_eval.methods import Curriculum
 from robust_eval.metrics.memorisation import memorisation
 from robust_eval.models.checkpoint import save
 from robust_eval.models.recipe import NO_JOURNAL, Journal, Recipe, Train, Trained
@@ -100,12 +102,20 @@ WATCHED = (
 def _passes(recipe: Recipe, trained: Trained) -> dict[str, Any]:
     """Return what a report tells of the training, for all passes."""
     columns = {name: [row.get(name) for row in trained.history] for name in WATCHED}
-    curriculum = "shuffled" if recipe.curriculum is None else describe(recipe.curriculum).name
+    curriculum = "shuffled" if recipe.curriculum is None else _told(recipe.curriculum)
     return {
         "curriculum": curriculum,
         "chosen_by_class": trained.usage["chosen_by_class"],
         **{name: values for name, values in columns.items() if any(value is not None for value in values)},
     }
+
+
+def _told(curriculum: Curriculum) -> str:
+    """Return a curriculum's name, with the fields that are not as they are by default."""
+    known, made = describe(curriculum), cast("Any", type(curriculum))
+    usual = {field.name: field.default for field in dataclasses.fields(made)}
+    others = [f"{name}={str(value)[:20]}" for name, value in known.params.items() if value != usual[name]]
+    return f"{known.name}({', '.join(others)})" if others else known.name
 
 
 def _test(source: RecipeModel) -> dict[str, object]:

@@ -61,6 +61,11 @@ class Left:
 
 def require_batches(name: str, k: int, task: Task) -> None:
     """Raise ``ConfigError`` for more candidates than a pass has batches."""
+    if task.batches < 2 <= k:
+        raise ConfigError(
+            f"{name}: expected two batches or more to choose from, got {len(task.labels)} training images in "
+            f"batches of {task.batch_size}; lower batch_size"
+        )
     if k > task.batches:
         raise ConfigError(
             f"{name}: expected k of at most {task.batches}, the batches of {len(task.labels)} training images by "

@@ -34,8 +34,8 @@ class Selecting(Curriculum):
     """Passes over a selection until the next; 0 keeps the first."""
 
     @abstractmethod
-    def select(self, trial: Trial, task: Task) -> Selection:
-        """Select by what the network makes of the images."""
+    def select(self, trial: Trial, task: Task, *, first: bool) -> Selection:
+        """Select by what the network makes of the images, for the ``first`` time or again."""
 
     @abstractmethod
     def lay(self, selection: Selection, rng: Rng) -> Laid:
@@ -99,6 +99,10 @@ class _Selected(Order):
         self.number, self.left = state["number"], Laid(*state["left"])
         self.selection = None if state["selection"] is None else Selection(*state["selection"])
 
+    def follow(self, state: dict[str, Any]) -> None:
+        self.number = state["number"]
+        self.selection = None if state["selection"] is None else Selection(*state["selection"])
+
     def _begin(self, trial: Trial) -> Laid:
         rng, since = self.task.rng.child("pass", self.number), self.number - self.method.after
         self.number += 1
@@ -106,7 +110,7 @@ class _Selected(Order):
             order = torch.randperm(len(self.task.labels), generator=rng.torch_generator())
             return Laid(order, torch.ones(len(order)))
         if self.selection is None or (self.method.every and since % self.method.every == 0):
-            self.selection = self.method.select(trial, self.task)
+            self.selection = self.method.select(trial, self.task, first=self.selection is None)
         return self.method.lay(self.selection, rng)
 
 

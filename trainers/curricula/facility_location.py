@@ -77,7 +77,7 @@ class FacilityLocation(Selecting):
         mean = 1 / first if first == last else math.log(last / first) / (last - first)
         return FORWARD * task.batch_size * mean / self.every if self.every else 0.0
 
-    def select(self, trial: Trial, task: Task) -> Selection:
+    def select(self, trial: Trial, task: Task, *, first: bool) -> Selection:
         """Return the picks of each class in greedy order."""
         ratio = self.ratio
         if self.final_ratio is not None:

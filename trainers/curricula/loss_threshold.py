@@ -57,18 +57,23 @@ class _Paced(Order):
     def __init__(self, method: LossThreshold, task: Task) -> None:
         self.method, self.task = method, task
         self.first: float | None = None
+        self.passes = self.last = 0
 
     def next(self, trial: Trial) -> Choice:
         rows, losses = scored(trial, drawn(self.task, trial.step, self.method.k))
         if self.first is None:
             self.first = losses.quantile(self.method.begin).item()
-        threshold = self.first * self.method.growth ** (trial.step // self.task.batches)
+        passes = self.passes + trial.step // self.task.batches
+        threshold, self.last = self.first * self.method.growth**passes, passes
         below = max(int((losses < threshold).sum()), self.task.batch_size)
         generator = self.task.rng.child("sample", trial.step).torch_generator()
         return Choice(rows[torch.randperm(below, generator=generator)[: self.task.batch_size]])
 
     def state(self) -> dict[str, Any]:
-        return {"first": self.first}
+        return {"first": self.first, "passes": self.passes, "last": self.last}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.first = state["first"]
+        self.first, self.passes, self.last = state["first"], state["passes"], state["last"]
+
+    def follow(self, state: dict[str, Any]) -> None:
+        self.first, self.passes = state["first"], state["last"] + 1

@@ -20,6 +20,7 @@ step are normalised over its batch. A selection costs a forward pass over all im
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Annotated
@@ -40,6 +41,8 @@ from trainers.curricula._selected import Laid, Selecting, Selection, by_class, o
 from trainers.curricula._vectors import Vectors, quantiles
 
 __all__ = ["SetCover"]
+
+log = logging.getLogger(__name__)
 
 LADDER = [2.0 ** (i / 8) for i in range(-160, 1)]
 """Shares of the pairs whose distances are tried as a radius."""
@@ -87,14 +90,16 @@ class SetCover(Selecting):
     def evaluations(self, task: Task) -> float:
         """Return the forward passes over all images, spread over the steps of a pass over as many.
 
-        How many balls there will be nobody knows: with few of them, passes are shorter and selections more frequent.
+        How many balls there will be nobody knows, but for their ``ratio``: with few of them, passes are shorter and
+        selections more frequent.
         """
-        return FORWARD * task.batch_size / self.every if self.every else 0.0
+        return FORWARD * task.batch_size / (self.ratio or 1.0) / self.every if self.every else 0.0
 
-    def select(self, trial: Trial, task: Task) -> Selection:
+    def select(self, trial: Trial, task: Task, *, first: bool) -> Selection:
         """Return all images with their clusters, numbered over all classes, and what a cluster counts.
 
-        Raises ``ConfigError`` for a radius that covers each class by one ball, or nothing but each image itself.
+        Raises ``ConfigError`` where the balls leave no choice: each class is covered by one, or each image by its own.
+        After the ``first`` time that is told, not refused: distances change in training.
         """
         weights, group = torch.empty(len(task.labels)), torch.empty(len(task.labels), dtype=torch.long)
         clusters, shown = 0, (0, "")
@@ -113,8 +118,15 @@ class SetCover(Selecting):
             weights[rows] = cover.weights[cover.cluster].float()
             group[rows] = clusters + cover.cluster
             clusters += len(cover.picks)
-        if self.radius is not None:
-            self._require_choice(weights, group, task, shown[1])
+        if self.ratio is None and (what := self._without_choice(weights, task)):
+            field = "share" if self.radius is None else "radius"
+            text = (
+                f"set_cover: {field}: expected balls that leave a choice, got {getattr(self, field):g}, with "
+                f"which {what}; distances in the largest class are {shown[1]} (0, 1, 10, 50, 100 % of the pairs)"
+            )
+            if first:
+                raise ConfigError(f"{text} and change in training: give ratio, or a share in between")
+            log.warning("%s", text)
         return Selection(torch.arange(len(task.labels)), weights, group)
 
     def lay(self, selection: Selection, rng: Rng) -> Laid:
@@ -137,17 +149,12 @@ class SetCover(Selecting):
             )
         ]
 
-    def _require_choice(self, weights: Tensor, group: Tensor, task: Task, distances: str) -> None:
+    def _without_choice(self, weights: Tensor, task: Task) -> str:
+        """Return what leaves no choice; nothing if there is one."""
         whole = torch.bincount(task.labels, minlength=task.classes)[task.labels]
-        if bool((weights == whole).all()) or bool((weights == 1).all()):
-            what = (
-                "each class by one ball" if bool((weights == whole).all()) else "each image by itself alone"
-            )
-            raise ConfigError(
-                f"set_cover: radius: expected one between the distances of images of a class, got {self.radius:g}, "
-                f"which covers {what}; in the largest class they are {distances} (0, 1, 10, 50, 100 % of the pairs); "
-                "take one of those, or leave radius out and give share"
-            )
+        if bool((weights == whole).all()):
+            return "one ball covers each class"
+        return "each image is covered by its own ball alone" if bool((weights == 1).all()) else ""
 
 
 def _first_of_each(group: Int[Tensor, " m"]) -> Int[Tensor, " c"]:

@@ -11,7 +11,7 @@ Deviations: one network chooses for itself, where the paper's two choose for eac
 choice add up, which is what the second network is for). The paper keeps R b of b images; here b of b / R candidates are
 kept, so that each step trains a full batch (ours). Candidates are those of shuffled passes, each image once; a pass has
 R n / b steps and T counts them from 0. What is left of a pass, fewer than a step's candidates, is dropped. A step costs
-a forward pass of its candidates more, none while R = 1.
+a forward pass of its candidates more, none while R = 1. T goes on from stage to stage of a regularizer.
 """
 
 from __future__ import annotations
@@ -86,6 +86,9 @@ class _Kept(Order):
 
     def restore(self, state: dict[str, Any]) -> None:
         self.passes, self.place = state["passes"], state["place"]
+
+    def follow(self, state: dict[str, Any]) -> None:
+        self.passes = state["passes"] + 1
 
     def _number(self) -> int:
         return self.method._candidates(self.task, self.method._share(self.passes))

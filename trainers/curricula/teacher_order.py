@@ -107,6 +107,9 @@ class _Taught(Order):
         self.left.restore(state)
         self.losses = state["losses"]
 
+    def follow(self, state: dict[str, Any]) -> None:
+        self.losses = state["losses"]
+
 
 def _ranks(values: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
     """Return the place of each in ascending order, from 0; equals in the order they are in."""

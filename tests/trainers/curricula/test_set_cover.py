@@ -80,13 +80,14 @@ def test_a_ratio_sets_how_many_images_cover_each_class(task, hand_set, ratio):
 
 
 @pytest.mark.parametrize(
-    ("radius", "what"), [(1e9, "each class by one ball"), (0.0, "each image by itself alone")]
+    ("radius", "what"),
+    [(1e9, "one ball covers each class"), (0.0, "each image is covered by its own ball alone")],
 )
 def test_a_radius_that_leaves_no_choice_is_refused_with_the_distances(
     task, steps, hand_set, outputs, radius, what
 ):
     with pytest.raises(
-        ConfigError, match=rf"which covers {what}; in the largest class they are 0\.\d+, .* 20\d"
+        ConfigError, match=rf"with which {what}; distances in the largest class are 0\.\d+, .* 20\d"
     ):
         chosen(task(), steps, hand_set, outputs, 1, radius=radius)
 
@@ -118,3 +119,22 @@ def test_it_goes_on_where_it_was_within_a_pass(task, steps, hand_set, outputs):
 def test_what_cannot_be_is_one_line(fields, message):
     with pytest.raises(ConfigError, match=message):
         build("curriculum", "set_cover", fields)
+
+
+def test_a_share_that_covers_all_is_refused_at_first_and_told_later(task, steps, hand_set, outputs, caplog):
+    with pytest.raises(
+        ConfigError, match=r"share: expected balls that leave a choice, got 0.999, with which one ball"
+    ):
+        chosen(task(), steps, hand_set, outputs, 1, share=0.999)
+    order = build("curriculum", "set_cover", {"after": 0, "every": 1, "radius": 1.0}).start(
+        task(batch_size=12)
+    )
+    order.next(hand_set(seen=outputs))
+    # the network has grown since
+    order.next(hand_set(seen=outputs._replace(features=outputs.features * 1e6)))
+    assert "each image is covered by its own ball alone" in caplog.text
+
+
+def test_a_ratio_says_what_a_selection_costs(task):
+    method = build("curriculum", "set_cover", {"every": 1, "ratio": 0.25})
+    assert method.evaluations(task()) == pytest.approx(5 / 3 / 0.25)
