@@ -29,7 +29,7 @@ NOTE = (
     "A pass is as many network evaluations, or with a budget of steps as many images, as there are training images; "
     "the last may be shorter. ± is the standard deviation over seeds of training."
 )
-LEAK = " Test images decided what {models} trained on: a leak, so that the accuracy on them says nothing of other images."
+LEAK = " Test images decided what {models} trained on: a leak, so that the accuracy on them is no estimate."
 UNEQUAL = " Models spent different numbers of evaluations: differences are those of choice and cost together."
 PAIRED = "Against {model}: the difference of the means, seed by seed. "
 WRONG = " Wrong labels: their share of the images chosen in all passes, and of their weight, with noise on the labels."

@@ -49,7 +49,8 @@ def tables(tmp_path):
             }
             rows = pd.DataFrame({"index": range(8), "score": [1.0] * 8, "attacked": False})
             number = Measurement("accuracy", 1.0, 0.7, 1.0, 8)
-            provenance = {"seconds": 1.0, **({} if told is None else {"training": {"passes": told}})}
+            leak = {"leak": "said"} if name == "leaky" else {}
+            provenance = {"seconds": 1.0, **({} if told is None else {"training": {"passes": told, **leak}})}
             store.write(Record(content_key(spec), spec, labels, (number,), (), provenance, rows))
         return list(sections(Source(load([tmp_path / "run"]))))
 
@@ -117,3 +118,16 @@ def test_the_section_is_on_the_page(tables, tmp_path):
     reports.write([tmp_path / "run"], tmp_path / "run/report")
     page = (tmp_path / "run/report/index.html").read_text(encoding="utf-8")
     assert "against net" in page and (tmp_path / "run/report/figures/training.svg").exists()
+
+
+def test_test_images_that_chose_are_told_and_so_are_unequal_costs(tables):
+    table, _ = tables(
+        ("net", 0, passes([0.1, 0.2])), ("leaky", 0, passes([0.3, 0.2], "loss_delta", evaluations=200))
+    )
+    assert "Test images decided what leaky trained on: a leak" in table.note
+    assert "spent different numbers of evaluations" in table.note
+
+
+def test_equal_costs_and_honest_choices_need_no_words(tables):
+    table, _ = tables(("net", 0, passes([0.1, 0.2])), ("ordered", 0, passes([0.3, 0.2], "loss_order")))
+    assert "leak" not in table.note and "different numbers" not in table.note

@@ -218,3 +218,25 @@ def test_usage_counts_what_was_chosen(examples):
     usage.see(Choice(torch.tensor([5])))
     row = usage.end_pass(torch.tensor([True, False, False, False, False, False]))
     assert (row["used"], row["wrong_chosen"]) == (pytest.approx(5 / 6), 0.0)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize(
+    "curriculum", [("loss_delta", {"k": "all"}), ("set_cover", {"share": 0.5, "every": 1, "after": 0})]
+)
+def test_a_training_ends_when_its_budget_is_spent_whatever_was_expected(recipe, examples, curriculum, epochs):
+    trained = train(replace(recipe, curriculum=build("curriculum", *curriculum), epochs=epochs), examples)
+    whole, last = epochs * 54, trained.history[-1]
+    assert last["evaluations"] == trained.evaluations and last["steps"] == trained.steps
+    before = trained.history[-2]["evaluations"] if len(trained.history) > 1 else 0
+    # only the step that it ends with may lie beyond
+    assert before < whole and trained.evaluations <= whole + 54 + 6 * 12
+
+
+def test_what_is_counted_in_passes_goes_on_in_the_next_stage(recipe, examples):
+    noisy = replace(examples, true_labels=(examples.labels + (torch.arange(IMAGES) % 5 == 0)) % 3)
+    method = build("curriculum", "small_loss", {"forget": 0.4, "over": 2})
+    staged = build("regularizer", "cascading_sum", {"k": 2})
+    trained = train(replace(recipe, regularizer=staged, curriculum=method, epochs=8, budget="steps"), noisy)
+    first = next(row for row in trained.history if row["stage"] == 1)
+    assert first["wrong_chosen"] < 0.2, "of a stage that began anew it would be the share of all, .2"
