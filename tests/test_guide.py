@@ -20,6 +20,7 @@ from robust_eval import Classifier, Rng, attack, corruption, methods, registry
 from robust_eval.checks.examination import IMAGES
 from robust_eval.cli.guide import pages
 from robust_eval.config.experiment import named_experiments, parse
+from robust_eval.config.frame import DataTable
 from robust_eval.corruptions._severity import Published
 from robust_eval.models.recipe import Recipe
 from robust_eval.results.entry import COLUMNS
@@ -41,8 +42,8 @@ NAMED_IN = {
 }
 """The page whose table names every method of a kind."""
 PROGRAMS = {"python", "pip", "pytest"}
-OTHERS = {"--nproc_per_node", "--no-python", "--n-large"}
-"""Options of torchrun and of a benchmark, which stand beside ours."""
+OTHERS = {"--nproc_per_node", "--no-python", "--n-large", "--cpu", "--threads", "--rounds", "--sections"}
+"""Options of torchrun and of benchmarks, which stand beside ours."""
 
 
 def blocks(text, language):
@@ -235,7 +236,9 @@ def test_fields_that_are_set_exist(document):
     kinds = [*NAMED_IN, "examination"]
     for name, field in settings(document.read_text(encoding="utf-8")):
         found = [registry.find(kind, name) for kind in kinds if name in registry.names(kind)]
-        known = {each.name for cls in (found or [Recipe]) for each in fields(cls)}
+        known = {
+            each.name for cls in (found or [DataTable if name == "data" else Recipe]) for each in fields(cls)
+        }
         assert (found or name in ("recipe", "data")) and field in known, (name, field)
 
 
