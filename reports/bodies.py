@@ -10,7 +10,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from reports.tables import Comparison
+from reports.answer import Reliance
+from reports.standing import Standing
+from reports.tables import Column, Comparison, Line, Number
 from robust_eval.findings import MARKS, Verdict
 
 if TYPE_CHECKING:
@@ -18,7 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RAISED",
+    "RELIANCE",
     "Advice",
+    "Answer",
+    "AnswerCell",
+    "AnswerLine",
     "Body",
     "Chart",
     "Facts",
@@ -55,6 +61,64 @@ class Legend:
     """How to read the numbers above it, one sentence each. The page puts it below them without a heading."""
 
     texts: tuple[str, ...]
+
+
+RELIANCE: dict[Reliance, str] = {
+    "relied": "✓",
+    "unexamined": "–",
+    "not_made": MARKS["not_made"],
+    "warn": MARKS["warn"],
+    "fail": MARKS["fail"],
+}
+"""One symbol for what the checks say of a line."""
+
+
+class AnswerCell(NamedTuple):
+    """One of the numbers that decide."""
+
+    number: Number
+    standing: Standing
+
+
+class AnswerLine(NamedTuple):
+    """One model, or one behind a defense."""
+
+    line: Line
+    seen: str
+    """Against whom a defended model's numbers are, such as ``adaptive``; empty of a model itself."""
+    cells: tuple[AnswerCell | None, ...]
+    reliance: Reliance
+    words: str
+    """What the checks say of it."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a report says first: what was asked, the numbers that decide, and sentences to quote."""
+
+    asked: tuple[str, ...]
+    heads: tuple[str, ...]
+    """Fields of a line that tell lines apart, beside model and defense."""
+    columns: tuple[Column, ...]
+    lines: tuple[AnswerLine, ...]
+    sentences: tuple[str, ...]
+    first: int
+    """Lines that a first screen has room for; the others are folded."""
+
+    @property
+    def legend(self) -> str:
+        """What the signs in it mean, of those that are there."""
+        standing = {cell.standing for line in self.lines for cell in line.cells if cell is not None}
+        reliance = {line.reliance for line in self.lines}
+        told = [
+            ("bold: the best of its column, as a test at 0.05 says of every other", "best" in standing),
+            ("†: no test tells it from the highest", "tied" in standing),
+            ("✓: the checks do not object", "relied" in reliance),
+            ("?: a check warns or could not be made", bool(reliance & {"warn", "not_made"})),
+            ("!: a check fails", "fail" in reliance),
+            ("–: not examined", "unexamined" in reliance),
+        ]
+        return "; ".join(text for text, there in told if there)
 
 
 @dataclass(frozen=True)
@@ -243,7 +307,20 @@ class Records:
     lines: tuple[Recorded, ...]
 
 
-Body = Paragraphs | Legend | Numbers | Grid | Listing | Settings | Trusts | Sheets | Chart | Facts | Records
+Body = (
+    Answer
+    | Paragraphs
+    | Legend
+    | Numbers
+    | Grid
+    | Listing
+    | Settings
+    | Trusts
+    | Sheets
+    | Chart
+    | Facts
+    | Records
+)
 
 
 def spoken(name: str) -> str:

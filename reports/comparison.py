@@ -109,6 +109,7 @@ def _averaged(numbers: Sequence[Number]) -> Number:
         checks=";".join(sorted(raised)) or "ok",
         key="none",
         spread=statistics.stdev(values) if whole else None,
+        trainings=len(numbers),
     )
 
 

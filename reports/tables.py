@@ -107,6 +107,8 @@ class Number(NamedTuple):
     """For a mean: over how many of the table's columns it is."""
     spread: float | None = None
     """For a mean over trainings: their standard deviation."""
+    trainings: int = 1
+    """Over how many it is."""
 
     @property
     def verdict(self) -> Verdict:

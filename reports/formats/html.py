@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reports.bodies import RAISED, Body, Chart, Numbers, spoken
+from reports.bodies import RAISED, RELIANCE, Body, Chart, Numbers, spoken
 from reports.figures import inline
 from reports.section import Section
 from reports.tables import CLEAN, MEAN, Column, Comparison, Line, Number
@@ -56,7 +56,13 @@ def page(contents: Sequence[Section], entries: Sequence[Entry], drawn: Mapping[s
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"spoken": spoken, "kind": _kind, "marked": _marked}
-    environment.globals |= {"tables": tables, "drawing": drawing, "marks": MARKS, "did": RAISED}
+    environment.globals |= {
+        "tables": tables,
+        "drawing": drawing,
+        "marks": MARKS,
+        "did": RAISED,
+        "reliance": RELIANCE,
+    }
     return environment.get_template("index.html.j2").render(contents=contents)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 from reports.bodies import (
+    Answer,
     Chart,
     Facts,
     Grid,
@@ -51,7 +52,17 @@ def latex(contents: Sequence[Section]) -> str:
                     lines += ["", *_grid(f"tab:grid-{grids}", caption, heads, rows, left)]
             case Trusts() as trusts:
                 lines += ["", *_trusts(trusts, caption)]
-            case Paragraphs() | Legend() | Listing() | Settings() | Chart() | Sheets() | Facts() | Records():
+            case (
+                Answer()
+                | Paragraphs()
+                | Legend()
+                | Listing()
+                | Settings()
+                | Chart()
+                | Sheets()
+                | Facts()
+                | Records()
+            ):
                 pass  # a paper says these in its own words and pictures
             case unknown:
                 assert_never(unknown)

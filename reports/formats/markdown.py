@@ -8,6 +8,9 @@ from typing import assert_never
 
 from reports.bodies import (
     RAISED,
+    RELIANCE,
+    Answer,
+    AnswerCell,
     Chart,
     Facts,
     Grid,
@@ -55,6 +58,8 @@ def _blocks(section: Section) -> Iterator[str]:
 
 def _body(section: Section) -> Iterator[str]:
     match section.body:
+        case Answer() as answer:
+            yield from _answer(answer)
         case Paragraphs(texts):
             yield from map(_escaped, texts)
         case Legend(texts):
@@ -72,6 +77,45 @@ def _body(section: Section) -> Iterator[str]:
             return  # need a page
         case unknown:
             assert_never(unknown)
+
+
+def _answer(answer: Answer) -> Iterator[str]:
+    yield from map(_escaped, answer.asked)
+    if not answer.lines:
+        return
+    defended = any(line.seen for line in answer.lines)
+    heads = [
+        "model",
+        "defense",
+        *(["attacker"] if defended else []),
+        *(h.replace("_", " ") for h in answer.heads),
+    ]
+    rows = [
+        [
+            *(_escaped(word) for word in (line.line.model, line.line.defense)),
+            *([_escaped(line.seen or MISSING)] if defended else []),
+            *(_escaped(str(getattr(line.line, head))) for head in answer.heads),
+            *map(_deciding, line.cells),
+            RELIANCE[line.reliance],
+        ]
+        for line in answer.lines
+    ]
+    names = [_escaped(head) for head in (*heads, *(column.text for column in answer.columns), "checks")]
+    yield _table(names, rows, left=len(heads))
+    if answer.legend:
+        yield _escaped(answer.legend[0].upper() + answer.legend[1:] + ".")
+    yield _bullets(answer.sentences)
+
+
+def _deciding(cell: AnswerCell | None) -> str:
+    if cell is None:
+        return MISSING
+    number = cell.number
+    short = {"best": f"**{_escaped(number.short)}**", "tied": f"{_escaped(number.short)}†"}.get(
+        cell.standing, _escaped(number.short)
+    )
+    interval = f" ({_escaped(number.interval)})" if number.interval else ""
+    return f"{short}{number.mark}{interval}"
 
 
 def _numbers(numbers: Numbers) -> Iterator[str]:
@@ -120,10 +164,14 @@ def _bullets(lines: Sequence[str]) -> str:
 
 
 def _grid(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int | None = None) -> str:
-    left = len(head) if left is None else left
-    rule = ["---" if i < left else "---:" for i in range(len(head))]
     body = [[_escaped(cell) for cell in row] for row in [head, *rows]]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [body[0], rule, *body[1:]])
+    return _table(body[0], body[1:], left=len(head) if left is None else left)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
+    """Return a table of what is escaped already."""
+    rule = ["---" if i < left else "---:" for i in range(len(head))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *rows])
 
 
 def _escaped(text: str) -> str:

@@ -12,6 +12,7 @@ from reports.section import Section, Source
 from reports.sections import (
     agreement,
     analyses,
+    answer,
     attack_charts,
     attacks,
     calibration,
@@ -33,7 +34,6 @@ from reports.sections import (
     reading,
     records,
     sheet,
-    statement,
     training,
     trust,
 )
@@ -41,7 +41,7 @@ from reports.sections import (
 __all__ = ["SECTIONS", "contents"]
 
 SECTIONS: tuple[Callable[[Source], Iterator[Section]], ...] = (
-    statement.sections,
+    answer.sections,
     left_out.sections,
     trust.sections,
     attacks.sections,

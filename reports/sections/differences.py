@@ -1,18 +1,12 @@
-"""Is one model better than another, or luck? The same images are compared, not two rates with their intervals.
-
-The interval is Bonett and Price's (2012, doi 10.3102/1076998611411915) adjusted Wald: with d the difference of an
-image's scores, two images are added, one with d = 1 and one with d = -1, and mean and variance are those of the n + 2.
-For scores of 0 and 1 that is their formula; a randomised model's scores are shares of draws. The p is McNemar's exact
-test of *broken* (score below 0.5), two-sided.
+"""Is one model better than another, or luck? A table of paired differences (:mod:`reports.paired`).
 
 Limits: it is about these weights and fresh images, not about training again, so models trained with several seeds are
-left out; nothing is corrected for the number of comparisons.
+left out.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -20,32 +14,14 @@ from typing import NamedTuple
 import pandas as pd
 
 from reports.bodies import Grid
+from reports.paired import Difference, difference, holm
 from reports.section import Section, Source
 from reports.tables import MISSING
-from robust_eval.metrics.exact_tests import mcnemar
-from robust_eval.metrics.intervals import Z
 from robust_eval.results.entry import Entry
 from robust_eval.results.worst_case import Attacked, radii, survivors, within
 from robust_eval.threat import threat_text
 
-__all__ = ["Difference", "Differences", "difference", "differences", "sections"]
-
-
-class Difference(NamedTuple):
-    """How much higher a rate of one model is than another's, on the same images."""
-
-    value: float
-    low: float
-    high: float
-    p: float
-    n: int
-
-    @property
-    def text(self) -> str:
-        """In points: ``+1.8 (-0.3 to +3.9), p = 0.09``."""
-        points = (f"{100 * value:+.1f}" for value in (self.value, self.low, self.high))
-        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.2g}"
-        return "{} ({} to {}), {}".format(*points, p)
+__all__ = ["Differences", "differences", "sections"]
 
 
 class Differences(NamedTuple):
@@ -55,7 +31,9 @@ class Differences(NamedTuple):
     reference: str
     columns: tuple[str, ...]
     lines: tuple[tuple[str, tuple[Difference | None, ...]], ...]
-    """Each other model, with a difference for each column; ``None`` where it was not attacked alike."""
+    """Each other model, with a difference for each column, its p corrected for their number; ``None`` where it was not
+    attacked alike.
+    """
 
 
 class _Scores(NamedTuple):
@@ -74,8 +52,8 @@ def sections(source: Source) -> Iterator[Section]:
         n = f"{sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else "") if sizes else "0"
         note = (
             f"In points of accuracy, undefended, beside {found.reference} on the same {n} images of {found.data}: "
-            "95 % interval of the paired difference (Bonett and Price) and McNemar's exact p, not corrected for the "
-            "number of comparisons. About these weights; training again adds a spread of its own."
+            "95 % interval of the paired difference (Bonett and Price) and McNemar's exact p, corrected for the number "
+            "of comparisons in this table (Holm). About these weights; training again adds a spread of its own."
         )
         yield Section("Differences between models", Grid(("model", *found.columns), tuple(rows), 1), note)
 
@@ -99,20 +77,6 @@ def differences(entries: Sequence[Entry], reference: str | None = None) -> tuple
     return tuple(table for table in found if table.columns)
 
 
-def difference(scores: pd.Series[float], reference: pd.Series[float]) -> Difference | None:
-    """Return the paired difference of the mean scores of the images that both hold; ``None`` if there are none."""
-    one, other = scores.align(reference, join="inner")
-    n = len(one)
-    if not n:
-        return None
-    d = one - other
-    mean = float(d.sum()) / (n + 2)
-    half = Z * math.sqrt(((float((d**2).sum()) + 2) / (n + 2) - mean**2) / (n + 2))
-    gained, lost = int(((one >= 0.5) & (other < 0.5)).sum()), int(((one < 0.5) & (other >= 0.5)).sum())
-    p = mcnemar(gained, lost)
-    return Difference(float(d.mean()), max(-1.0, mean - half), min(1.0, mean + half), p, n)
-
-
 def _beside_the_first(data: str, models: dict[str, dict[str, _Scores]]) -> Differences:
     (reference, first), *others = models.items()
     lines = [
@@ -131,7 +95,19 @@ def _beside_the_first(data: str, models: dict[str, dict[str, _Scores]]) -> Diffe
         data,
         reference,
         columns,
-        tuple((name, tuple(cells.get(column) for column in columns)) for name, cells in lines),
+        _corrected([(name, [cells.get(column) for column in columns]) for name, cells in lines]),
+    )
+
+
+def _corrected(
+    lines: Sequence[tuple[str, Sequence[Difference | None]]],
+) -> tuple[tuple[str, tuple[Difference | None, ...]], ...]:
+    """Let each p count as one of all in the table."""
+    made = [cell for _, cells in lines for cell in cells if cell is not None]
+    ps = iter(holm([cell.p for cell in made]))
+    return tuple(
+        (name, tuple(None if cell is None else cell._replace(p=next(ps)) for cell in cells))
+        for name, cells in lines
     )
 
 

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reports.bodies import Paragraphs
 from reports.comparison import threats
-from reports.section import Section, Source
+from reports.section import Source
 from robust_eval.results.entry import Entry
 
-__all__ = ["images", "sections", "statement"]
-
-
-def sections(source: Source) -> Iterator[Section]:
-    """Yield the statement; it stands below the title of the report."""
-    yield Section("", Paragraphs(tuple(statement(source))))
+__all__ = ["images", "statement"]
 
 
 def statement(source: Source) -> Iterator[str]:

@@ -34,7 +34,7 @@ def test_no_text_is_made_fainter_than_its_colour():
 def test_every_head_says_what_it_is_the_head_of():
     heads = re.findall(r"<th\b[^>]*", BODIES)
     assert heads and all("scope=" in head for head in heads)
-    assert BODIES.count("{{ caption(title) }}") == BODIES.count("<table")
+    assert BODIES.count("{{ caption(") == BODIES.count("<table")
 
 
 def test_long_names_of_a_legend_stand_in_fewer_columns():

@@ -30,7 +30,16 @@ LINE = Line("net", "none", "none", "shapes", 0, None)
 ADVICE = bodies.Advice("monotone_in_eps", "warn", 1, "0.1", "mend it")
 PICTURE = bodies.Picture(RED, "fog s3")
 POINTS = altair.Chart(pd.DataFrame({"x": [1, 2]})).mark_point().encode(x="x:Q")
+NUMBER = Number("accuracy", 0.625, 0.5, 0.75, 8, "ok", "k")
 BODIES = {
+    "a sentence of an answer": bodies.Answer(
+        ("what was asked",),
+        (),
+        (CLEAN,),
+        (bodies.AnswerLine(LINE, "", (bodies.AnswerCell(NUMBER, "best"),), "relied", "can be relied on"),),
+        ("a sentence of an answer",),
+        16,
+    ),
     "words of a text": bodies.Paragraphs(("words of a text",)),
     "words of a legend": bodies.Legend(("words of a legend",)),
     "62.5": bodies.Numbers(
@@ -38,7 +47,7 @@ BODIES = {
             "accuracy",
             (LINE,),
             (CLEAN,),
-            {(LINE, CLEAN): Number("accuracy", 0.625, 0.5, 0.75, 8, "ok", "k")},
+            {(LINE, CLEAN): NUMBER},
         ),
         "some",
     ),

@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import binomtest, norm
 
 import reports
-from reports.sections.differences import difference
+from reports.paired import difference
 from reports.sections.trust import BASE_ONLY, NOT_EXAMINED, NOTHING_RUN, trust
 from robust_eval.checks import enough_images
 from robust_eval.findings import Check
