@@ -14,12 +14,15 @@ import pytest
 from rich.console import Console
 
 import reports
+from reports.scores import Scored
+from reports.section import Source
 from reports.tables import Column
 from robust_eval.errors import DataError
 from robust_eval.findings import Check, Measurement
 from robust_eval.identity import content_key
 from robust_eval.metrics.intervals import wilson
 from robust_eval.results.entry import COLUMNS
+from robust_eval.results.load import load
 from robust_eval.results.record import Record
 from robust_eval.results.store import Store
 
@@ -596,3 +599,32 @@ def test_the_terminal_table_fits_a_hundred_and_ten_columns(written):
     assert "37.5?" in text and "50.0!" in text and "corrupted" in text
     assert "8/255" in text and "n = 8" in text
     assert max(map(len, text.splitlines())) <= 110
+
+
+def test_the_scores_behind_each_number_have_it_as_their_mean(tmp_path):
+    score = [[1, 1, 0, 1, 0, 1, 0, 0], [1, 0, 1, 1, 0, 0, 0, 0], [0.5, 0.25, 0, 1, 1, 0, 0, 0]]
+    save(
+        tmp_path,
+        clean(),
+        record(score=score[0]),
+        record(perturbation="bim", score=score[1]),
+        *(corrupted(name=name, severity=s, score=score[s - 1]) for name in ("fog", "snow") for s in (1, 2)),
+        clean(defense="noise", score=score[2]),
+        record(defense="noise", access="transfer", score=score[0]),
+        record(defense="noise", access="adaptive", score=score[2]),
+        corrupted(defense="noise", score=score[2]),
+    )
+    source = Source(load([tmp_path]))
+    scored = Scored(source.entries, source.table.in_mean())
+    compared = 0
+    for (who, column), number in source.table.cells.items():
+        found = scored.of(who, column)
+        # a mean over corruptions has no score of each image where a model met only some of them
+        if (
+            found is not None
+            and number.value is not None
+            and (number.of is None or number.of[0] == number.of[1])
+        ):
+            assert float(found.scores.mean()) == pytest.approx(number.value), (who, column)
+            compared += 1
+    assert compared >= 12
