@@ -627,4 +627,4 @@ def test_the_scores_behind_each_number_have_it_as_their_mean(tmp_path):
         ):
             assert float(found.scores.mean()) == pytest.approx(number.value), (who, column)
             compared += 1
-    assert compared >= 12
+    assert compared >= 10
