@@ -10,6 +10,9 @@ from robust_eval import moved
 if TYPE_CHECKING:
     from robust_eval.classifier import Classifier as Classifier
     from robust_eval.errors import RobustEvalError as RobustEvalError
+    from robust_eval.interface.evaluate import evaluate as evaluate
+    from robust_eval.interface.results import Results as Results
+    from robust_eval.interface.results import read as load
     from robust_eval.methods import Attack as Attack
     from robust_eval.methods import Choice as Choice
     from robust_eval.methods import Corruption as Corruption
@@ -35,6 +38,7 @@ _PLACES = {
     "Images": "types",
     "Labels": "types",
     "Norm": "threat",
+    "Results": "interface.results",
     "Pixels": "threat",
     "Rng": "rng",
     "RobustEvalError": "errors",
@@ -44,8 +48,12 @@ _PLACES = {
     "Order": "methods",
     "Task": "methods",
     "Trial": "methods",
+    "evaluate": "interface.evaluate",
+    "load": "interface.results",
     "register": "registry",
 }
+_CALLED = {"load": "read"}
+"""Names that are others in their module."""
 
 __all__ = [
     "Attack",
@@ -59,6 +67,7 @@ __all__ = [
     "Norm",
     "Order",
     "Pixels",
+    "Results",
     "Rng",
     "RobustEvalError",
     "Task",
@@ -66,6 +75,8 @@ __all__ = [
     "Trial",
     "attack",
     "corruption",
+    "evaluate",
+    "load",
     "register",
 ]
 
@@ -107,7 +118,7 @@ def corruption(name: str, **params: object) -> Corruption:
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), _CALLED.get(name, name))
 
 
 def __dir__() -> list[str]:

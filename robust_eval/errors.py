@@ -11,6 +11,7 @@ __all__ = [
     "ConfigError",
     "DamagedRecordError",
     "DataError",
+    "MeasurementError",
     "NoGradientError",
     "RobustEvalError",
     "StorageError",
@@ -58,6 +59,12 @@ class DamagedRecordError(DataError):
 
 class StorageError(RobustEvalError):
     """A file that could not be written: the disk is full, or may not be written to. What was finished is kept."""
+
+    exit_code = 1
+
+
+class MeasurementError(RobustEvalError):
+    """Nothing of what was asked for could be measured; the message is the first reason."""
 
     exit_code = 1
 

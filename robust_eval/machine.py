@@ -1,4 +1,4 @@
-"""What this machine has: its free memory, as far as this process may have it."""
+"""What this machine has: its devices, and its free memory as far as this process may have it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["available"]
+from robust_eval.errors import ConfigError
+
+__all__ = ["available", "pick_device"]
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -32,3 +34,18 @@ def _cgroup_room() -> int | None:
         return max(int(limit) - int(used), 0)
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         return None
+
+
+def pick_device(name: str) -> str:
+    """Return a torch device name; raises ``ConfigError`` for one that is not there."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {name}: there are {torch.cuda.device_count()} GPUs here; use cpu")
+    return name

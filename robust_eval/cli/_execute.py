@@ -69,12 +69,12 @@ def execute(
     import reports
     import trainers
     from robust_eval.classifier.accelerate import pick_precision
-    from robust_eval.cli._options import pick_device
     from robust_eval.cli._progress import Display
     from robust_eval.cli._said_before import say_budget, say_cost, told_apart
     from robust_eval.config.plan import plan
     from robust_eval.evaluation.workbench import Workbench
     from robust_eval.files import write_text
+    from robust_eval.machine import pick_device
     from robust_eval.results.store import Store
     from robust_eval.run.answers import by_their_answers
     from robust_eval.run.run import run

@@ -36,7 +36,6 @@ __all__ = [
     "as_class_order",
     "import_methods",
     "path_named",
-    "pick_device",
 ]
 
 
@@ -160,20 +159,3 @@ def import_methods(modules: list[str] | None) -> None:
 
     for module in modules or ():
         import_module(module, Path.cwd())
-
-
-def pick_device(name: str) -> str:
-    """Return a torch device name; raises ``ConfigError`` for one that is not there."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device {name}: there are {torch.cuda.device_count()} GPUs here; use --device cpu")
-    return name

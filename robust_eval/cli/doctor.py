@@ -70,7 +70,7 @@ def doctor(
 
     import defenses as _defenses  # noqa: F401 - registers the methods
     from robust_eval.cli._console import open_console, open_log, say
-    from robust_eval.cli._options import import_methods, pick_device
+    from robust_eval.cli._options import import_methods
     from robust_eval.config.experiment import parse
     from robust_eval.config.options import model_table
     from robust_eval.config.plan import plan
@@ -79,6 +79,7 @@ def doctor(
     from robust_eval.evaluation.evaluate import evaluate
     from robust_eval.evaluation.examine import examine
     from robust_eval.evaluation.workbench import Workbench
+    from robust_eval.machine import pick_device
     from robust_eval.processors import crowded
 
     import_methods(import_)

@@ -133,7 +133,8 @@ def evaluate(
     from robust_eval.cli._execute import execute
     from robust_eval.cli._options import import_methods
     from robust_eval.config.experiment import parse
-    from robust_eval.config.options import evaluation_tables
+    from robust_eval.config.options import evaluation_tables, model_name, model_table
+    from robust_eval.config.settings import settings
     from robust_eval.errors import ConfigError
     from robust_eval.printable import folder_name
 
@@ -142,12 +143,10 @@ def evaluate(
         raise ConfigError("--data: expected a named set, a .npz file or an image folder, got none")
     if attacks is None and budget is None:
         budget = "default"
+    fields = settings(set_)
     tables = evaluation_tables(
-        checkpoint=checkpoint,
-        arch=arch,
-        name=name,
-        mean=mean,
-        std=std,
+        model=model_table(checkpoint, arch, name, mean, std, fields),
+        name=model_name(checkpoint, arch, name),
         data={"name": data, "n": n, "pool": pool, "size": size, "class_order": class_order},
         attacks=attacks or "",
         budget=budget,
@@ -163,7 +162,7 @@ def evaluate(
         checks=checks or "quick",
         seed=seed,
         gradient_draws=gradient_draws,
-        set_=set_,
+        fields=fields,
     )
     experiment = parse(tables | {"imports": import_ or ()}, where="evaluate", folder=Path.cwd())
     return execute(

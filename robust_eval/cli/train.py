@@ -54,11 +54,12 @@ def train(
     import trainers
     from robust_eval.cli._console import open_console, open_log, say
     from robust_eval.cli._execute import make_folder, run_folder
-    from robust_eval.cli._options import import_methods, pick_device
+    from robust_eval.cli._options import import_methods
     from robust_eval.cli._progress import Display
     from robust_eval.config.experiment import parse
     from robust_eval.config.plan import models
     from robust_eval.config.settings import apply_settings, settings
+    from robust_eval.machine import pick_device
     from robust_eval.models.checkpoint import read_card
     from robust_eval.models.recipe import Journal
     from robust_eval.models.source import RecipeModel

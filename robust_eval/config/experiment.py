@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pydantic
 
@@ -27,18 +27,37 @@ from robust_eval.config.settings import change_tables
 from robust_eval.config.toml import read_toml, toml
 from robust_eval.config.trust import code_in
 from robust_eval.corruptions._given import given_tables
-from robust_eval.data import ClassOrder, Source, open_source
+from robust_eval.data import ClassOrder, Examples, Source, open_source
 from robust_eval.data.corrupted import CorruptedFiles, open_corrupted
 from robust_eval.errors import THEIRS, ConfigError, near
 from robust_eval.methods import Corruption, Defense
 from robust_eval.models.factory import is_factory
 from robust_eval.models.recipe import Recipe
+from robust_eval.models.source import ModelSource
 from robust_eval.paths import exists, expanded, is_folder, misnamed, shown, what_is
 from robust_eval.printable import printable
 from robust_eval.registry import explain, names
 from robust_eval.surroundings import surroundings_kept
 
-__all__ = ["DataTable", "Experiment", "ModelTable", "import_module", "named_experiments", "parse", "read"]
+__all__ = [
+    "DataTable",
+    "Experiment",
+    "Given",
+    "ModelTable",
+    "import_module",
+    "named_experiments",
+    "parse",
+    "read",
+]
+
+
+class Given(NamedTuple):
+    """What was handed over in Python in the place of names and paths."""
+
+    source: Source
+    """The images to measure on."""
+    models: tuple[Callable[[Examples], ModelSource], ...]
+    """What makes each model, which is tried on images."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +73,11 @@ class Experiment:
     analyses: tuple[AnalysisPlan, ...]
     folder: Path
     """Where relative paths and imports start."""
+    given: Given | None = None
 
     def source(self) -> Source:
         """Open the data to measure on."""
-        return _source(self.frame, self.folder)
+        return _source(self.frame, self.folder) if self.given is None else self.given.source
 
     def pool_source(self) -> Source:
         """Open the pool that the file names."""
@@ -160,8 +180,11 @@ def read(
     return parse(tables, where=name, folder=folder)
 
 
-def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
-    """Return the experiment that tables describe; raises ``ConfigError`` with all of their problems."""
+def parse(tables: Mapping[str, Any], *, where: str, folder: Path, given: Given | None = None) -> Experiment:
+    """Return the experiment that tables describe; raises ``ConfigError`` with all of their problems.
+
+    Images and models that are ``given`` need no tables.
+    """
     problems = Problems(where)
     frame = _frame(dict(tables), problems)
     for title in (frame.name, *(table.name or "" for table in frame.model)):
@@ -196,7 +219,7 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
     analyses = [plan for i, table in enumerate(frame.analysis) for plan in parser.analyses(table, i)]
     source: Source | None = None
     with problems:
-        source = _source(frame, folder)
+        source = _source(frame, folder) if given is None else given.source
     if frame.data.pool is not None:
         with problems:
             _pool_source(frame, folder)
@@ -205,7 +228,7 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
     called = [found[0][0] for found in recipes if found] + [table.name for table in frame.model if table.name]
     for i, table in enumerate(frame.model):
         parser.model(table.checkpoint, table.architecture, i)
-    if not tables.get("train") and not tables.get("model"):
+    if given is None and not tables.get("train") and not tables.get("model"):
         problems.add("expected at least one [[train]] or [[model]] table, got none")
     for name in sorted({name for name in called if called.count(name) > 1}):
         problems.add(f"two models are named {name!r}; give one of them another name")
@@ -218,6 +241,7 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path) -> Experiment:
         tuple(defenses),
         tuple(analyses),
         folder,
+        given,
     )
 
 

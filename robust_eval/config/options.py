@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from robust_eval.attacks.peers.resolve import LIBRARIES, counterparts, installed
 from robust_eval.config.budgets import budget as tables_of
 from robust_eval.config.method_tables import MethodTables, located
 from robust_eval.config.problems import Problems
-from robust_eval.config.settings import apply_settings, settings, split_names
+from robust_eval.config.settings import apply_settings, split_names
 from robust_eval.data import NOISE
 from robust_eval.data.corrupted import open_corrupted
 from robust_eval.errors import ConfigError
@@ -35,11 +35,8 @@ Tables = list[dict[str, Any]]
 
 def evaluation_tables(
     *,
-    checkpoint: Path | None,
-    arch: str | None,
-    name: str | None,
-    mean: str | None,
-    std: str | None,
+    model: dict[str, Any] | None,
+    name: str,
     data: dict[str, Any],
     attacks: str,
     budget: str | None,
@@ -55,25 +52,28 @@ def evaluation_tables(
     checks: str,
     seed: int,
     gradient_draws: int | None,
-    set_: list[str] | None,
+    fields: dict[str, dict[str, Any]],
+    more: Mapping[str, Tables] | None = None,
 ) -> dict[str, Any]:
     """Return the experiment that ``robust-eval evaluate`` makes of its options, as tables.
 
-    Raises ``ConfigError`` for what can be told to be wrong before the tables are parsed.
+    ``model`` is the table of :func:`model_table`, ``None`` where models are given in Python, ``fields`` those of
+    :func:`settings`, and ``more`` are tables of methods by kind, beside those named. Raises ``ConfigError`` for what
+    can be told to be wrong before the tables are parsed.
     """
-    chosen = _chosen(budget, split_names("attack", attacks))
-    radii = _radii(eps, [table["name"] for table in chosen])
-    fields = settings(set_)
+    own = {kind: [dict(table) for table in tables] for kind, tables in (more or {}).items()}
+    chosen = [*_chosen(budget, split_names("attack", attacks)), *own.get("attack", ())]
+    radii = _radii(eps, [str(table.get("name")) for table in chosen])
     tables: dict[str, Any] = {
-        "name": model_name(checkpoint, arch, name),
+        "name": name,
         "seed": seed,
         "checks": checks,
         "gradient_draws": gradient_draws,
         "data": {**data, "corrupted": None if corrupted is None else str(corrupted)},
-        "model": [model_table(checkpoint, arch, name, mean, std, fields)],
+        "model": [] if model is None else [model],
         "attack": [part for table in chosen for part in _attack_tables(table, radii)],
-        "corruption": _corruption_tables(corruptions, severity, corrupted),
-        "defense": [{"name": item} for item in split_names("defense", defenses)],
+        "corruption": [*_corruption_tables(corruptions, severity, corrupted), *own.get("corruption", ())],
+        "defense": [{"name": item} for item in split_names("defense", defenses)] + own.get("defense", []),
         "analysis": _comparisons(ood, shift, resize=resize),
     }
     _require_one_radius(tables["attack"], fields, eps or ())
@@ -200,8 +200,8 @@ def _radii(eps: list[str] | None, attacks: list[str]) -> dict[str, list[str]]:
 
 def _attack_tables(table: dict[str, Any], radii: dict[str, list[str]]) -> Tables:
     """Return an attack's tables, one for each norm among the radii that it knows."""
-    cls = _class(table["name"])
-    if cls is None:
+    cls = _class(str(table.get("name")))
+    if cls is None or "eps" in table:  # a table has its own radius
         return [table]
     known = {norm: radii[norm] for norm in _norms(cls) if norm in radii}
     several = {norm: {"norm": norm} if _has_norm(cls) else {} for norm in known}

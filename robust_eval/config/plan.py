@@ -121,6 +121,9 @@ def _models(experiment: Experiment, train: Examples | None, examples: Examples |
     for table in experiment.frame.model:
         assert examples is not None
         found.append(_own_model(experiment, table, examples))
+    if experiment.given is not None:
+        assert examples is not None
+        found += [make(examples) for make in experiment.given.models]
     return found
 
 

@@ -21,12 +21,12 @@ TOLERANCE = 1e-4
 """Of the largest logit: processors and numbers of threads round differently."""
 
 
-def answers(network: nn.Module, shape: tuple[int, ...]) -> Tensor | None:
+def answers(network: nn.Module, shape: tuple[int, ...], device: torch.device | None = None) -> Tensor | None:
     """Return the logits [n,k] of a deterministic network for images of seeded noise, in float32.
 
     ``None`` for a network that does not take them.
     """
-    images = torch.rand(IMAGES, *shape, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(IMAGES, *shape, generator=torch.Generator().manual_seed(0)).to(device)
     try:
         with frozen(network), torch.no_grad():
             logits: Tensor = network(images).float().cpu().clone()

@@ -128,7 +128,7 @@ def state_sha256(network: nn.Module) -> str:
     digest = hashlib.sha256(json.dumps(_normalisation(network)).encode())
     for name, value in sorted(_tensors(_inner(network)).items()):
         digest.update(f"\n{name} {value.dtype} {list(value.shape)}\n".encode())
-        digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(value.contiguous().flatten().view(torch.uint8).cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -29,7 +29,16 @@ from robust_eval.types import StochasticModule
 PROBES = 16
 """Images on which a model is watched for randomness of its own."""
 
-__all__ = ["Loaded", "ModelSource", "OwnModel", "RecipeModel", "WeightsOf", "own_model"]
+__all__ = [
+    "Loaded",
+    "ModelSource",
+    "OwnModel",
+    "RecipeModel",
+    "WeightsOf",
+    "draws_by_nature",
+    "own_model",
+    "tried_on",
+]
 
 
 class Loaded(NamedTuple):
@@ -227,9 +236,9 @@ def own_model(
         )
     made = load_network(checkpoint, architecture, mean, std, recipe=recipe, examples=examples, seed=seed)
     network, arch = made.network, made.arch
-    classes = _try_on(network, examples, arch)  # first, since lazy layers have no weights before
+    classes = tried_on(network, examples, arch)  # first, since lazy layers have no weights before
     weights = file_sha256(checkpoint) if checkpoint is not None else state_sha256(network)
-    if not isinstance(network, StochasticModule) and _draws(network, examples):
+    if not isinstance(network, StochasticModule) and draws_by_nature(network, examples):
         network = GlobalDraws(network)
     drawn = isinstance(network, StochasticModule) and network.stochastic
     return OwnModel(
@@ -266,7 +275,7 @@ def _as_it_is(parts: dict[str, Any]) -> OwnModel:
     return OwnModel(**parts)
 
 
-def _draws(network: nn.Module, examples: Examples) -> bool:
+def draws_by_nature(network: nn.Module, examples: Examples) -> bool:
     """Whether the network draws random numbers of its own; what it cannot answer is told by the cells it fails in."""
     with surroundings_kept(), frozen(network):
         try:
@@ -287,7 +296,7 @@ def _other_dtype(network: nn.Module, examples: Examples) -> torch.dtype | None:
     return None
 
 
-def _try_on(network: nn.Module, examples: Examples, arch: str) -> int:
+def tried_on(network: nn.Module, examples: Examples, arch: str) -> int:
     """Return how many outputs the network has; raise unless it maps two of the images to logits that the labels fit."""
     shape = "x".join(map(str, examples.shape))
     tensors = [t for t in (*network.parameters(), *network.buffers()) if not torch.nn.parameter.is_lazy(t)]

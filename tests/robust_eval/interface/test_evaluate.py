@@ -1,0 +1,276 @@
+"""One call in Python gives what the command gives, takes what users have at hand, and refuses the rest in one line."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from typer.testing import CliRunner
+
+import robust_eval
+from robust_eval import Classifier, Results, attack, errors
+from robust_eval.cli import app
+
+SIDE = 6
+QUICK = {"checks": "off", "progress": False}
+
+
+def linear(seed: int = 0, classes: int = 4) -> nn.Module:
+    """A linear network, whose margins are known."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, classes))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        net[1].weight.copy_(torch.randn(net[1].weight.shape, generator=generator) / 10)
+        net[1].bias.copy_(-0.5 * net[1].weight.sum(1))  # so that no class is met much more often
+    return net
+
+
+NET = linear()
+X = torch.rand(40, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+Y = NET(X).argmax(1)
+
+
+def test_the_accuracy_under_attack_is_the_share_of_margins_beyond_the_radius():
+    net, eps = linear(classes=2), 0.01
+    inside = X * 0.5 + 0.25  # so that no pixel meets the box
+    y = net(inside).argmax(1)
+    y[:3] = 1 - y[:3]  # three that are wrong when clean
+    found = robust_eval.evaluate(net, inside, y, attacks="fgsm", eps=eps, **QUICK).table()
+    with torch.no_grad():
+        weight, logits = net[1].weight, net(inside)
+        reach = eps * (weight[0] - weight[1]).abs().sum()
+        held = ((logits[:, 0] - logits[:, 1]).abs() > reach) & (logits.argmax(1) == y)
+    row = found[found["perturbation"] == "fgsm"].iloc[0]
+    assert 0 < row["accuracy"] < 0.9 and row["accuracy"] == pytest.approx(float(held.double().mean()))
+    assert row["low"] < row["accuracy"] < row["high"] and row["n"] == 40 and row["verdict"] == "ok"
+    assert found[found["perturbation"] == "none"]["accuracy"].item() == pytest.approx(37 / 40)
+
+
+def test_the_command_gives_the_same_numbers(tmp_path):
+    torch.save(NET.state_dict(), tmp_path / "net.pt")
+    (tmp_path / "net.py").write_text(
+        "import torch\n"
+        "def build():\n"
+        f"    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear({3 * SIDE * SIDE}, 4))\n"
+        f"    net.load_state_dict(torch.load({str(tmp_path / 'net.pt')!r}, weights_only=True))\n"
+        "    return net\n"
+    )
+    np.savez(tmp_path / "images.npz", x=X.numpy(), y=Y.numpy())
+    asked = [
+        "--attacks",
+        "pgd,deepfool",
+        "--eps",
+        "2/255",
+        "--eps",
+        "l2:0.1",
+        "--corruptions",
+        "fog,contrast",
+    ]
+    run = [*("evaluate", "--arch", f"{tmp_path}/net.py:build", "--data", f"{tmp_path}/images.npz"), *asked]
+    out = ["--out", str(tmp_path / "run"), "--checks", "off"]
+    assert CliRunner().invoke(app, [*run, *out]).exit_code == 0
+    theirs = robust_eval.load(tmp_path / "run").table()
+    ours = robust_eval.evaluate(
+        NET,
+        X,
+        Y,
+        attacks=["pgd", "deepfool"],
+        eps=["2/255", "l2:0.1"],
+        corruptions=("fog", "contrast"),
+        **QUICK,
+    ).table()
+    same = ["perturbation", "norm", "eps", "severity", "accuracy", "low", "high", "n", "verdict"]
+    pd.testing.assert_frame_equal(ours[same], theirs[same])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(lambda: (NET, X.numpy(), Y.numpy()), id="arrays"),
+        pytest.param(lambda: (NET, X, Y.tolist()), id="a list of labels"),
+        pytest.param(lambda: (Classifier(NET), X, Y), id="a classifier"),
+        pytest.param(lambda: (NET, DataLoader(TensorDataset(X, Y), batch_size=7), None), id="a loader"),
+        pytest.param(lambda: (NET.__call__, X, Y), id="a function of tensors"),
+    ],
+)
+def test_what_users_have_at_hand_gives_the_same_numbers(given):
+    def numbers(*args):
+        found = robust_eval.evaluate(*args, attacks="pgd", eps="1/255", fields={"pgd": {"steps": 5}}, **QUICK)
+        return found.table()["accuracy"].tolist()
+
+    assert numbers(*given()) == numbers(NET, X, Y)
+
+
+def test_images_of_bytes_are_divided_by_255():
+    whole = (X * 255).round().to(torch.uint8)
+    found = [
+        robust_eval.evaluate(NET, x, Y, attacks="none", **QUICK).table()["accuracy"].item()
+        for x in (whole, whole.numpy(), whole.float() / 255)
+    ]
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_function_of_arrays_is_attacked_without_gradients():
+    weight, bias = NET[1].weight.detach().numpy(), NET[1].bias.detach().numpy()
+
+    def answers(images):
+        assert isinstance(images, np.ndarray)
+        return images.reshape(len(images), -1) @ weight.T + bias
+
+    found = robust_eval.evaluate(answers, X, Y, attacks="square", eps="4/255", **QUICK).table()
+    assert found["accuracy"].iloc[0] == 1 and 0 <= found["accuracy"].iloc[1] < 0.9
+    assert found["model"].iloc[0] == "answers"
+
+
+def test_normalisation_is_put_inside():
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    plain = nn.Sequential(nn.BatchNorm2d(3, affine=False), linear()).eval()
+    plain[0].running_mean.copy_(torch.tensor(mean))
+    plain[0].running_var.copy_(torch.tensor(std) ** 2)
+    asked = {"attacks": "pgd", "eps": "1/255", **QUICK}
+    inside = robust_eval.evaluate(NET, X, Y, mean=mean, std=std, **asked).table()["accuracy"]
+    assert inside.tolist() == pytest.approx(
+        robust_eval.evaluate(plain, X, Y, **asked).table()["accuracy"].tolist()
+    )
+
+
+def test_several_models_are_compared_on_the_same_images():
+    found = robust_eval.evaluate({"old": NET, "new": linear(5)}, X, Y, attacks="none", **QUICK)
+    assert set(found.table()["model"]) == {"old", "new"}
+    assert found.sentences[0].startswith("old is the most accurate: 100.0 %")
+
+
+def test_a_method_is_taken_for_its_name_and_fields():
+    ways = [
+        {"attacks": attack("pgd", steps=3, eps="1/255")},
+        {"attacks": {"name": "pgd", "steps": 3, "eps": "1/255"}},
+        {"attacks": "pgd", "eps": "1/255", "fields": {"pgd": {"steps": 3}}},
+        {"attacks": ("pgd",), "eps": 1 / 255, "fields": {"pgd": {"steps": 3}}},
+    ]
+    tables = [robust_eval.evaluate(NET, X, Y, **way, **QUICK).results for way in ways]
+    assert len({tuple(table["key"]) for table in tables}) == 1
+
+
+def test_with_a_folder_a_second_call_measures_only_what_is_new(tmp_path, monkeypatch):
+    asked = {"attacks": "pgd", "eps": "1/255", "out": tmp_path / "run", **QUICK}
+    first = robust_eval.evaluate(NET, X, Y, **asked)
+    monkeypatch.setattr(
+        "robust_eval.evaluation.evaluate.attacked", lambda *args, **kwargs: pytest.fail("measured again")
+    )
+    again = robust_eval.evaluate(NET, X, Y, **asked)
+    pd.testing.assert_frame_equal(first.table(), again.table())
+    assert (
+        robust_eval.load(tmp_path / "run").table()["accuracy"].tolist() == first.table()["accuracy"].tolist()
+    )
+
+
+def test_other_weights_are_another_model(tmp_path):
+    asked = {"attacks": "none", "out": tmp_path / "run", **QUICK}
+    robust_eval.evaluate(NET, X, Y, **asked)
+    changed = linear(3)
+    assert robust_eval.evaluate(changed, X, Y, **asked).results["key"].nunique() == 2
+
+
+def test_another_forward_with_the_same_weights_is_another_model(tmp_path):
+    class Doubled(nn.Sequential):
+        def forward(self, x):
+            return -super().forward(x)
+
+    asked = {"attacks": "none", "out": tmp_path / "run", **QUICK}
+    robust_eval.evaluate(NET, X, Y, name="net", **asked)
+    found = robust_eval.evaluate(Doubled(*NET), X, Y, name="net", **asked)
+    assert found.results["model"].nunique() == 2
+
+
+def test_the_folder_of_results_in_memory_goes_with_them():
+    found = robust_eval.evaluate(NET, X, Y, attacks="none", **QUICK)
+    folder = found.folder
+    assert folder.is_dir()
+    del found
+    assert not folder.exists()
+
+
+def test_the_images_that_were_given_may_change_afterwards():
+    images = X.clone()
+    found = robust_eval.evaluate(NET, images, Y, attacks="none", **QUICK)
+    images.zero_()
+    assert found.table()["accuracy"].item() == 1
+    assert NET.training  # and the network is as it was
+
+
+def test_a_report_is_written_where_asked(tmp_path):
+    page = robust_eval.evaluate(NET, X, Y, attacks="none", **QUICK).report(tmp_path / "report")
+    assert page == tmp_path / "report" / "index.html" and "Sequential" in page.read_text()
+
+
+def test_in_a_notebook_the_answer_is_a_table_in_which_names_are_escaped():
+    found = robust_eval.evaluate(
+        NET, X, Y, attacks="pgd", eps="1/255", name="<script>alert(1)</script>", **QUICK
+    )
+    html = found._repr_html_()
+    assert html.count("<table") == 1 and "<script>" not in html and "&lt;script&gt;" in html
+    assert str(found) == repr(found) and "worst case" in str(found)
+    assert max(map(len, str(found).splitlines())) <= 120
+
+
+def test_a_cell_that_fails_is_told_and_does_not_stop_the_others(monkeypatch, caplog):
+    def falls(*args, **kwargs):
+        raise ValueError("no luck")
+
+    monkeypatch.setattr("robust_eval.evaluation.evaluate.attacked", falls)
+    with caplog.at_level(logging.WARNING):
+        found = robust_eval.evaluate(NET, X, Y, attacks="pgd", eps="1/255", **QUICK)
+    assert [failure.error for failure in found.failed] == ["ValueError: no luck"]
+    assert "1 cell failed: ValueError: no luck" in caplog.text
+    assert found.table()["accuracy"].tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"model": NET.state_dict()}, "give the network after net.load_state_dict"),
+        ({"model": nn.Linear}, "give one of it, such as Linear()"),
+        ({"model": {}}, "expected a network, or several by name, got none"),
+        ({"attacks": "pgdd"}, "did you mean 'pgd'"),
+        ({"attacks": 7}, "expected a method's name, such as 'pgd'"),
+        ({"x": X * 255}, "divided by 255"),
+        ({"x": X.permute(0, 2, 3, 1)[:, :, :, [0, 1, 2]].repeat(1, 2, 2, 1)}, "permute(0, 3, 1, 2)"),
+        ({"y": None}, "images without labels; give y"),
+        ({"y": Y + 1}, "expected labels in 0..3, the outputs of Sequential, got label 4"),
+        ({"y": Y[:5]}, "expected one for each of 40 images, got 5"),
+        ({"eps": "8"}, "did you mean '8/255'"),
+        ({"fields": {"pdg": {"steps": 3}}}, "fields: pdg: no such method in this run (did you mean 'pgd'?)"),
+        ({"defenses": "mixup_inference"}, "name some with pool"),
+        ({"device": "gpu"}, "expected auto, cpu, cuda or cuda:N, got 'gpu'"),
+        ({"checks": "some"}, "some"),
+        ({"x": iter([]), "y": None}, "expected at least one batch from the loader, got none"),
+        ({"x": [X], "y": None}, "expected batches (images, labels) from the loader"),
+        ({"class_names": ["cat"]}, "expected a name for each of 4 classes, got 1"),
+        ({"out": "/dev/null"}, "expected a folder, got"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line_with_the_names_of_arguments(wrong, told):
+    asked = {"model": NET, "x": X, "y": Y, "attacks": "pgd", **QUICK} | wrong
+    with pytest.raises(errors.RobustEvalError) as caught:
+        robust_eval.evaluate(**asked)
+    text = str(caught.value)
+    assert told in text and "\n" not in text and "--" not in text
+
+
+def test_a_folder_without_records_is_told(tmp_path):
+    with pytest.raises(errors.DataError, match="expected the folder of a run, got none"):
+        robust_eval.load(tmp_path / "nothing")
+    with pytest.raises(errors.DataError, match="records/"):
+        robust_eval.load(tmp_path)
+
+
+def test_help_reads_well():
+    assert (
+        robust_eval.evaluate.__doc__
+        and isinstance(robust_eval.Results, type)
+        and Results is robust_eval.Results
+    )
+    assert {"evaluate", "load", "Results"} <= set(dir(robust_eval))
