@@ -25,12 +25,14 @@ def test_it_is_short():
     assert len(CONTRIBUTING.splitlines()) <= 80
 
 
-def test_python_examples_run():
+def test_python_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "readme"}
     for source in blocks("python"):
         exec(compile(source, "README.md", "exec", dont_inherit=True), namespace)
     assert namespace["x_adv"].shape == namespace["x"].shape
     assert not namespace["x_fog"].equal(namespace["x"])
+    assert len(namespace["frame"]) == 4 and namespace["page"].exists()
 
 
 def test_there_are_exactly_two_commands_to_start_with():
