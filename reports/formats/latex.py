@@ -9,6 +9,7 @@ from typing import assert_never
 from reports.bodies import (
     Chart,
     Facts,
+    Gallery,
     Grid,
     Legend,
     Listing,
@@ -51,8 +52,10 @@ def latex(contents: Sequence[Section]) -> str:
                     lines += ["", *_grid(f"tab:grid-{grids}", caption, heads, rows, left)]
             case Trusts() as trusts:
                 lines += ["", *_trusts(trusts, caption)]
-            case Paragraphs() | Legend() | Listing() | Settings() | Chart() | Sheets() | Facts() | Records():
+            case Paragraphs() | Legend() | Listing() | Settings() | Chart() | Sheets() | Gallery():
                 pass  # a paper says these in its own words and pictures
+            case Facts() | Records():
+                pass  # nor these, which say where numbers come from
             case unknown:
                 assert_never(unknown)
     return "\n".join(lines) + "\n"
