@@ -42,7 +42,8 @@ NOTE = (
     "The first images that were measured, with the class that the model takes them for and its probability (its mean "
     "over the draws of a model that draws). Of each norm the attack that broke the most images of the whole set stands "
     "first. A difference is magnified around mid grey: under a linf radius until the radius fills the range, else "
-    "until its own largest change does. Adversarials are shown to within about two of 255 levels."
+    "until its own largest change does. Adversarials are the clean image with the difference, to within two "
+    "of 255 levels (four where they are scaled down)."
 )
 LESS = " Not all of the pictures are shown: the page would be too large."
 

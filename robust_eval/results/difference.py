@@ -3,7 +3,7 @@
 The change is divided by ``scale``, the change that is to fill the range around mid grey: 128 + 127 delta / scale. It is
 rounded to steps of at most one level of 8 bits, and of at most an eighth of the scale, so that a perturbation below one
 level is not lost. ``recomposed`` adds it to the picture of the clean image: what comes out is the adversarial to
-within two levels of 8 bits (three where the scale is above one half).
+within two levels of 8 bits, four where pictures were scaled down.
 
 Ours: a PNG of the adversarial beside one of its difference takes three times the bytes.
 """
