@@ -1,7 +1,8 @@
 """What a record keeps to be looked at: pictures of the first images, for no number.
 
 A corruption keeps its first image. Clean images and attacks keep the first six with what the model makes of them, or
-as many as fit into 12 kB (24 kB of clean ones, which stand for all attacks), but no fewer than two: at 32 pixels six.
+as many as fit into 12 kB (24 kB of clean ones, which stand for all attacks), but no fewer than two: at 32 pixels in
+colour six under linf 8/255, three or four in l2.
 Under a linf radius a difference is magnified so that the radius fills the range; elsewhere the largest change does.
 All of this is ours.
 """
