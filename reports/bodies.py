@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from reports.answer import Reliance
 from reports.standing import Standing
@@ -19,15 +19,19 @@ if TYPE_CHECKING:
     import altair
 
 __all__ = [
+    "GALLERY",
     "RAISED",
     "RELIANCE",
     "Advice",
     "Answer",
     "AnswerCell",
     "AnswerLine",
+    "Album",
     "Body",
     "Chart",
+    "Exhibit",
     "Facts",
+    "Gallery",
     "Grid",
     "Legend",
     "Listing",
@@ -40,6 +44,7 @@ __all__ = [
     "Settings",
     "Sheet",
     "Sheets",
+    "Shot",
     "Trust",
     "Trusts",
     "spoken",
@@ -47,6 +52,10 @@ __all__ = [
 
 RAISED: dict[Verdict, str] = {"not_made": "not made", "warn": "warns", "fail": "fails"}
 """What a check did that was raised."""
+GALLERY = "gallery.png"
+"""The file with the pictures of a gallery, for a paper."""
+READABLE = 96
+"""Pixels of a page of the longer side of a picture at least."""
 
 
 @dataclass(frozen=True)
@@ -244,6 +253,13 @@ class Picture:
     """PNG in base64: of that alphabet, and known to be one."""
     told: str
     """What it shows, such as ``fog s3``."""
+    width: int
+    height: int
+
+    @property
+    def times(self) -> int:
+        """How many pixels of a page show one of its own: a whole number, so that nothing is blurred."""
+        return -(-READABLE // max(self.width, self.height))
 
 
 @dataclass(frozen=True)
@@ -263,6 +279,63 @@ class Sheets:
     """Contact sheets of pictures."""
 
     sheets: tuple[Sheet, ...]
+
+
+class Shot(NamedTuple):
+    """One image under one attack."""
+
+    adversarial: Picture | None
+    difference: Picture | None
+    answer: str
+    """What the model takes it for, with its confidence."""
+    verdict: Literal["broken", "held", "untouched"]
+    told: str
+    """The verdict, for people."""
+    magnified: str
+    """How many times the difference is, such as ``x16``."""
+
+
+class Exhibit(NamedTuple):
+    """One image, as it is and under the attacks of its album."""
+
+    told: str
+    """Which one it is, and its class."""
+    clean: Picture | None
+    answer: str
+    """What the model takes the clean image for, with its confidence."""
+    shots: tuple[Shot | None, ...]
+    """One for each attack; ``None`` where nothing was kept."""
+
+
+class Album(NamedTuple):
+    """Images as one model takes them, with one defense."""
+
+    data: str
+    model: str
+    defense: str
+    attacks: tuple[str, ...]
+    first: int
+    """How many of the attacks stand first, one for each norm; the others are details."""
+    exhibits: tuple[Exhibit, ...]
+    held: tuple[str, ...]
+    """Which of the images no attack of a norm broke, a sentence for each norm."""
+
+    @property
+    def name(self) -> str:
+        """The model, and the defense if there is one."""
+        return self.model if self.defense == "none" else f"{self.model} ({self.defense})"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What attacks made of the first images, model by model."""
+
+    albums: tuple[Album, ...]
+
+    @property
+    def several_data(self) -> bool:
+        """Whether albums have to say on which data."""
+        return len({album.data for album in self.albums}) > 1
 
 
 @dataclass(frozen=True)
@@ -317,6 +390,7 @@ Body = (
     | Settings
     | Trusts
     | Sheets
+    | Gallery
     | Chart
     | Facts
     | Records

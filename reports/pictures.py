@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,11 @@ from robust_eval.results.thumbnail import LONGEST
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["decoded", "png"]
+__all__ = ["decoded", "picture", "png"]
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_LONGEST_TEXT = 1 << 17
+"""Characters; 96 pixels squared in colour without any compression take a third of it."""
 _ACROSS = 4
 """Deformations beside one another."""
 _GAP, _LINE, _NAMES, _WIDE = 6, 22, 170, 126
@@ -62,14 +65,23 @@ def decoded(text: str) -> Image.Image | None:
     """Return the picture in colour, or ``None`` for what is not a small PNG in base64."""
     from PIL import Image
 
-    if not _BASE64.fullmatch(text):
+    if len(text) > _LONGEST_TEXT or not _BASE64.fullmatch(text):
         return None
     try:
-        picture = Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"])
-        # before its pixels are unpacked: a few bytes can claim to be a huge picture
+        content = base64.b64decode(text, validate=True)
+        # before anything is unpacked: a few bytes can claim to be a huge picture
+        if max(struct.unpack(">II", content[16:24])) > LONGEST:
+            return None
+        picture = Image.open(io.BytesIO(content), formats=["PNG"])
         return picture.convert("RGB") if max(picture.size) <= LONGEST else None
-    except (ValueError, OSError, SyntaxError):
+    except (ValueError, OSError, SyntaxError, struct.error, Image.DecompressionBombError):
         return None
+
+
+def picture(text: str, told: str) -> Picture | None:
+    """Return a record's picture, or ``None`` for what is not one."""
+    image = decoded(text)
+    return None if image is None else Picture(text, told, image.width, image.height)
 
 
 def _paste(page: Image.Image, picture: Picture, x: int, y: int) -> None:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reports.bodies import Chart, Sheets
+from reports.bodies import GALLERY, Chart, Gallery, Sheets
 from reports.figures import TITLES, svg
 from reports.formats.html import page
 from reports.formats.latex import latex
 from reports.formats.markdown import markdown
 from reports.formats.terminal import agreement_table, analysis_tables
+from reports.gallery_sheet import gallery_png
 from reports.pictures import png
 from reports.section import Source
 from reports.sections.agreement import Agreement, agreements
@@ -67,7 +68,8 @@ class Report:
 
 
 def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) -> Report:
-    """Write results.csv, classes.csv, table.md, table.tex, index.html, figures/*.svg and corruptions.png.
+    """Write results.csv, classes.csv, table.md, table.tex, index.html, figures/*.svg, corruptions.png and
+    gallery.png.
 
     ``folders`` are one or several runs. ``baseline`` is the model that corruption errors are divided by (mCE). Raises
     ``DataError`` for a folder that holds no records, and for a baseline that is in none of them.
@@ -81,6 +83,7 @@ def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) ->
     bodies = [section.body for section in parts]
     drawn = {body.name: svg(body.drawing) for body in bodies if isinstance(body, Chart)}
     sheets = [sheet for body in bodies if isinstance(body, Sheets) for sheet in body.sheets]
+    albums = [album for body in bodies if isinstance(body, Gallery) for album in body.albums]
     classes = class_table(loaded.entries)
     texts: dict[str, str | bytes] = {
         "results.csv": _csv(loaded.results),
@@ -92,8 +95,10 @@ def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) ->
     }
     if sheets:
         texts[SHEET] = png(sheets)
+    if albums:
+        texts[GALLERY] = gallery_png(albums)
     write_together(out, texts)
-    for name in {"classes.csv", SHEET} - set(texts):
+    for name in {"classes.csv", SHEET, GALLERY} - set(texts):
         (out / name).unlink(missing_ok=True)
     for path in (out / "figures").glob("analysis_*.svg"):
         if path.stem not in drawn:

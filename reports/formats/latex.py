@@ -10,6 +10,7 @@ from reports.bodies import (
     Answer,
     Chart,
     Facts,
+    Gallery,
     Grid,
     Legend,
     Listing,
@@ -52,18 +53,12 @@ def latex(contents: Sequence[Section]) -> str:
                     lines += ["", *_grid(f"tab:grid-{grids}", caption, heads, rows, left)]
             case Trusts() as trusts:
                 lines += ["", *_trusts(trusts, caption)]
-            case (
-                Answer()
-                | Paragraphs()
-                | Legend()
-                | Listing()
-                | Settings()
-                | Chart()
-                | Sheets()
-                | Facts()
-                | Records()
-            ):
+            case Answer() | Paragraphs() | Legend() | Listing():
+                pass
+            case Settings() | Chart() | Sheets() | Gallery():
                 pass  # a paper says these in its own words and pictures
+            case Facts() | Records():
+                pass  # nor these, which say where numbers come from
             case unknown:
                 assert_never(unknown)
     return "\n".join(lines) + "\n"

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 from reports.bodies import (
+    GALLERY,
     RAISED,
     RELIANCE,
     Answer,
     AnswerCell,
     Chart,
     Facts,
+    Gallery,
     Grid,
     Legend,
     Listing,
@@ -73,6 +75,8 @@ def _body(section: Section) -> Iterator[str]:
             yield _grid([kind, strength, "parameters", *([cost] if cost else [])], lines, left=3)
         case Trusts() as trusts:
             yield from _trusts(trusts)
+        case Gallery():
+            yield f"![Clean images, adversarials and magnified differences]({GALLERY})"
         case Chart() | Sheets() | Facts() | Records():
             return  # need a page
         case unknown:

@@ -11,11 +11,12 @@ from reports.section import Section, Source
 from reports.sections.sheet import SAMPLE
 from reports.sections.statement import images
 from robust_eval.results.entry import Entry
+from robust_eval.results.pictured import PICTURES
 
 __all__ = ["passes", "sections"]
 
 _SUMMED = ("seconds", "forwards", "backwards")
-_ELSEWHERE = ("training", SAMPLE)
+_ELSEWHERE = ("training", SAMPLE, PICTURES)
 """Provenance that has a section of its own."""
 
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from reports.bodies import Picture, Sheet, Sheets
-from reports.pictures import decoded
+from reports.pictures import picture
 from reports.section import Section, Source
 from reports.sections.deformations import seen
 from reports.tables import place_of_type
@@ -45,10 +45,11 @@ def sheets(entries: Sequence[Entry]) -> tuple[Sheet, ...]:
         if (name, severity) in found[labels["data"]]:
             continue
         text = entry.record.provenance.get(SAMPLE)
-        if isinstance(text, str) and decoded(text) is not None:
-            spoken = seen(str(entry.record.labels.get("perturbation")), entry.params) or name
-            told = spoken if severity is None else f"{name} s{severity}"
-            found[labels["data"]][name, severity] = Picture(text, told)
+        spoken = seen(str(entry.record.labels.get("perturbation")), entry.params) or name
+        told = spoken if severity is None else f"{name} s{severity}"
+        shown = picture(text, told) if isinstance(text, str) else None
+        if shown is not None:
+            found[labels["data"]][name, severity] = shown
     return tuple(
         _sheet(data, pictures) for data, pictures in sorted(found.items()) if set(pictures) - {(CLEAN, None)}
     )

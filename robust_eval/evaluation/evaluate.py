@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -21,13 +21,13 @@ from robust_eval.evaluation.prepared import Prepared
 from robust_eval.evaluation.provenance import how_perturbed, provenance
 from robust_eval.evaluation.rows import certificates, rows_of, together
 from robust_eval.evaluation.scoring import fooled_in_bytes, score
+from robust_eval.evaluation.shown import shown
 from robust_eval.evaluation.summary import summarise
 from robust_eval.evaluation.workbench import Workbench
 from robust_eval.findings import Check
 from robust_eval.methods import Attack, Corruption
 from robust_eval.results.cell import Cell
 from robust_eval.results.record import Record
-from robust_eval.results.thumbnail import thumbnail
 from robust_eval.types import Mask
 
 __all__ = ["evaluate"]
@@ -45,9 +45,7 @@ def evaluate(cell: Cell, bench: Workbench) -> Record:
     saved = sum(part.perturbed.seconds_saved for part in parts)
     made = provenance(prepared, rows, time.perf_counter() - started + saved)
     made |= how_perturbed(prepared, [part.perturbed for part in parts])
-    if parts[0].sample is not None:
-        made["sample"] = parts[0].sample
-    return Record(cell.key, cell.spec, cell.labels, summary, verdicts, made, rows)
+    return Record(cell.key, cell.spec, cell.labels, summary, verdicts, made | parts[0].shown, rows)
 
 
 class _Part(NamedTuple):
@@ -60,8 +58,8 @@ class _Part(NamedTuple):
     fooled: Mask
     still_fooled: Mask
     """When rounded to 8 bits a channel."""
-    sample: str | None
-    """A picture of the first image, where it is not an adversary's."""
+    shown: dict[str, Any]
+    """Pictures, of the first part alone."""
 
 
 def _measured(prepared: Prepared, part: slice) -> _Part:
@@ -111,8 +109,8 @@ def _measured(prepared: Prepared, part: slice) -> _Part:
     rows = rows_of(x, y, clean, perturbed, scored, attack=attack)
     if perturbation is None and cell.defense is not None:
         rows = rows.assign(**certificates(cell.defense, prepared.base, x, rng=rng.child("certify")))
-    sample = thumbnail(perturbed.x[0]) if attack is None and part.start == 0 else None
-    return _Part(rows, perturbed._replace(x=x.new_empty(0, *x.shape[1:])), violated, fooled, still, sample)
+    pictures = shown(cell, x, clean, perturbed, scored, fooled) if part.start == 0 else {}
+    return _Part(rows, perturbed._replace(x=x.new_empty(0, *x.shape[1:])), violated, fooled, still, pictures)
 
 
 def _most_passes(prepared: Prepared, attack: Attack, images: int) -> int | None:
