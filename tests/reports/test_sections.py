@@ -28,7 +28,7 @@ from robust_eval.results.store import Store
 RED = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 LINE = Line("net", "none", "none", "shapes", 0, None)
 ADVICE = bodies.Advice("monotone_in_eps", "warn", 1, "0.1", "mend it")
-PICTURE = bodies.Picture(RED, "fog s3")
+PICTURE = bodies.Picture(RED, "fog s3", 1, 1)
 POINTS = altair.Chart(pd.DataFrame({"x": [1, 2]})).mark_point().encode(x="x:Q")
 NUMBER = Number("accuracy", 0.625, 0.5, 0.75, 8, "ok", "k")
 BODIES = {
