@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from reports.bodies import Chart
 
-__all__ = ["files", "inline", "pdf", "svg"]
+__all__ = ["files", "inline", "pdf", "specification", "svg"]
 
 INK, GROUND = "#222222", "white"
 _ROOT = re.compile(r'width="([\d.]+)" height="([\d.]+)" viewBox="[^"]*"><rect width="[^"]*" height="[^"]*"')
@@ -34,7 +34,7 @@ def svg(chart: altair.TopLevelMixin, size: Size = PAGE) -> str:
     """
     import vl_convert
 
-    spec: dict[str, Any] = chart.to_dict(validate=False)
+    spec = specification(chart)
     spec["background"] = GROUND
     # a viewer's font may be wider than the one the space was measured with
     spec["padding"] = 2 if size.paper else {"left": 24, "right": 12, "top": 6, "bottom": 6}
@@ -44,6 +44,16 @@ def svg(chart: altair.TopLevelMixin, size: Size = PAGE) -> str:
     places = {name: i for i, (_, name) in enumerate(dict.fromkeys(_ID.findall(drawn)))}
     drawn = _ID.sub(lambda match: f"{match[1]}part{places[match[2]]}", drawn)
     return _ROOT.sub(lambda root: _column(root, size), drawn, count=1) if size.paper else drawn
+
+
+def specification(chart: altair.TopLevelMixin) -> dict[str, Any]:
+    """Return a chart in the words of Vega-Lite, with all of its data."""
+    import altair as alt
+
+    # Altair takes 5,000 rows for an oversight
+    with alt.data_transformers.enable("default", max_rows=None):
+        whole: dict[str, Any] = chart.to_dict(validate=False)
+    return whole
 
 
 def pdf(drawn: str) -> bytes:

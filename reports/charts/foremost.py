@@ -8,7 +8,9 @@ import pandas as pd
 
 from reports.charts.look import order
 
-__all__ = ["Names", "foremost", "only_best", "shown"]
+__all__ = ["Names", "foremost", "only_best", "shown", "sparser"]
+
+_SPARSE = 10
 
 
 class Names(NamedTuple):
@@ -33,6 +35,20 @@ def foremost(
     return frame.assign(
         shown=frame["series"].astype(str).where(frame["series"].isin(best), f"{others} others")
     )
+
+
+def sparser(frame: pd.DataFrame, *curve: str) -> pd.DataFrame:
+    """Return a table with ``shown`` in which the curves of the rest have about ten points.
+
+    A curve is what these columns name; its ends stay.
+    """
+    if frame.empty or (rest := shown(frame).rest) is None:
+        return frame
+    grey = frame["shown"] == rest
+    place = frame.groupby(list(curve), sort=False, observed=True).cumcount()
+    size = frame.groupby(list(curve), sort=False, observed=True)["series"].transform("size")
+    every = (size // _SPARSE).clip(lower=1)
+    return frame[~grey | (place % every == 0) | (place == size - 1)]
 
 
 def only_best(frame: pd.DataFrame, field: str, limit: int, *, by: str = "accuracy") -> pd.DataFrame:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from reports.bodies import Chart
+from reports.charts.drawing import specification
 from reports.charts.look import PAGE, config
 
 __all__ = ["embedded"]
@@ -23,7 +24,7 @@ def embedded(chart: Chart) -> str:
 
     Each row of its data is in it once, with the columns that are drawn. Names are text: nothing ends the element.
     """
-    spec: dict[str, Any] = chart.drawing.to_dict(validate=False)
+    spec = specification(chart.drawing)
     spec["background"] = None
     spec["config"] = config(PAGE, "currentColor")
     spec["datasets"] = _drawn_columns(spec)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from reports import charts
 from reports.charts.convergence import convergence
-from reports.charts.foremost import foremost
+from reports.charts.foremost import foremost, sparser
 from reports.charts.look import LINES
 from reports.frames import subject
 from reports.section import Section, Source
@@ -29,7 +29,7 @@ __all__ = ["after_each_step", "sections"]
 
 PANELS = 9
 """Attacks that are drawn."""
-_POINTS, _MARKS = 60, 6
+_POINTS, _MARKS = 40, 6
 """Of a curve, about."""
 _COLUMNS = ["panel", "series", "step", "accuracy", "marked", "told"]
 CAPTION = (
@@ -48,7 +48,7 @@ def sections(source: Source) -> Iterator[Section]:
         frame = frame[frame["panel"].isin(panels[:PANELS])]
     if (several := frame["series"].nunique()) > LINES:
         caption += f"; in colour are the {LINES} of {several} with the highest mean"
-    frame = foremost(frame, LINES)
+    frame = sparser(foremost(frame, LINES), "panel", "series")
     chart = charts.figure("convergence", caption, convergence, frame, wide=len(panels) > 1)
     if chart is not None:
         yield Section("", chart)
@@ -84,9 +84,8 @@ def _tells_steps(entry: Entry) -> bool:
         str(entry.record.labels["perturbation"])
     ):
         return False
-    steps = rows.loc[rows["step"] >= 0, "step"]
-    last = _last(entry)
-    return last > 1 and len(steps) > 0 and steps.max() > 0 and not bool((steps == last).all())
+    steps, last = rows.loc[rows["step"] >= 0, "step"], _last(entry)
+    return last > 1 and bool(len(steps) and steps.max() > 0 and not (steps == last).all())
 
 
 def _last(entry: Entry) -> int:

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reports import charts
-from reports.charts.foremost import foremost
+from reports.charts.foremost import foremost, sparser
 from reports.charts.look import LINES
 from reports.charts.radius import radius
 from reports.frames import subject
@@ -59,7 +59,7 @@ def sections(source: Source) -> Iterator[Section]:
     caption = CAPTION
     if (several := frame["series"].nunique()) > LINES:
         caption += f"; in colour are the {LINES} of {several} with the highest mean"
-    frame, wide = foremost(frame, LINES), frame["panel"].nunique() > 1
+    frame, wide = sparser(foremost(frame, LINES), "norm", "series"), frame["panel"].nunique() > 1
     if (chart := charts.figure("radius", caption, radius, frame, wide=wide)) is not None:
         yield Section("", chart)
 

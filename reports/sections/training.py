@@ -12,7 +12,7 @@ import pandas as pd
 
 from reports import charts
 from reports.bodies import Chart, Grid
-from reports.charts.foremost import foremost
+from reports.charts.foremost import foremost, sparser
 from reports.charts.look import LINES
 from reports.charts.training import training
 from reports.section import Section, Source
@@ -195,7 +195,9 @@ def _drawing(trained: Mapping[Place, Mapping[int, Passes]]) -> Chart | None:
     if (several := means["series"].nunique()) > LINES:
         caption += f"; in colour are the {LINES} of {several} with the highest mean"
     sets = means["set"].nunique()
-    return charts.figure("training", caption, training, foremost(means, LINES), wide=sets > 1)
+    return charts.figure(
+        "training", caption, training, sparser(foremost(means, LINES), "set", "series"), wide=sets > 1
+    )
 
 
 def _means(trained: Mapping[Place, Mapping[int, Passes]]) -> pd.DataFrame:
