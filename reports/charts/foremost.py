@@ -38,7 +38,7 @@ def foremost(
 
 
 def sparser(frame: pd.DataFrame, *curve: str) -> pd.DataFrame:
-    """Return a table with ``shown`` in which the curves of the rest have about ten points.
+    """Return a table with ``shown`` in which the curves of the rest have about ten points, and no marks.
 
     A curve is what these columns name; its ends stay.
     """
@@ -48,6 +48,10 @@ def sparser(frame: pd.DataFrame, *curve: str) -> pd.DataFrame:
     place = frame.groupby(list(curve), sort=False, observed=True).cumcount()
     size = frame.groupby(list(curve), sort=False, observed=True)["series"].transform("size")
     every = (size // _SPARSE).clip(lower=1)
+    if "marked" in frame:
+        frame = frame.assign(marked=frame["marked"] & ~grey)
+    if "kind" in frame:
+        frame = frame.assign(kind=frame["kind"].mask(grey & (frame["kind"] == "marked"), "curve"))
     return frame[~grey | (place % every == 0) | (place == size - 1)]
 
 

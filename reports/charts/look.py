@@ -50,7 +50,7 @@ COLOURS = (
     "#007266",
     "#6878ff",
 )
-REST = "#8c8c8c"
+REST = "#b4b4b4"
 """The grey of series that are not told apart."""
 SHAPES = (
     "circle",
