@@ -343,9 +343,14 @@ class Chart:
     """A drawing, which is also a file of its own."""
 
     name: str
-    """Of its file."""
+    """Of its files."""
     caption: str
     drawing: altair.TopLevelMixin
+    """As wide as a page."""
+    paper: altair.TopLevelMixin | None = None
+    """For a column of a paper. Default: the drawing."""
+    wide: bool = False
+    """Whether the paper is to give it two columns."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from reports.bodies import GALLERY, Chart, Gallery, Sheets
-from reports.figures import TITLES, svg
+from reports.charts.drawing import files, svg
+from reports.charts.figure import PATTERNS
 from reports.formats.html import page
 from reports.formats.latex import latex
 from reports.formats.markdown import markdown
@@ -68,8 +69,8 @@ class Report:
 
 
 def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) -> Report:
-    """Write results.csv, classes.csv, table.md, table.tex, index.html, figures/*.svg, corruptions.png and
-    gallery.png.
+    """Write results.csv, classes.csv, table.md, table.tex, index.html, figures/*.svg, figures/*.pdf, corruptions.png
+    and gallery.png.
 
     ``folders`` are one or several runs. ``baseline`` is the model that corruption errors are divided by (mCE). Raises
     ``DataError`` for a folder that holds no records, and for a baseline that is in none of them.
@@ -81,7 +82,8 @@ def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) ->
     loaded = load(folders)
     parts = contents(Source(loaded, baseline))
     bodies = [section.body for section in parts]
-    drawn = {body.name: svg(body.drawing) for body in bodies if isinstance(body, Chart)}
+    figures = [body for body in bodies if isinstance(body, Chart)]
+    drawn = {figure.name: svg(figure.drawing) for figure in figures}
     sheets = [sheet for body in bodies if isinstance(body, Sheets) for sheet in body.sheets]
     albums = [album for body in bodies if isinstance(body, Gallery) for album in body.albums]
     classes = class_table(loaded.entries)
@@ -90,7 +92,7 @@ def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) ->
         **({} if classes is None else {"classes.csv": _csv(classes)}),
         "table.md": markdown(parts),
         "table.tex": latex(parts),
-        **{f"figures/{name}.svg": drawing for name, drawing in drawn.items()},
+        **{f"figures/{name}": text for figure in figures for name, text in files(figure).items()},
         "index.html": page(parts, loaded.entries, drawn),
     }
     if sheets:
@@ -100,11 +102,10 @@ def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) ->
     write_together(out, texts)
     for name in {"classes.csv", SHEET, GALLERY} - set(texts):
         (out / name).unlink(missing_ok=True)
-    for path in (out / "figures").glob("analysis_*.svg"):
-        if path.stem not in drawn:
-            path.unlink()
-    for name in set(TITLES) - set(drawn):
-        (out / "figures" / f"{name}.svg").unlink(missing_ok=True)  # of an earlier report with other records
+    # of an earlier report with other records
+    for old in {path for name in PATTERNS for path in (out / "figures").glob(f"{name}.*")}:
+        if old.suffix in (".svg", ".pdf") and old.stem not in drawn:
+            old.unlink()
     doubts = tuple(doubts_in_words(speaking(loaded)))
     return Report(
         loaded.results,

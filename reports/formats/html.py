@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reports.bodies import RAISED, RELIANCE, Body, Chart, Numbers, spoken
-from reports.figures import inline
+from reports.charts.drawing import inline
 from reports.section import Section
 from reports.tables import CLEAN, MEAN, Column, Comparison, Line, Number
 from robust_eval.findings import MARKS

@@ -10,20 +10,19 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from reports import charts
 from reports.bodies import Chart, Grid
-from reports.figures import colour
+from reports.charts.analysis import analysis
 from reports.section import Section, Source
 from reports.tables import MISSING, Number
 from robust_eval.results.entry import Entry
 from robust_eval.results.names import differing, metric_text, with_params
-
-if TYPE_CHECKING:
-    import altair
 
 __all__ = ["Look", "drawing", "looks", "sections", "spoken", "tables", "text_of"]
 
@@ -138,8 +137,16 @@ def drawing(look: Look) -> Chart | None:
     points = pd.DataFrame() if plot is None else _points(look, plot)
     if plot is None or points.empty:
         return None
-    shares = plot["y"] not in look.entries[0].record.rows
-    return Chart(look.figure, str(plot["title"]), _chart(points, plot, shares=shares))
+    draw = partial(
+        analysis,
+        x="λ" if plot["x"] == "lam" else str(plot["x"]).replace("_", " "),
+        y=str(plot["y"]).replace("_", " "),
+        bars=plot["mark"] == "bar",
+        shares=plot["y"] not in look.entries[0].record.rows,
+    )
+    # side by side panels need the room of two columns
+    wide = points["split"].nunique() > 1
+    return charts.figure(look.figure, str(plot["title"]), draw, _with_words(points), wide=wide)
 
 
 def spoken(metric: str) -> str:
@@ -220,40 +227,10 @@ def _thinned(line: pd.DataFrame) -> pd.DataFrame:
     return line.iloc[np.unique(np.linspace(0, len(line) - 1, _POINTS).round().astype(int))]
 
 
-def _chart(points: pd.DataFrame, plot: Mapping[str, Any], *, shares: bool) -> altair.TopLevelMixin:
-    import altair as alt
-
-    lines, splits = list(dict.fromkeys(points["line"])), list(dict.fromkeys(points["split"]))
-    words = points["x"].dtype == object or isinstance(points["x"].dtype, pd.StringDtype)
-    points = points.assign(
-        told=[
-            f"{line}; {f'{split}; ' if split else ''}{x if words else f'{x:.4g}'}: {y:.4g}"
-            for line, split, x, y in zip(
-                points["line"], points["split"], points["x"], points["y"], strict=True
-            )
-        ]
-    )
-    bars = plot["mark"] == "bar"
-    discrete = bars or words
-    x = alt.X(
-        "x:N" if discrete else "x:Q",
-        sort=list(dict.fromkeys(points["x"])) if words else "ascending",
-        title="λ" if plot["x"] == "lam" else str(plot["x"]).replace("_", " "),
-        scale=alt.Undefined if discrete else alt.Scale(zero=False, nice=False),
-        axis=alt.Axis(labelAngle=0) if discrete else alt.Axis(),
-    )
-    y = alt.Y("y:Q", title=str(plot["y"]).replace("_", " "), scale=alt.Scale(zero=True))
-    base = alt.Chart().encode(x=x, y=y, color=colour("line", lines), description="told:N")
-    drawn: Any = base.mark_line(strokeWidth=1.8)
-    if bars:
-        drawn = base.mark_bar().encode(xOffset=alt.XOffset("line:N", sort=lines))
-    elif not shares and points.groupby(["line", "split"]).size().max() <= 30:
-        drawn = alt.layer(drawn, base.mark_point(filled=True, size=30, opacity=1))
-    width = 560 if splits == [""] else 260
-    chart = alt.layer(drawn, data=points).properties(width=width, height=190)
-    if splits == [""]:
-        return chart
-    facet = alt.Facet("split:N", sort=splits, title=None)
-    faceted: altair.FacetChart = chart.facet(facet=facet, columns=min(3, len(splits)), spacing=16)
-    # lines may be of quantities in different units; shares and bars are compared with each other
-    return faceted if shares or bars else faceted.resolve_scale(x="independent", y="independent")
+def _with_words(points: pd.DataFrame) -> pd.DataFrame:
+    """Add what each point tells the pointer."""
+    told = [
+        f"{line}; {f'{split}; ' if split else ''}{x if isinstance(x, str) else f'{x:.4g}'}: {y:.4g}"
+        for line, split, x, y in zip(points["line"], points["split"], points["x"], points["y"], strict=True)
+    ]
+    return points.assign(told=told)

@@ -6,7 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from reports.bodies import Numbers
+from reports import charts, frames
+from reports.bodies import Chart, Numbers
+from reports.charts.deformations import deformations
+from reports.charts.foremost import only_best
+from reports.charts.look import LINES
 from reports.section import Section, Source
 from reports.tables import CLEAN, MARKS_TOLD, Comparison, unit_of
 from robust_eval.results.entry import Entry
@@ -28,7 +32,7 @@ AT_LENGTH = (
 
 
 def sections(source: Source) -> Iterator[Section]:
-    """Yield one table, if an image was deformed."""
+    """Yield a table and its drawing, if an image was deformed."""
     severe, table = divided(source)
     if not table.empty:
         # the marks have been told at an earlier table, if there is one
@@ -40,6 +44,18 @@ def sections(source: Source) -> Iterator[Section]:
             f"{AT_LENGTH} {MARKS_TOLD}" if first else AT_LENGTH,
             "Accuracy on deformed images in percent, with 95 % intervals; named by what one sees.",
         )
+    if (chart := _drawing(table)) is not None:
+        yield Section("", chart)
+
+
+def _drawing(table: Comparison) -> Chart | None:
+    bars = frames.by_defense(table)
+    caption = "Accuracy on deformed images, with 95 % intervals"
+    if (several := bars["series"].nunique()) > LINES:
+        caption += f": the {LINES} of {several} with the highest mean"
+    drawn = only_best(bars, "series", LINES)
+    wide = drawn["series"].nunique() * drawn["column"].nunique() > 12
+    return charts.figure("deformations", caption, deformations, drawn, wide=wide)
 
 
 def divided(source: Source) -> tuple[Comparison, Comparison]:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from reports.bodies import Chart, Grid
-from reports.figures import colour
+from reports import charts
+from reports.bodies import Grid
+from reports.charts.histograms import histograms
 from reports.section import Section, Source
 from reports.sections.analyses import Look, looks
 from reports.tables import counted
 from robust_eval.results.entry import Entry
-
-if TYPE_CHECKING:
-    import altair
 
 __all__ = ["sections"]
 
@@ -47,7 +45,10 @@ def sections(source: Source) -> Iterator[Section]:
         for column, epochs in (("loss", LOSSES), ("accuracy", ACCURACIES)):
             shown = _shown(rows, epochs)
             name, caption = f"{ANALYSIS}_{column}{suffix}", _caption(entry, column, shown)
-            yield Section("", Chart(name, caption, _chart(rows, column, shown)))
+            bars = pd.concat([_histogram(rows, column, epoch) for epoch in shown], ignore_index=True)
+            draw = partial(histograms, x="accuracy, %" if column == "accuracy" else column)
+            if (chart := charts.figure(name, caption, draw, bars, wide=len(shown) > 1)) is not None:
+                yield Section("", chart)
 
 
 def _name(look: Look) -> str:
@@ -110,31 +111,6 @@ def _shown(rows: pd.DataFrame, epochs: Sequence[int]) -> list[int]:
     """Return which of the epochs there are, the last two where none is."""
     there = sorted(int(epoch) for epoch in rows["epoch"].unique())
     return [epoch for epoch in epochs if epoch in there] or there[-2:]
-
-
-def _chart(rows: pd.DataFrame, column: str, epochs: Sequence[int]) -> altair.TopLevelMixin:
-    import altair as alt
-
-    points = pd.concat([_histogram(rows, column, epoch) for epoch in epochs], ignore_index=True)
-    names = list(dict.fromkeys(points["epoch"]))
-    title = "accuracy, %" if column == "accuracy" else column
-    bars = (
-        alt.Chart(points)
-        .mark_bar(stroke="#88888840")
-        .encode(
-            x=alt.X("low:Q", title=title, scale=alt.Scale(zero=False, nice=False)),
-            x2="high:Q",
-            y=alt.Y("networks:Q", title="networks", scale=alt.Scale(zero=True)),
-            y2="ground:Q",
-            color=colour("series", ["networks"]),
-            description="told:N",
-        )
-        .properties(width=260, height=170)
-    )
-    facet = alt.Facet("epoch:N", sort=names, title=None)
-    chart: Any = bars.facet(facet=facet, columns=2, spacing=16)
-    drawn: altair.TopLevelMixin = chart.resolve_scale(x="independent", y="independent")
-    return drawn
 
 
 def _histogram(rows: pd.DataFrame, column: str, epoch: int) -> pd.DataFrame:

@@ -6,18 +6,18 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from reports import charts
 from reports.bodies import Chart, Grid
-from reports.figures import colour
+from reports.charts.foremost import foremost, sparser
+from reports.charts.look import LINES
+from reports.charts.training import training
 from reports.section import Section, Source
 from reports.tables import MISSING
 from robust_eval.results.entry import Entry
-
-if TYPE_CHECKING:
-    import altair
 
 __all__ = ["drops", "sections"]
 
@@ -84,11 +84,8 @@ def sections(source: Source) -> Iterator[Section]:
     # with a curriculum it is a result, without one a detail
     folded = reference is None and not wrong
     yield Section("Training", Grid(heads, rows, 2 + several), note, folded=folded)
-    if (drawing := _drawing(trained)) is not None:
-        caption = (
-            "Accuracy after each pass, mean over the seeds, in a band of a standard deviation to either side"
-        )
-        yield Section("", Chart("training", caption, drawing), folded=folded)
+    if (chart := _drawing(trained)) is not None:
+        yield Section("", chart, folded=folded)
 
 
 Place = tuple[str, str]
@@ -190,40 +187,44 @@ def _percent(values: Sequence[float], *, signed: bool = False) -> str:
     return f"{100 * statistics.fmean(values):{'+' if signed else ''}.1f}{spread}"
 
 
-def _drawing(trained: Mapping[Place, Mapping[int, Passes]]) -> altair.TopLevelMixin | None:
-    """Draw the curve of each model, a chart for each set of images."""
-    import altair as alt
+def _drawing(trained: Mapping[Place, Mapping[int, Passes]]) -> Chart | None:
+    means = _means(trained)
+    caption = (
+        "Accuracy after each pass, mean over the seeds, in a band of a standard deviation to either side"
+    )
+    if (several := means["series"].nunique()) > LINES:
+        caption += f"; in colour are the {LINES} of {several} with the highest mean"
+    sets = means["set"].nunique()
+    return charts.figure(
+        "training", caption, training, sparser(foremost(means, LINES), "set", "series"), wide=sets > 1
+    )
 
+
+def _means(trained: Mapping[Place, Mapping[int, Passes]]) -> pd.DataFrame:
+    """Return the accuracy of each model after each pass on each set of images, in %, over its seeds."""
     several = len({data for _, data in trained}) > 1
     rows = [
-        {"line": f"{model} ({data})" if several else model, "set": words, "pass": i, "accuracy": 100 * value}
+        {
+            "series": f"{model} ({data})" if several else model,
+            "set": words,
+            "pass": i,
+            "accuracy": 100 * value,
+        }
         for (model, data), own in trained.items()
         for passes in own.values()
         for name, words in SETS.items()
         for i, value in enumerate(passes.get(name, []), start=1)
         if value is not None
     ]
-    if not rows:
-        return None
-    points = pd.DataFrame(rows)
-    means = points.groupby(["line", "set", "pass"], sort=False)["accuracy"].agg(["mean", "std"]).reset_index()
-    means["low"], means["high"] = (means["mean"] + sign * means["std"].fillna(0) for sign in (-1, 1))
-    means["told"] = [
-        f"{line}; {words}, pass {number}: {mean:.1f} %"
-        for line, words, number, mean in means[["line", "set", "pass", "mean"]].itertuples(index=False)
+    points = pd.DataFrame(rows, columns=["series", "set", "pass", "accuracy"])
+    found = (
+        points.groupby(["series", "set", "pass"], sort=False)["accuracy"].agg(["mean", "std"]).reset_index()
+    )
+    spread = found.pop("std").fillna(0)
+    told = [
+        f"{series}; {words}, pass {number}: {mean:.1f} %"
+        for series, words, number, mean in found.itertuples(index=False)
     ]
-    lines, sets = list(dict.fromkeys(means["line"])), list(dict.fromkeys(means["set"]))
-    base = alt.Chart().encode(
-        x=alt.X("pass:Q", title="pass", axis=alt.Axis(tickMinStep=1)),
-        color=colour("line", lines),
-        description="told:N",
+    return found.rename(columns={"mean": "accuracy"}).assign(
+        low=found["mean"] - spread, high=found["mean"] + spread, told=told
     )
-    y = alt.Y("mean:Q", title="accuracy, %", scale=alt.Scale(zero=False))
-    bands = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title="accuracy, %"), y2="high:Q")
-    curves = base.mark_line(strokeWidth=1.5).encode(y=y)
-    dots = base.mark_point(filled=True, size=18, opacity=1).encode(y=y)
-    chart = alt.layer(bands, curves, dots, data=means).properties(width=260, height=220)
-    faceted: altair.FacetChart = chart.facet(
-        facet=alt.Facet("set:N", sort=sets, title=None), columns=3, spacing=16
-    )
-    return faceted

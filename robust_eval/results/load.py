@@ -170,7 +170,7 @@ def _printable(record: Record) -> Record:
     """
     rows = record.rows
     if texts := [
-        name for name in rows if rows[name].dtype == object or isinstance(rows[name].dtype, pd.StringDtype)
+        name for name, kind in rows.dtypes.items() if isinstance(kind, pd.StringDtype) or kind.kind == "O"
     ]:
         rows = rows.assign(**{str(name): rows[name].map(printable_all) for name in texts})
     return replace(

@@ -151,7 +151,7 @@ def test_long_curves_are_thinned_and_keep_their_ends(found):
 
 @pytest.mark.parametrize("plot", [CURVE, SHARES, BARS], ids=["curve", "shares", "bars"])
 def test_each_kind_of_drawing_says_what_it_shows(found, plot):
-    from reports.figures import svg
+    from reports.charts.drawing import svg
 
     (look,) = found(record(plot=plot), record("other", plot=plot, rows=table((6.0, 4.0, 2.0))))
     chart = _analyses.drawing(look)

@@ -38,10 +38,10 @@ def test_every_head_says_what_it_is_the_head_of():
 
 
 def test_long_names_of_a_legend_stand_in_fewer_columns():
-    from reports.figures import colour
+    from reports.charts.look import PAGE, colour
 
     def columns(names):
-        return colour("model", names).to_dict()["legend"]["columns"]
+        return colour("model", names, PAGE).to_dict()["legend"]["columns"]
 
     assert columns(["a", "b", "c", "d", "e"]) == 4
     assert columns([f"a model with a rather long name, number {i}" for i in range(5)]) == 2

@@ -486,7 +486,8 @@ def test_ids_of_the_drawings_do_not_collide(written):
 
 def test_the_figures_are_drawn_and_tell_their_numbers(written):
     names = {path.name for path in (written.out / "figures").iterdir()}
-    assert names == {"attacks.svg", "clean_vs_worst.svg", "corruptions.svg"}
+    drawn = ("attacks", "clean_vs_worst", "corruptions", "radius")
+    assert names == {f"{name}.{kind}" for name in drawn for kind in ("svg", "pdf")}
     drawing = (written.out / "figures" / "attacks.svg").read_text()
     assert drawing.startswith("<svg")
     assert "<title>plain; pgd linf 8/255: 37.5? (" in drawing

@@ -12,7 +12,7 @@ import pytest
 
 import reports
 from reports import bodies
-from reports.figures import svg
+from reports.charts.drawing import svg
 from reports.formats.html import page
 from reports.formats.latex import latex
 from reports.formats.markdown import markdown

@@ -111,7 +111,7 @@ def done(cli):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Draw no figures, which takes most of the time of a small run."""
-    monkeypatch.setattr("reports.figures.figure", lambda *_: None)
+    monkeypatch.setattr("reports.charts.figure", lambda *_, **__: None)
 
 
 @pytest.fixture
