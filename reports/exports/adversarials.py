@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from robust_eval.errors import DataError
 from robust_eval.files import atomic_path
-from robust_eval.types import Images
 
 __all__ = ["save_adversarials"]
 
 
-def save_adversarials(path: Path, x_adv: Images, *, of: Images | None = None) -> Path:
+def save_adversarials(path: Path, x_adv: Tensor, *, of: Tensor | None = None) -> Path:
     """Write adversarial images [n,c,h,w] in [0, 1] without loss, as a tensor that ``torch.load`` reads with
     ``weights_only=True``. ``of`` are the clean ones, whose number and shape they must have.
 

@@ -89,7 +89,8 @@ def card_markdown(source: Source, card: Card) -> str:
         Section("", Grid(("model", "trained by", "sha256 of its weights"), tuple(_weights(card)), left=3)),
     ]
     return markdown(
-        [part for part in parts if not (isinstance(part.body, Grid) and not part.body.rows)], "Card"
+        [part for part in parts if not (isinstance(part.body, Grid) and not part.body.rows)],
+        "Robustness card",
     )
 
 

@@ -1,5 +1,6 @@
 """Records of small runs, written through the store, for what is made of a report."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from markdown_it import MarkdownIt
 
 from reports.exports.runs import Folders
 from reports.section import Source
@@ -21,6 +23,12 @@ N = 8
 CLEAN = (1, 1, 1, 1, 1, 1, 0, 0)
 SHA = "ab" * 32
 HOSTILE = "<script>alert(1)</script>|`x`\n[a](http://evil) =cmd() \\input{x} " + "n" * 300
+
+
+def markup(text: str) -> set[str]:
+    """The tags that a reader of Markdown makes of a text, raw HTML among them."""
+    page = MarkdownIt("commonmark").enable("table").render(text)
+    return set(re.findall(r"<([a-z]\w*)", page))
 
 
 def record(

@@ -11,7 +11,7 @@ from robust_eval.errors import DataError
 from robust_eval.findings import Check, Measurement
 from robust_eval.results.store import Store
 
-from .conftest import HOSTILE, SHA, clean, corrupted, record
+from .conftest import HOSTILE, SHA, clean, corrupted, markup, record
 
 WARN = Check("convergence", "warn", 0.07, "run with twice the steps")
 HALF = (1, 1, 1, 0, 0, 0, 0, 0)
@@ -119,7 +119,7 @@ def test_an_experiment_that_json_cannot_hold_is_told(of):
 
 
 def test_what_comes_from_records_is_escaped_in_both_files(of):
-    source, folders, folder = of(
+    source, folders, _ = of(
         clean(HOSTILE),
         record(HOSTILE, name="<img src=x onerror=y>", params={"a|b": "<b>`"}),
         experiment='name = "<script>"\n',
@@ -127,9 +127,8 @@ def test_what_comes_from_records_is_escaped_in_both_files(of):
     )
     card = card_of(source, folders)
     page = card_markdown(source, card)
-    assert "<script>" not in page and "<img" not in page and "<i>" not in page and "](http" not in page
-    for line in page.splitlines():
-        assert not line.startswith("|") or len(line.replace("\\|", "").split("|")) in (5, 6, 8, 9), line
+    plain = {"h1", "h2", "p", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "strong"}
+    assert markup(page) <= plain
     assert Card.model_validate(json.loads(card_json(card))) == card
 
 
