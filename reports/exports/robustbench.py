@@ -37,6 +37,8 @@ from robust_eval.threat import length_text
 
 __all__ = ["robustbench"]
 
+MOST = 6
+"""Claims that a line names."""
 CORRUPTIONS = 15 * 5
 """Types by severities that the mean is over."""
 
@@ -88,7 +90,8 @@ def _told(claims: Sequence[Claim]) -> Iterator[str]:
         for reason in claim.lacking:
             reasons.setdefault(reason, []).append(f"{printable(claim.model)} {claim.board}")
     for reason, about in reasons.items():
-        whose = f"all {len(claims)} claims" if len(about) == len(claims) > 1 else ", ".join(about)
+        whose = f"all {len(claims)} claims" if len(about) == len(claims) > 1 else "; ".join(about[:MOST])
+        whose += f" and {len(about) - MOST} more, in submission.md" if len(claims) > len(about) > MOST else ""
         yield f"robustbench: not to be submitted yet: {reason}: {whose}"
     if good := [f"{printable(claim.model)} {claim.board}" for claim in claims if not claim.lacking]:
         yield f"robustbench: meets the board's conditions: {', '.join(good)}"
