@@ -12,6 +12,7 @@ import pandas as pd
 from reports.bodies import GALLERY, Chart, Gallery, Sheets
 from reports.charts.drawing import files, svg
 from reports.charts.figure import PATTERNS
+from reports.exports import clear, exported, log, require_exports, require_own
 from reports.formats.html import page
 from reports.formats.latex import latex
 from reports.formats.markdown import markdown
@@ -58,6 +59,8 @@ class Report:
     """One line for each check that warns or fails on a model, with the number of records it stands beside."""
     left_out: tuple[str, ...] = ()
     """One line for each record that could not be believed."""
+    told: tuple[str, ...] = ()
+    """What is to be known of the exports, one line each."""
 
     def agreement(self) -> RenderableType | None:
         """Return the table of those for a terminal, if there are any."""
@@ -68,19 +71,25 @@ class Report:
         return analysis_tables(self.looks) if self.looks else None
 
 
-def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) -> Report:
-    """Write results.csv, classes.csv, table.md, table.tex, index.html, figures/*.svg, figures/*.pdf, corruptions.png
-    and gallery.png.
+def write(
+    folders: Sequence[Path], out: Path, *, baseline: str | None = None, exports: Sequence[str] = ()
+) -> Report:
+    """Write results.csv, classes.csv, table.md, table.tex, index.html, figures/*.svg, figures/*.pdf, corruptions.png,
+    gallery.png and the card.
 
-    ``folders`` are one or several runs. ``baseline`` is the model that corruption errors are divided by (mCE). Raises
-    ``DataError`` for a folder that holds no records, and for a baseline that is in none of them.
+    ``folders`` are one or several runs. ``baseline`` is the model that corruption errors are divided by (mCE),
+    ``exports`` names what else is written (:mod:`reports.exports`). Raises ``DataError`` for a folder that holds no
+    records, and for a baseline that is in none of them.
     """
+    require_exports(exports)
     if out.is_symlink():
         raise DataError(
             f"{out}: expected a folder to write the report into, got a link; remove it, or give another"
         )
+    require_own(out)
     loaded = load(folders)
-    parts = contents(Source(loaded, baseline))
+    source = Source(loaded, baseline)
+    parts = contents(source)
     bodies = [section.body for section in parts]
     figures = [body for body in bodies if isinstance(body, Chart)]
     drawn = {figure.name: svg(figure.drawing) for figure in figures}
@@ -99,7 +108,11 @@ def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) ->
         texts[SHEET] = png(sheets)
     if albums:
         texts[GALLERY] = gallery_png(albums)
+    made = exported(exports, source, folders)
+    texts |= made.files
     write_together(out, texts)
+    clear(out, made.files)
+    told = made.told + log(made, out)
     for name in {"classes.csv", SHEET, GALLERY} - set(texts):
         (out / name).unlink(missing_ok=True)
     # of an earlier report with other records
@@ -116,6 +129,7 @@ def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) ->
         looks=tuple(looks(loaded.analyses)),
         doubts=doubts,
         left_out=loaded.left_out,
+        told=told,
     )
 
 

@@ -36,9 +36,9 @@ _WIDTH = 6
 """Columns of numbers that stay readable side by side."""
 
 
-def markdown(contents: Sequence[Section]) -> str:
+def markdown(contents: Sequence[Section], title: str = "Robustness report") -> str:
     """Return the whole report in GitHub's Markdown."""
-    blocks = ["# Robustness report", *(block for section in contents for block in _blocks(section))]
+    blocks = [f"# {title}", *(block for section in contents for block in _blocks(section))]
     return "\n\n".join(blocks) + "\n"
 
 

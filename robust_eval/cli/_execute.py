@@ -14,6 +14,7 @@ from robust_eval.paths import misnamed, shown, what_is
 
 if TYPE_CHECKING:
     from robust_eval.classifier.accelerate import Precision
+    from robust_eval.config.card import CardRun
     from robust_eval.config.experiment import Experiment
     from robust_eval.models.source import Loaded, ModelSource
     from robust_eval.results.store import Store
@@ -58,10 +59,12 @@ def execute(
     compiled: bool = False,
     dry_run: bool = False,
     budget: str | None = None,
+    repeated: CardRun | None = None,
 ) -> int:
     """Measure what has no record yet, write the report, print the table; return the exit code.
 
-    The attacks of a ``budget`` are printed with their parameters first.
+    The attacks of a ``budget`` are printed with their parameters first. The cells of a run that is ``repeated`` must be
+    among those planned.
     """
     import tomli_w
     import torch
@@ -71,6 +74,7 @@ def execute(
     from robust_eval.classifier.accelerate import pick_precision
     from robust_eval.cli._progress import Display
     from robust_eval.cli._said_before import say_budget, say_cost, told_apart
+    from robust_eval.config.card import require_cells
     from robust_eval.config.plan import plan
     from robust_eval.evaluation.workbench import Workbench
     from robust_eval.files import write_text
@@ -88,6 +92,8 @@ def execute(
     device, wanted = pick_device(device), cast("Precision", precision)
     pick_precision(wanted, torch.device(device))  # an unknown name is told before anything is measured
     cells = plan(experiment)
+    if repeated is not None:
+        require_cells([cell.key for cell in cells], repeated, where="card")
     if not dry_run:
         make_folder(out)
     cells = by_their_answers(cells, store, tell=lambda line: say(console, line), write=not dry_run)

@@ -30,6 +30,14 @@ def report(
             "divided by (mCE). Default: the first, and for mCE AlexNet as published for imagenet, none for other data.",
         ),
     ] = None,
+    export: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="What else is written into exports/: robustbench, huggingface, mlflow. Repeatable. The card "
+            "(card.json and card.md) is written anyway.",
+        ),
+    ] = None,
 ) -> int:
     """Rebuild the comparison report over runs, computing nothing."""
     import reports
@@ -38,7 +46,7 @@ def report(
 
     folder = run_folder(out or runs[0] / "report")
     console = open_console()
-    written = reports.write(runs, folder, baseline=baseline)
+    written = reports.write(runs, folder, baseline=baseline, exports=export or ())
     console.print(reports.terminal(written.results, width=console.width))
     if (analyses := written.analyses()) is not None:
         console.print(analyses)
@@ -46,6 +54,8 @@ def report(
         console.print(agreement)
     for line in written.corruption_errors if baseline is not None else ():
         say(console, line)
+    for line in written.told:
+        say(open_log(), line)
     for line in written.left_out:
         say(open_log(always=True), f"left out: {line}", style="red")
     say(console, f"report: {folder / 'index.html'}")

@@ -16,8 +16,8 @@ def run(
     experiment: Annotated[
         str | None,
         typer.Argument(
-            help="An experiment file, the name of a shipped experiment, or a run folder to go on with. "
-            "Left out: the run folder given by --out, else the shipped quickstart.",
+            help="An experiment file, the name of a shipped experiment, the card.json of a report, or a run folder "
+            "to go on with. Left out: the run folder given by --out, else the shipped quickstart.",
         ),
     ] = None,
     data: Annotated[
@@ -41,6 +41,9 @@ def run(
             "That of an experiment file of your own is run without it.",
         ),
     ] = False,
+    of: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Which run of a card.json of several is repeated.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells and their keys; train nothing.")
     ] = False,
@@ -58,9 +61,11 @@ def run(
     import defenses  # noqa: F401 - registers the methods an experiment may name
     import trainers  # noqa: F401
     from robust_eval.cli._execute import execute
+    from robust_eval.config.card import card_run, is_card
     from robust_eval.config.experiment import read
     from robust_eval.config.settings import settings
-    from robust_eval.paths import is_file
+    from robust_eval.errors import ConfigError
+    from robust_eval.paths import expanded, is_file
     from robust_eval.printable import folder_name
 
     place = out if experiment is None else Path(experiment)
@@ -68,6 +73,9 @@ def run(
     if place is not None and goes_on:
         out, experiment = out or place, str(place / "experiment.toml")
     name = "quickstart" if experiment is None else experiment
+    of_card = is_card(name)
+    if of is not None and not of_card:
+        raise ConfigError(f"--of {of!r}: expected a card.json of several runs, got {name}; leave --of out")
     parsed = read(
         name,
         data=data,
@@ -75,7 +83,9 @@ def run(
         fields=settings(set_),
         of_run_folder=goes_on,
         allow_imports=allow_imports,
+        of=of,
     )
+    same = of_card and data is None and checks is None and not set_
     folder = out or Path("runs") / folder_name(parsed.frame.name)
     return execute(
         parsed,
@@ -86,4 +96,5 @@ def run(
         compiled=compiled,
         dry_run=dry_run,
         budget=parsed.frame.budget,
+        repeated=card_run(expanded(name), of) if same else None,
     )

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import pydantic
 
 from robust_eval.config.budgets import budget
+from robust_eval.config.card import card_tables, is_card
 from robust_eval.config.every import every
 from robust_eval.config.frame import DataTable, Frame, ModelTable
 from robust_eval.config.method_tables import AnalysisPlan, AttackPlan, MethodTables, Table, located
@@ -135,18 +136,21 @@ def read(
     fields: Mapping[str, Mapping[str, Any]] | None = None,
     of_run_folder: bool = False,
     allow_imports: bool = False,
+    of: str | None = None,
 ) -> Experiment:
     """Read an experiment: a shipped one by name, or a file; raises ``ConfigError`` with all of its problems.
 
     ``data`` is the name or path of a set to take instead of the one that the file names; a path is relative to the
     current directory. ``checks`` takes the place of the file's, and ``fields`` of those in its ``[data]`` and
     ``[recipe]``. Code that a run folder names may be anybody's: the ``imports`` and factories of a file
-    ``of_run_folder``, as one beside ``records/`` is, are refused without ``allow_imports``.
+    ``of_run_folder``, as one beside ``records/`` is, and of a card are refused without ``allow_imports``. ``of`` is the
+    run of a card of several.
     """
     foreign = of_run_folder
+    tables: Table
     if name in named_experiments():
         text = (resources.files("robust_eval") / "experiments" / f"{name}.toml").read_text(encoding="utf-8")
-        folder = Path.cwd()
+        tables, folder = toml(text, where=f"experiment {name}"), Path.cwd()
     else:
         if (problem := misnamed(name)) is not None:
             raise ConfigError(f"experiment: {problem}")
@@ -160,12 +164,18 @@ def read(
             raise ConfigError(
                 f"experiment {name!r}: no such file or name{near(name, known)}; shipped: {', '.join(known)}"
             )
-        text, folder = read_toml(path, where=f"experiment {shown(name)}"), path.resolve().parent
-        foreign |= (folder / "records").is_dir()
-    tables = toml(text, where=f"experiment {shown(name)}")
+        folder = path.resolve().parent
+        foreign |= is_card(name) or (folder / "records").is_dir()
+        if is_card(name):
+            tables = card_tables(path, of)
+        else:
+            tables = toml(
+                read_toml(path, where=f"experiment {shown(name)}"), where=f"experiment {shown(name)}"
+            )
     if foreign and not allow_imports and (code := code_in(tables)):
+        what = "card" if is_card(name) else "file of a run folder"
         raise ConfigError(
-            f"experiment {name}: this file of a run folder would run code ({', '.join(code)}), looked for in "
+            f"experiment {name}: this {what} would run code ({', '.join(code)}), looked for in "
             f"{tables.get('folder', folder)} first; where you trust it, give --allow-imports"
         )
     if data is not None:

@@ -61,6 +61,19 @@ BODIES = {
         (ADVICE,),
     ),
     "fog s3": bodies.Sheets((bodies.Sheet("shapes", (3,), (("fog", (PICTURE,)),), ()),)),
+    "an exhibited image": bodies.Gallery(
+        (
+            bodies.Album(
+                "shapes",
+                "net",
+                "none",
+                ("pgd",),
+                1,
+                (bodies.Exhibit("an exhibited image", PICTURE, "cat (90 %)", (None,)),),
+                (),
+            ),
+        )
+    ),
     "caption of a chart": bodies.Chart("drawn", "caption of a chart", POINTS),
     "value of a fact": bodies.Facts((("name", "value of a fact"),)),
     "key of a record": bodies.Records(
