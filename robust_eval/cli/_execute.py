@@ -73,7 +73,7 @@ def execute(
     import trainers
     from robust_eval.classifier.accelerate import pick_precision
     from robust_eval.cli._progress import Display
-    from robust_eval.cli._said_before import say_budget, say_cost, told_apart
+    from robust_eval.cli._said_before import say_budget, say_cost, say_left_out, told_apart
     from robust_eval.config.card import require_cells
     from robust_eval.config.plan import plan
     from robust_eval.evaluation.workbench import Workbench
@@ -99,6 +99,7 @@ def execute(
     cells = by_their_answers(cells, store, tell=lambda line: say(console, line), write=not dry_run)
     if budget is not None:
         say_budget(log, budget, experiment)
+    say_left_out(log, experiment)
     if missing := [cell for cell in cells if not store.has(cell.key)]:
         bench = Workbench(
             lambda source: _as_far_as_trained(source, store),
