@@ -12,10 +12,13 @@ import pandas as pd
 from reports.bodies import Chart, Sheets
 from reports.figures import TITLES, svg
 from reports.formats.html import page
-from reports.formats.latex import latex
 from reports.formats.markdown import markdown
 from reports.formats.terminal import agreement_table, analysis_tables
+from reports.formats.tex import MADE, tex_files
+from reports.formats.tex.main import left_out
+from reports.paper import Style, main_table
 from reports.pictures import png
+from reports.rename import read_names, renamed
 from reports.section import Source
 from reports.sections.agreement import Agreement, agreements
 from reports.sections.analyses import Look, looks
@@ -56,6 +59,8 @@ class Report:
     """One line for each check that warns or fails on a model, with the number of records it stands beside."""
     left_out: tuple[str, ...] = ()
     """One line for each record that could not be believed."""
+    not_fitting: tuple[str, ...] = ()
+    """Columns that the main table of a paper has no room for."""
 
     def agreement(self) -> RenderableType | None:
         """Return the table of those for a terminal, if there are any."""
@@ -66,18 +71,32 @@ class Report:
         return analysis_tables(self.looks) if self.looks else None
 
 
-def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) -> Report:
-    """Write results.csv, classes.csv, table.md, table.tex, index.html, figures/*.svg and corruptions.png.
+def write(
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    baseline: str | None = None,
+    style: Style = Style(),  # noqa: B008 - frozen
+    names: Path | None = None,
+) -> Report:
+    """Write results.csv, classes.csv, table.md, table.tex, tables/*.tex, report.tex, index.html, figures/*.svg and
+    corruptions.png.
 
-    ``folders`` are one or several runs. ``baseline`` is the model that corruption errors are divided by (mCE). Raises
-    ``DataError`` for a folder that holds no records, and for a baseline that is in none of them.
+    ``folders`` are one or several runs. ``baseline`` is the model that corruption errors are divided by (mCE),
+    ``style`` how the main table of a paper is to be, ``names`` a file of new names for models. Raises ``DataError`` for
+    a folder that holds no records, and for a baseline that is in none of them; ``ConfigError`` for names and columns
+    that are not there.
     """
     if out.is_symlink():
         raise DataError(
             f"{out}: expected a folder to write the report into, got a link; remove it, or give another"
         )
     loaded = load(folders)
-    parts = contents(Source(loaded, baseline))
+    if names is not None:
+        loaded = renamed(loaded, read_names(names))
+    source = Source(loaded, baseline)
+    parts = contents(source)
+    main = main_table(source, parts, style)
     bodies = [section.body for section in parts]
     drawn = {body.name: svg(body.drawing) for body in bodies if isinstance(body, Chart)}
     sheets = [sheet for body in bodies if isinstance(body, Sheets) for sheet in body.sheets]
@@ -86,7 +105,7 @@ def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) ->
         "results.csv": _csv(loaded.results),
         **({} if classes is None else {"classes.csv": _csv(classes)}),
         "table.md": markdown(parts),
-        "table.tex": latex(parts),
+        **tex_files(parts, main),
         **{f"figures/{name}.svg": drawing for name, drawing in drawn.items()},
         "index.html": page(parts, loaded.entries, drawn),
     }
@@ -95,6 +114,11 @@ def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) ->
     write_together(out, texts)
     for name in {"classes.csv", SHEET} - set(texts):
         (out / name).unlink(missing_ok=True)
+    for path in (out / "tables").glob("*.tex"):
+        if f"tables/{path.name}" not in texts and path.read_text(
+            encoding="utf-8", errors="replace"
+        ).startswith(MADE):
+            path.unlink()
     for path in (out / "figures").glob("analysis_*.svg"):
         if path.stem not in drawn:
             path.unlink()
@@ -110,6 +134,7 @@ def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) ->
         looks=tuple(looks(loaded.analyses)),
         doubts=doubts,
         left_out=loaded.left_out,
+        not_fitting=() if main is None else tuple(left_out(main)),
     )
 
 
