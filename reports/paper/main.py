@@ -155,15 +155,13 @@ def _preset(preset: str, catalogue: Catalogue) -> tuple[str, ...]:
     wanted: dict[str, list[str]] = {
         "paper": ["clean", *norms, "corruptions", "checks"],
         "robustness": ["clean", *catalogue.worst, *distances, "checks"],
-        "corruption": ["clean", *means, "corruptions", "mean error", "mce", "checks"],
+        "corruption": ["clean", *means, "corruptions", "mce", "checks"],
         "regularizers": [*FACTS[:-1], "clean", *norms, "corruptions"],
     }
     if preset == "robustness" and not (catalogue.worst or distances):
         raise ConfigError(_UNMEASURED.format(preset=preset, what="attacked"))
     if preset == "corruption" and "corruptions" not in known:
         raise ConfigError(_UNMEASURED.format(preset=preset, what="corrupted"))
-    if preset == "corruption" and "mce" in known:
-        wanted[preset].remove("mean error")
     return tuple(name for name in wanted[preset] if name in known)
 
 
@@ -178,7 +176,7 @@ def _importance(style: Style, shown: Sequence[str]) -> tuple[str, ...]:
         return tuple(shown)
     first = [name for name in shown if name not in ("clean", "checks", "corruptions", "mce", *GROUPS, *FACTS)]
     order = {
-        "corruption": ["corruptions", "clean", "mce", *GROUPS, "mean error", "checks"],
+        "corruption": ["corruptions", "clean", "mce", *GROUPS, "checks"],
         "regularizers": [*first[:1], "clean", "regularizer", *first[1:], "corruptions", *FACTS],
     }.get(style.preset, [*first[:1], "clean", *first[1:], "corruptions", "checks"])
     return tuple(dict.fromkeys(name for name in order if name in shown))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from reports.formats.tex.escape import escaped
+from reports.formats.tex.escape import PIECE, escaped
 from reports.formats.tex.fonts import BODY, SMALL, Size, width_of
 
-__all__ = ["Cell", "Piece", "head_lines", "plain", "spelt", "threat", "width"]
+__all__ = ["Cell", "Piece", "head_lines", "narrowest", "plain", "spelt", "threat", "width"]
 
 _NORMS = {"linf": r"$\ell_\infty$", "l2": r"$\ell_2$", "l1": r"$\ell_1$"}
 _NORM = 1.35
@@ -40,14 +40,21 @@ def threat(text: str) -> Cell:
     return tuple(Piece(part, "norm" if part in _NORMS else "plain") for part in parts if part)
 
 
-def spelt(cell: Cell, size: Size = BODY) -> str:
+def spelt(cell: Cell, size: Size = BODY, *, narrow: bool = False) -> str:
     """Return it as LaTeX, for a table of this size."""
-    return "".join(_spelt(piece, size) for piece in cell)
+    return "".join(_spelt(piece, size, narrow) for piece in cell)
+
+
+def narrowest(cell: Cell, size: Size = BODY) -> float:
+    """Return the width of what cannot be broken in it."""
+    return max(
+        (width((Piece(piece.text.strip(" "), piece.kind),), size) for piece in _words(cell)), default=0.0
+    )
 
 
 def width(cell: Cell, size: Size = BODY) -> float:
     """Return its width in points."""
-    return sum(_width(piece, size) for piece in cell)
+    return sum((_width(piece, size) for piece in cell), 0.0)
 
 
 def head_lines(cell: Cell, size: Size = BODY) -> tuple[Cell, ...]:
@@ -70,7 +77,7 @@ def _words(cell: Cell) -> list[Piece]:
             found.append(piece)
             continue
         for word in re.findall(r" ?[^ _(,=]*[_(,=]?", piece.text):
-            found += [Piece(word[i : i + 14], piece.kind) for i in range(0, len(word), 14)]
+            found += [Piece(word[i : i + PIECE], piece.kind) for i in range(0, len(word), PIECE)]
     return [piece for piece in found if piece.text]
 
 
@@ -80,11 +87,11 @@ def _stripped(line: Cell) -> Cell:
     return line
 
 
-def _spelt(piece: Piece, size: Size) -> str:
+def _spelt(piece: Piece, size: Size, narrow: bool) -> str:
     # the spaces at the ends of a piece are between pieces
     before = " " if piece.text.startswith(" ") else ""
     after = " " if piece.text.endswith(" ") and piece.text.strip() else ""
-    text = before + escaped(piece.text) + after
+    text = before + escaped(piece.text, narrow=narrow) + after
     match piece.kind:
         case "plain":
             return text

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["GREEK", "drawn", "escaped", "shown"]
+__all__ = ["GREEK", "PIECE", "drawn", "escaped", "shown"]
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
@@ -36,13 +36,18 @@ GREEK = {
 _NOT_T1 = "\u00adĦħĸĿŀŉŦŧ\u017f"
 _WORD = 16
 """Letters in a row that a line can do without breaking."""
+NARROW = 6
+"""The same in a narrow column."""
+PIECE = 14
+"""Letters after which a long word may be broken where it has no signs."""
 _BREAK = r"\allowbreak{}"
 
 
-def escaped(text: str) -> str:
-    """Return a text that means nothing to LaTeX."""
+def escaped(text: str, *, narrow: bool = False) -> str:
+    """Return a text that means nothing to LaTeX; in a ``narrow`` column shorter words may be broken too."""
+    longest = NARROW if narrow else _WORD
     return "".join(
-        _breakable(word) if len(word) > _WORD else "".join(map(drawn, _signs(word)))
+        _breakable(word) if len(word) > longest else "".join(map(drawn, _signs(word)))
         for word in re.split(r"( )", shown(text))
     )
 
@@ -78,7 +83,7 @@ def _breakable(word: str) -> str:
     for i, signs in enumerate(_signs(word)):
         parts.append(drawn(signs))
         since += 1
-        if i + 1 < len(word) and (since >= _WORD // 2 or (since > 2 and not signs[0].isalnum())):
+        if i + 1 < len(word) and (since >= PIECE or (since > 2 and not signs[0].isalnum())):
             parts.append(_BREAK)
             since = 0
     return "".join(parts)

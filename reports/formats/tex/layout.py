@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import NamedTuple
 
-from reports.formats.tex.cells import Cell, Piece, plain, width
+from reports.formats.tex.cells import Cell, Piece, narrowest, plain, width
 from reports.formats.tex.fonts import BODY, SMALL, Size
 
 __all__ = ["GAP", "Fitted", "Number", "Numbers", "Table", "Words", "fitted", "laid", "total"]
@@ -24,8 +24,6 @@ GAP = 4.0
 """Points of ``\\tabcolsep``, of which two are between columns."""
 _NAMES = 0.45
 """Share of the width that names may take beside numbers."""
-_LEAST = 30.0
-"""Points that a wrapped column has at least."""
 _SIGN = 3.6
 """Points of a raised sign."""
 
@@ -119,7 +117,17 @@ def total(table: Table, size: Size) -> float:
     ]
     last = table.columns[-1] if table.columns else None
     hanging = last.signs * _SIGN if last is not None and not last.intervals else 0.0
-    return sum(widths) + 2 * GAP * (len(widths) - 1) + hanging
+    return sum(widths, 0.0) + 2 * GAP * (len(widths) - 1) + hanging + _over(table, size)
+
+
+def _over(table: Table, size: Size) -> float:
+    """Return what headings over columns are wider than the columns, in points."""
+    more = 0.0
+    for over, same in groupby(table.columns, key=lambda column: column.over):
+        columns = list(same)
+        below = sum(column.natural(size) for column in columns) + 2 * GAP * (len(columns) - 1)
+        more += max(0.0, width(plain(over), size) - below)
+    return more
 
 
 def laid(table: Table, limit: float) -> Fitted | None:
@@ -176,7 +184,7 @@ def _divided(table: Table, limit: float) -> list[tuple[Numbers, ...]]:
 
 
 def _names(table: Table, size: Size) -> float:
-    return sum(name.natural(size) + 2 * GAP for name in table.names)
+    return sum((name.natural(size) + 2 * GAP for name in table.names), 0.0)
 
 
 def _wrapped(table: Table, limit: float, share: float | None = None) -> Table:
@@ -188,10 +196,11 @@ def _wrapped(table: Table, limit: float, share: float | None = None) -> Table:
         budget = share * limit
     left = budget - 2 * GAP * (len(table.names) - (0 if table.columns else 1))
     widths = [name.natural(SMALL) for name in table.names]
+    least = [max(narrowest(cell, SMALL) for cell in (*name.head, *name.cells)) + 0.5 for name in table.names]
     given: dict[int, float] = {}
     for done, i in enumerate(sorted(range(len(widths)), key=widths.__getitem__)):
         fair = (left - sum(given.values())) / (len(widths) - done)
-        given[i] = max(min(widths[i], fair), min(_LEAST, widths[i]))
+        given[i] = max(min(widths[i], fair), min(least[i], widths[i]))
     names = tuple(
         name if given[i] >= widths[i] - 0.01 else name._replace(wrapped=round(given[i] - 0.05, 1))
         for i, name in enumerate(table.names)

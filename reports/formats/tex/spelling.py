@@ -32,7 +32,7 @@ def table_lines(fitted: Fitted, *, star: bool = False) -> Iterator[str]:
         return
     kind = "table*" if star else "table"
     yield rf"\begin{{{kind}}}"
-    yield rf"\caption{{{table.caption}}}"
+    yield rf"\setlength{{\belowcaptionskip}}{{4pt}}\caption{{{table.caption}}}"
     yield rf"\label{{tab:{table.label}}}"
     yield rf"\centering{setting}"
     if fitted.loose:
@@ -135,13 +135,12 @@ def _blocks(table: Table) -> list[list[int]]:
 
 
 def _name_cells(table: Table, i: int, size: Size, *, blank: bool) -> list[str]:
+    """Return the names of a row, without those of the row above; the last one always."""
     cells = []
-    for name in table.names[:-1]:
-        blank = blank and name.cells[i] == name.cells[i - 1]
-        cells.append("" if blank else spelt(name.cells[i], size))
-    own = table.names[-1].cells[i]
-    lone = len(table.names) == 1
-    return [*cells, "" if lone and blank and own == table.names[-1].cells[i - 1] else spelt(own, size)]
+    for name in table.names:
+        blank = blank and name is not table.names[-1] and name.cells[i] == name.cells[i - 1]
+        cells.append("" if blank else spelt(name.cells[i], size, narrow=name.wrapped is not None))
+    return cells
 
 
 def _number(column: Numbers, cell: Number, size: Size) -> str:
