@@ -72,11 +72,10 @@ def report(
 ) -> int:
     """Rebuild the comparison report over runs, computing nothing."""
     import reports
-    from reports.paper import Style
     from robust_eval.cli._console import open_console, open_log, say
     from robust_eval.cli._execute import run_folder
 
-    style = Style.of(preset, columns, width, intervals=intervals)
+    style = reports.Style.of(preset, columns, width, intervals=intervals)
     folder = run_folder(out or runs[0] / "report")
     console = open_console()
     written = reports.write(runs, folder, baseline=baseline, style=style, names=rename)

@@ -28,15 +28,22 @@ def record(model, family, perturbation, right, *, norm="none", eps=None, severit
     }
     score = [1.0] * right + [0.0] * (N - right)
     rows = pd.DataFrame({"index": range(N), "score": score, "clean_score": 1.0, "label": 0})
+    rows = rows.assign(attacked=family == "attack", distance=float("nan"), step=0)
     labels = {
-        "model": model, "arch": "resnet", "regularizer": regularizer, "train_seed": 0, "defense": "none",
-        "access": "none", "data": "digits", "family": family, "perturbation": perturbation, "norm": norm,
-
-            "params": {"steps": 40} if family == "attack" else {},
-            "eps": eps,
-            "severity": severity,
-            "seed": 0
-        ,
+        "model": model,
+        "arch": "resnet",
+        "regularizer": regularizer,
+        "train_seed": 0,
+        "defense": "none",
+        "access": "none",
+        "data": "digits",
+        "family": family,
+        "perturbation": perturbation,
+        "norm": norm,
+        "params": {"steps": 40} if family == "attack" else {},
+        "eps": eps,
+        "severity": severity,
+        "seed": 0,
         "model_key": content_key({"model": model}),
     }
     numbers = [Measurement("accuracy", right / N, *wilson(float(right), N), N)]
