@@ -7,6 +7,7 @@ spelling it in each of :mod:`reports.formats`: Markdown and LaTeX do not pass th
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -47,6 +48,7 @@ __all__ = [
     "Shot",
     "Trust",
     "Trusts",
+    "legend_of",
     "spoken",
 ]
 
@@ -118,16 +120,7 @@ class Answer:
     def legend(self) -> str:
         """What the signs in it mean, of those that are there."""
         standing = {cell.standing for line in self.lines for cell in line.cells if cell is not None}
-        reliance = {line.reliance for line in self.lines}
-        told = [
-            ("bold: the best of its column, as a test at 0.05 says of every other", "best" in standing),
-            ("†: no test tells it from the highest", "tied" in standing),
-            ("✓: the checks do not object", "relied" in reliance),
-            ("?: a check warns or could not be made", bool(reliance & {"warn", "not_made"})),
-            ("!: a check fails", "fail" in reliance),
-            ("–: not examined", "unexamined" in reliance),
-        ]
-        return "; ".join(text for text, there in told if there)
+        return legend_of(standing, {RELIANCE[line.reliance] for line in self.lines})
 
 
 @dataclass(frozen=True)
@@ -400,6 +393,19 @@ Body = (
     | Facts
     | Records
 )
+
+
+def legend_of(standing: Collection[Standing], signs: Collection[str]) -> str:
+    """Return what the signs in a table mean, of those that are there."""
+    told = [
+        ("bold: the best of its column, as a test at 0.05 says of every other", "best" in standing),
+        ("†: no test tells it from the highest", "tied" in standing),
+        ("✓: the checks do not object", "✓" in signs),
+        ("?: a check warns or could not be made", "?" in signs),
+        ("!: a check fails", "!" in signs),
+        ("–: not examined", "–" in signs),
+    ]
+    return "; ".join(text for text, there in told if there)
 
 
 def spoken(name: str) -> str:

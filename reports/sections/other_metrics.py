@@ -32,7 +32,7 @@ def sections(source: Source) -> Iterator[Section]:
             whose = f" {WITH_THE_REST}" if mixes else ""
             yield Section(
                 title,
-                Numbers(table, metric),
+                Numbers(table, f"{metric}-corruptions" if table.corrupted else metric),
                 unit_of(metric) + whose,
                 at_length="",
                 caption=f"{title}, with 95 % intervals.{whose}",

@@ -14,8 +14,8 @@ import reports
 from reports import bodies
 from reports.charts.drawing import svg
 from reports.formats.html import page
-from reports.formats.latex import latex
 from reports.formats.markdown import markdown
+from reports.formats.tex import tex_files
 from reports.section import Section, Source
 from reports.sections import contents
 from reports.tables import CLEAN, Comparison, Line, Number
@@ -81,7 +81,8 @@ BODIES = {
     ),
 }
 """A body of each kind, by words that it holds."""
-PAPER = {bodies.Numbers, bodies.Grid, bodies.Trusts}
+TABLES = {bodies.Numbers, bodies.Grid, bodies.Trusts, bodies.Settings}
+PAPER = TABLES | {bodies.Answer, bodies.Facts, bodies.Chart}
 PAGE_ONLY = {bodies.Sheets, bodies.Chart, bodies.Facts, bodies.Records}
 
 
@@ -111,12 +112,13 @@ def test_a_new_section_is_one_function_and_one_line(tmp_path, monkeypatch):
 
     run = measured(tmp_path / "run")
     before = reports.write([run], tmp_path / "out")
-    texts = [(before.out / name).read_text() for name in ("table.md", "table.tex", "index.html")]
+    texts = [(before.out / name).read_text() for name in ("table.md", "report.tex", "index.html")]
     assert not any("A trial" in text for text in texts)
     at = contents.SECTIONS.index(contents.models.sections)
     monkeypatch.setattr(contents, "SECTIONS", (*contents.SECTIONS[:at], trial, *contents.SECTIONS[at:]))
     reports.write([run], tmp_path / "out")
-    text, paper, html = ((before.out / name).read_text() for name in ("table.md", "table.tex", "index.html"))
+    names = ("table.md", "tables/a-trial.tex", "index.html")
+    text, paper, html = ((before.out / name).read_text() for name in names)
     table = "| model | trials |\n| --- | ---: |\n| net | 17 |"
     assert f"## A trial\n\nSaid of every model.\n\n{table}\n\n## Models" in text
     assert r"\caption{A trial. Said of every model.}" in paper and r"net & 17 \\" in paper
@@ -133,11 +135,13 @@ def test_every_format_handles_every_kind_of_body(words):
     body = BODIES[words]
     section = Section("Heading & more", body, "A note.", caption="A caption.")
     drawn = {body.name: svg(body.drawing)} if isinstance(body, bodies.Chart) else {}
-    html, text, paper = page([section], (), drawn), markdown([section]), latex([section])
+    html, text = page([section], (), drawn), markdown([section])
+    paper = "".join(tex_files([section], None).values())
     assert words in html and "A note." in html
     assert ("<h2>Heading &amp; more</h2>" in html) == (type(body) is not bodies.Legend)
     assert (words in text) == ("## Heading &amp; more" in text) == (type(body) not in PAGE_ONLY)
-    assert (words in paper) == ("A caption." in paper) == (type(body) in PAPER)
+    assert (words in paper) == (type(body) in PAPER)
+    assert ("A caption." in paper) == (type(body) in TABLES)
 
 
 @pytest.mark.parametrize("words", BODIES)

@@ -407,7 +407,7 @@ def test_every_format_tells_what_was_found_passed_and_looked_at(tmp_path):
     run = save(tmp_path / "run", clean(), record(), examination("full", MASKED, FINE))
     report = reports.write([run], tmp_path / "out")
     page, markdown, latex = (
-        (tmp_path / "out" / n).read_text() for n in ("index.html", "table.md", "table.tex")
+        (tmp_path / "out" / n).read_text() for n in ("index.html", "table.md", "tables/trust.tex")
     )
     for text in (page, markdown, latex):
         for word in ("gradients look masked", "unbounded", "mend the gradients", "full, 32 images"):
