@@ -38,12 +38,12 @@ def test_the_accuracy_under_attack_is_the_share_of_margins_beyond_the_radius():
     inside = X * 0.5 + 0.25  # so that no pixel meets the box
     y = net(inside).argmax(1)
     y[:3] = 1 - y[:3]  # three that are wrong when clean
-    found = robust_eval.evaluate(net, inside, y, attacks="fgsm", eps=eps, **QUICK).table()
+    found = robust_eval.evaluate(net, inside, y, attacks="pgd", eps=eps, **QUICK).table()
     with torch.no_grad():
         weight, logits = net[1].weight, net(inside)
         reach = eps * (weight[0] - weight[1]).abs().sum()
         held = ((logits[:, 0] - logits[:, 1]).abs() > reach) & (logits.argmax(1) == y)
-    row = found[found["perturbation"] == "fgsm"].iloc[0]
+    row = found[found["perturbation"] == "pgd"].iloc[0]
     assert 0 < row["accuracy"] < 0.9 and row["accuracy"] == pytest.approx(float(held.double().mean()))
     assert row["low"] < row["accuracy"] < row["high"] and row["n"] == 40 and row["verdict"] == "ok"
     assert found[found["perturbation"] == "none"]["accuracy"].item() == pytest.approx(37 / 40)
