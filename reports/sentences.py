@@ -116,6 +116,7 @@ def _defenses(lines: Sequence[Line], found: Decided, scored: Scored) -> Iterator
             and (one := scored.of(line, main)) is not None
             and (two := scored.of(base, main)) is not None
             and (gain := difference(one.scores, two.scores)) is not None
+            and not any(cells[each, main].incomplete for each in (line, base) if (each, main) in cells)
         ]
         if not pairs:
             continue
