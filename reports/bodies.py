@@ -110,12 +110,13 @@ class Answer:
         """What the signs in it mean, of those that are there."""
         standing = {cell.standing for line in self.lines for cell in line.cells if cell is not None}
         reliance = {line.reliance for line in self.lines}
+        marks = {cell.number.mark for line in self.lines for cell in line.cells if cell is not None}
         told = [
             ("bold: the best of its column, as a test at 0.05 says of every other", "best" in standing),
             ("†: no test tells it from the highest", "tied" in standing),
             ("✓: the checks do not object", "relied" in reliance),
-            ("?: a check warns or could not be made", bool(reliance & {"warn", "not_made"})),
-            ("!: a check fails", "fail" in reliance),
+            ("?: a check warns or could not be made", bool(reliance & {"warn", "not_made"}) or "?" in marks),
+            ("!: a check fails", "fail" in reliance or "!" in marks),
             ("–: not examined", "unexamined" in reliance),
         ]
         return "; ".join(text for text, there in told if there)

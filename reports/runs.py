@@ -1,4 +1,4 @@
-"""Two runs aligned: numbers of one kind, numbers that look alike and cannot be compared, and what one of them alone has.
+"""Two runs aligned: numbers of one kind, numbers that look alike and are not comparable, and what one alone has.
 
 A number stands beside another where both are of a model of one name (or where the runs share none, of any two models of
 few), behind the same defense, by the same perturbation with all its parameters, at the same radius or severity and on

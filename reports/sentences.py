@@ -193,7 +193,7 @@ def _trust(lines: Sequence[Line], relied: Mapping[Line, tuple[Reliance, str]]) -
     if failed:
         yield f"Do not quote {_names(failed, lines)}: a check fails."
     if doubted:
-        yield f"Doubtful: {_names(doubted, lines)}, see Trust below."
+        yield f"Doubtful: {_names(doubted, lines)}, see Trust in the report."
     if trusted:
         yield f"{len(trusted)} of {len(of)} lines can be relied on."
     elif not failed and not doubted:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reports.bodies import Chart, Sheets
+from reports.bodies import Answer, Chart, Sheets
 from reports.figures import TITLES, svg
+from reports.formats.answer_json import answer_json
+from reports.formats.answer_table import answer_table
 from reports.formats.html import page
 from reports.formats.latex import latex
 from reports.formats.markdown import markdown
@@ -19,6 +21,7 @@ from reports.pictures import png
 from reports.section import Source
 from reports.sections.agreement import Agreement, agreements
 from reports.sections.analyses import Look, looks
+from reports.sections.beside import in_words as runs_in_words
 from reports.sections.classes import class_table
 from reports.sections.contents import contents
 from reports.sections.corruption_errors import in_words
@@ -46,6 +49,12 @@ class Report:
     """The long table, as in results.csv."""
     out: Path
     files: tuple[Path, ...]
+    answer: Answer
+    """What the report says first."""
+    runs: tuple[str, ...]
+    """The names of the runs, in the order given."""
+    beside: tuple[str, ...] = ()
+    """How much the runs share and do not, one line for each pair of them."""
     agreements: tuple[Agreement, ...] = ()
     """Our attacks beside those of other libraries, where both were run."""
     corruption_errors: tuple[str, ...] = ()
@@ -56,6 +65,14 @@ class Report:
     """One line for each check that warns or fails on a model, with the number of records it stands beside."""
     left_out: tuple[str, ...] = ()
     """One line for each record that could not be believed."""
+
+    def first(self, *, width: int = 120) -> RenderableType:
+        """Return the answer for a terminal of ``width`` columns."""
+        return answer_table(self.answer, width=width)
+
+    def data(self) -> str:
+        """Return the answer as JSON (:mod:`reports.formats.answer_json`)."""
+        return answer_json(self.answer, runs=self.runs, report=self.out)
 
     def agreement(self) -> RenderableType | None:
         """Return the table of those for a terminal, if there are any."""
@@ -105,6 +122,9 @@ def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) ->
         loaded.results,
         out,
         tuple(out / name for name in texts),
+        next(body for body in bodies if isinstance(body, Answer)),
+        loaded.runs,
+        tuple(runs_in_words(parts)),
         agreements=tuple(agreements(loaded.entries)),
         corruption_errors=tuple(in_words(parts)),
         looks=tuple(looks(loaded.analyses)),

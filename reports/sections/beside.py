@@ -13,7 +13,7 @@ from reports.section import Section, Source
 from reports.tables import counted
 from robust_eval.results.entry import Entry
 
-__all__ = ["data_sentence", "sections"]
+__all__ = ["data_sentence", "in_words", "sections"]
 
 TITLE = "Runs beside one another"
 HEADS = ("model", "defense", "access", "perturbation")
@@ -36,6 +36,13 @@ def sections(source: Source) -> Iterator[Section]:
     for pair in beside:
         yield from _compared(pair)
         yield from _apart(pair)
+
+
+def in_words(contents: Sequence[Section]) -> Iterator[str]:
+    """Yield how much the runs of a report share and do not, a line for each pair of them."""
+    for section in contents:
+        if section.title == TITLE and isinstance(section.body, Paragraphs):
+            yield from section.body.texts
 
 
 def data_sentence(source: Source) -> Iterator[str]:

@@ -46,7 +46,8 @@ def failed_sentence(source: Source) -> Iterator[str]:
         text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
         others = f"; and {counted(len(errors) - 1, 'other error')}" if errors[1:] else ""
         why = f" ({text}{others})"
-    yield f"{counted(len(broken), 'cell')} failed: {listed}{why}; run it again."
+    number = counted(len(broken), "cell")
+    yield f"{number} failed: {listed}{why}; run it again: means and worst cases without them say so."
 
 
 def _row(cell: Failed) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from robust_eval.cli._options import path_named
+from robust_eval.cli._shown import Format
 
 __all__ = ["report"]
 
@@ -30,23 +31,25 @@ def report(
             "divided by (mCE). Default: the first, and for mCE AlexNet as published for imagenet, none for other data.",
         ),
     ] = None,
+    format_: Format = None,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="Print the table of every number before the answer, as --verbose does."),
+    ] = False,
 ) -> int:
     """Rebuild the comparison report over runs, computing nothing."""
     import reports
-    from robust_eval.cli._console import open_console, open_log, say
+    from robust_eval.cli._console import open_console, quiet, say
     from robust_eval.cli._execute import run_folder
+    from robust_eval.cli._shown import piped, require_format, show, tell_left_out
 
-    folder = run_folder(out or runs[0] / "report")
-    console = open_console()
-    written = reports.write(runs, folder, baseline=baseline)
-    console.print(reports.terminal(written.results, width=console.width))
-    if (analyses := written.analyses()) is not None:
-        console.print(analyses)
-    if (agreement := written.agreement()) is not None:
-        console.print(agreement)
-    for line in written.corruption_errors if baseline is not None else ():
-        say(console, line)
-    for line in written.left_out:
-        say(open_log(always=True), f"left out: {line}", style="red")
-    say(console, f"report: {folder / 'index.html'}")
+    require_format(format_)
+    written = reports.write(runs, run_folder(out or runs[0] / "report"), baseline=baseline)
+    if quiet() and format_ is None:
+        tell_left_out(written)
+        return 1 if written.left_out else 0
+    show(written, format_, everything=everything)
+    if baseline is not None and not piped(format_):
+        for line in written.corruption_errors:
+            say(open_console(), line)
     return 1 if written.left_out else 0

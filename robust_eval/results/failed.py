@@ -130,21 +130,33 @@ def failed_rows(failed: Sequence[Failed], table: Sequence[Mapping[str, Any]]) ->
 
 
 def _kind(labels: Mapping[str, Any]) -> tuple[Any, ...]:
-    names = ("family", "perturbation", "severity")
+    names = ("family", "perturbation", "severity", "defense")
     # a certificate of clean images is stated in l2
     norm = labels["norm"] if labels["family"] == "attack" else "none"
     return (*(labels[name] for name in names), norm)
 
 
+_TOLD_BY = {
+    "model": ("model", "model_key"),
+    "data": ("data",),
+    "defense": ("defense", "defense_params"),
+    "pool": ("defense", "defense_params"),
+    "draws": ("model_key", "defense", "defense_params"),
+    "perturbation": ("perturbation", "params"),
+    "gradient_draws": ("family", "access", "defense", "defense_params"),
+}
+"""The labels that decide a part of what is measured."""
+
+
 def _spec(labels: Mapping[str, Any], known: Sequence[Record]) -> dict[str, Any]:
     """Return the parts of what was to be measured that a record beside it tells."""
-    parts = {"model": "model_key", "data": "data", "defense": "defense_params"}
     spec: dict[str, Any] = {"seed": labels.get("seed"), "access": labels.get("access")}
-    for part, label in parts.items():
-        alike = [
+    for part, names in _TOLD_BY.items():
+        alike = (
             record
             for record in known
-            if all(record.labels.get(name) == labels.get(name) for name in (part, label))
-        ]
-        spec[part] = alike[0].spec.get(part) if alike else None
+            if part in record.spec and all(record.labels.get(name) == labels.get(name) for name in names)
+        )
+        if (record := next(alike, None)) is not None:
+            spec[part] = record.spec[part]
     return spec

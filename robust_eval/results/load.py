@@ -135,11 +135,12 @@ def _broken(
     for folder, run in zip(folders, runs, strict=True):
         store = Store(Path(folder))
         own = [(record.labels, store.written(record.key)) for record in known if run in held[record.key]]
-        for note in unmended([printable_all(note) for note in store.failures()], own):
+        for raw in unmended(list(store.failures()), own):
+            note = printable_all({name: value for name, value in raw.items() if name != "error"})
             if note["labels"]["family"] == EXAMINATION or note.get("key") in held:
                 continue
             if (record := failed_record(note, known)) is not None:
-                found.setdefault(record.key, Failed(Entry(record, run, _labels(record)), error_in(note)))
+                found.setdefault(record.key, Failed(Entry(record, run, _labels(record)), error_in(raw)))
     return list(found.values())
 
 
