@@ -62,8 +62,8 @@ def execute(
 ) -> int:
     """Measure what has no record yet, write the report, print its answer; return the exit code.
 
-    The attacks of a ``budget`` are printed with their parameters first. A ``format_`` that is a document stands on stdout
-    alone.
+    The attacks of a ``budget`` are printed with their parameters first. A ``format_`` that is a document has stdout
+    to itself.
     """
     import tomli_w
     import torch
