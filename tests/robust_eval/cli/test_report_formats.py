@@ -90,7 +90,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(cli, run):
     assert outcome.code == 2 and "unknown format 'xml'" in outcome.err and not Path("new").exists()
 
 
-def test_a_pipe_that_was_closed_ends_it_quietly(run, monkeypatch, capfd):
+def test_a_pipe_that_was_closed_ends_it_quietly(run, monkeypatch, capsys):
     for words in (["report", "out"], ["report", "out", "--format", "csv"], ["list"]):
         read, write = os.pipe()
         os.close(read)
@@ -101,7 +101,7 @@ def test_a_pipe_that_was_closed_ends_it_quietly(run, monkeypatch, capfd):
                 main()
             monkeypatch.undo()
             monkeypatch.chdir(run.absolute().parent)
-        assert stop.value.code == 141 and capfd.readouterr().err == ""
+        assert stop.value.code == 141 and capsys.readouterr().err == ""
 
 
 def test_hostile_names_reach_no_format_as_commands(cli, run):
