@@ -114,6 +114,10 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     except SystemExit as error:
+        if isinstance(
+            error.__context__, BrokenPipeError
+        ):  # typer's answer to a closed pipe, with an exit code of ours
+            sys.exit(_unread())
         if _raised_by_typer(error.__traceback__):  # which has answered a shell that asks for completions
             raise
         # of a user's module or model: an end by accident must not look like a good one
@@ -121,8 +125,8 @@ def main() -> None:
             f"a module or a model ended the program: SystemExit({error.code!r}) was raised in it", 1
         )
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and _nobody_reads():
-            sys.exit(_UNREAD)
+        if isinstance(error, BrokenPipeError):
+            sys.exit(_unread())
         if not is_storage_error(error):
             raise
         code = _refused(
@@ -134,14 +138,10 @@ def main() -> None:
     sys.exit(code)
 
 
-def _nobody_reads() -> bool:
-    """Whether stdout is a pipe that was closed; what is left to be said goes nowhere then."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+def _unread() -> int:
+    """Let what is left for a closed pipe go nowhere, also when Python ends; return the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _UNREAD
 
 
 class _Printable(logging.Formatter):

@@ -94,13 +94,11 @@ def test_a_pipe_that_was_closed_ends_it_quietly(run, monkeypatch, capsys):
     for words in (["report", "out"], ["report", "out", "--format", "csv"], ["list"]):
         read, write = os.pipe()
         os.close(read)
-        monkeypatch.setattr(sys, "argv", ["robust-eval", *words])
-        with open(write, "w") as closed:  # noqa: PTH123
-            monkeypatch.setattr(sys, "stdout", closed)
+        with open(write, "w") as closed, monkeypatch.context() as patch:  # noqa: PTH123
+            patch.setattr(sys, "argv", ["robust-eval", *words])
+            patch.setattr(sys, "stdout", closed)
             with pytest.raises(SystemExit) as stop:
                 main()
-            monkeypatch.undo()
-            monkeypatch.chdir(run.absolute().parent)
         assert stop.value.code == 141 and capsys.readouterr().err == ""
 
 
