@@ -120,7 +120,8 @@ class Answer:
     def legend(self) -> str:
         """What the signs in it mean, of those that are there."""
         standing = {cell.standing for line in self.lines for cell in line.cells if cell is not None}
-        return legend_of(standing, {RELIANCE[line.reliance] for line in self.lines})
+        marks = {cell.number.mark for line in self.lines for cell in line.cells if cell is not None}
+        return legend_of(standing, {*(RELIANCE[line.reliance] for line in self.lines), *marks})
 
 
 @dataclass(frozen=True)

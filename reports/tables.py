@@ -15,11 +15,13 @@ import pandas as pd
 
 from robust_eval.findings import MARKS, Verdict
 from robust_eval.metrics.corruption_errors import EXTRA_TYPES, TEST_TYPES
-from robust_eval.results.names import UNSET, metric_text, verdict_in
+from robust_eval.results.failed import LOST
+from robust_eval.results.names import UNSET, check_names, metric_text, verdict_in
 from robust_eval.threat import threat_text
 
 __all__ = [
     "CLEAN",
+    "FAILED",
     "MARKS_TOLD",
     "MEAN",
     "MISSING",
@@ -37,6 +39,8 @@ __all__ = [
 
 MISSING = "–"
 """What stands where nothing was measured."""
+FAILED = "failed"
+"""What stands where measuring stopped with an error."""
 MARKS_TOLD = (
     "✓ all checks passed, ? a check warns or could not be made, ! a check fails (rest the pointer on a mark for the "
     f"reason), {MISSING} not measured."
@@ -109,6 +113,10 @@ class Number(NamedTuple):
     """For a mean over trainings: their standard deviation."""
     trainings: int = 1
     """Over how many it is."""
+    asked: int = 1
+    """Over how many it would be, with the seeds of the other lines."""
+    failed: str | None = None
+    """Why there is no value where measuring it failed: the error, which may be unknown and empty."""
 
     @property
     def verdict(self) -> Verdict:
@@ -121,15 +129,23 @@ class Number(NamedTuple):
         return MARKS[self.verdict]
 
     @property
+    def incomplete(self) -> bool:
+        """Whether it failed, or is a worst case from which an attack that failed is missing."""
+        return self.failed is not None or LOST in check_names(self.checks)
+
+    @property
     def short(self) -> str:
         """The value alone: accuracies in percent, others as they are."""
+        if self.failed is not None:
+            return FAILED
         if self.value is None:
             if self.metric == "certified_accuracy":  # beyond what the defense can certify of any model
                 return MISSING
             return "not found" if self.metric.startswith("median") else "undefined"
         part = f" ({self.of[0]} of {self.of[1]})" if self.of and self.of[0] != self.of[1] else ""
         spread = "" if self.spread is None else f" ± {self._text(self.spread)}"
-        return self._text(self.value) + spread + part
+        few = f" ({self.trainings} of {self.asked} trainings)" if self.trainings < self.asked else ""
+        return self._text(self.value) + spread + part + few
 
     @property
     def interval(self) -> str:

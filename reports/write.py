@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reports.bodies import GALLERY, Chart, Gallery, Sheets
+from reports.bodies import GALLERY, Answer, Chart, Gallery, Sheets
 from reports.charts.drawing import files, svg
 from reports.charts.figure import PATTERNS
 from reports.exports import clear, exported, log, require_exports, require_own
+from reports.formats.answer_json import answer_json
+from reports.formats.answer_table import answer_table
 from reports.formats.html import page
 from reports.formats.markdown import markdown
 from reports.formats.terminal import agreement_table, analysis_tables
@@ -25,6 +27,7 @@ from reports.rename import read_names, renamed
 from reports.section import Source
 from reports.sections.agreement import Agreement, agreements
 from reports.sections.analyses import Look, looks
+from reports.sections.beside import in_words as runs_in_words
 from reports.sections.classes import class_table
 from reports.sections.contents import contents
 from reports.sections.corruption_errors import in_words
@@ -52,6 +55,12 @@ class Report:
     """The long table, as in results.csv."""
     out: Path
     files: tuple[Path, ...]
+    answer: Answer
+    """What the report says first."""
+    runs: tuple[str, ...]
+    """The names of the runs, in the order given."""
+    beside: tuple[str, ...] = ()
+    """How much the runs share and do not, one line for each pair of them."""
     agreements: tuple[Agreement, ...] = ()
     """Our attacks beside those of other libraries, where both were run."""
     corruption_errors: tuple[str, ...] = ()
@@ -66,6 +75,14 @@ class Report:
     """What is to be known of the exports, one line each."""
     not_fitting: tuple[str, ...] = ()
     """Columns that the main table of a paper has no room for."""
+
+    def first(self, *, width: int = 120) -> RenderableType:
+        """Return the answer for a terminal of ``width`` columns."""
+        return answer_table(self.answer, width=width)
+
+    def data(self) -> str:
+        """Return the answer as JSON (:mod:`reports.formats.answer_json`)."""
+        return answer_json(self.answer, runs=self.runs, report=self.out)
 
     def agreement(self) -> RenderableType | None:
         """Return the table of those for a terminal, if there are any."""
@@ -142,6 +159,9 @@ def write(
         loaded.results,
         out,
         tuple(out / name for name in texts),
+        next(body for body in bodies if isinstance(body, Answer)),
+        loaded.runs,
+        tuple(runs_in_words(parts)),
         agreements=tuple(agreements(loaded.entries)),
         corruption_errors=tuple(in_words(parts)),
         looks=tuple(looks(loaded.analyses)),

@@ -15,6 +15,7 @@ from reports.section import Section
 from reports.tables import CLEAN, MEAN, Column, Comparison, Line, Number
 from robust_eval.findings import MARKS
 from robust_eval.results.entry import Entry
+from robust_eval.results.failed import LOST, LOST_TOLD
 from robust_eval.results.names import check_names
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _cell(
         "interval": number.interval,
         "verdict": "passed" if passed else number.verdict,
         "mark": "✓" if passed else number.mark,
-        "title": "; ".join(told) or (_passed(checked[number.key]) if passed else ""),
+        "title": number.failed or "; ".join(told) or (_passed(checked[number.key]) if passed else ""),
         "n": number.n,
         "missing": number.value is None,
         "worst": column.perturbation == "worst_case",
@@ -133,7 +134,7 @@ def _passed(checks: int) -> str:
 
 def _advice_for(entries: Sequence[Entry]) -> dict[tuple[str, str], str]:
     """Return the advice of each raised check by record key and name; by ``("", name)`` if computed."""
-    found: dict[tuple[str, str], str] = {}
+    found: dict[tuple[str, str], str] = {("", LOST): LOST_TOLD}
     for entry in entries:
         for check in entry.checks:
             if check.verdict != "ok":

@@ -30,6 +30,7 @@ from robust_eval.cli._options import (
     Std,
     path_named,
 )
+from robust_eval.cli._shown import Format
 
 __all__ = ["evaluate"]
 
@@ -124,6 +125,7 @@ def evaluate(
     batch_size: BatchSize = None,
     precision: Precision = "auto",
     compiled: Compiled = False,
+    format_: Format = None,
 ) -> int:
     """Measure your own checkpoint: clean, attacked, corrupted, plain or behind defenses.
 
@@ -174,4 +176,5 @@ def evaluate(
         compiled=compiled,
         dry_run=dry_run,
         budget=budget,
+        format_=format_,
     )

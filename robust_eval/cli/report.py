@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from robust_eval.cli._options import path_named
+from robust_eval.cli._shown import Format
 
 __all__ = ["report"]
 
@@ -77,28 +78,31 @@ def report(
     intervals: Annotated[
         bool, typer.Option("--intervals", rich_help_panel=_LATEX, help="With 95 % intervals.")
     ] = False,
+    format_: Format = None,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="Print the table of every number before the answer, as --verbose does."),
+    ] = False,
 ) -> int:
     """Rebuild the comparison report over runs, computing nothing."""
     import reports
-    from robust_eval.cli._console import open_console, open_log, say
+    from robust_eval.cli._console import open_console, open_log, quiet, say
     from robust_eval.cli._execute import run_folder
+    from robust_eval.cli._shown import piped, require_format, show, tell_left_out
 
+    require_format(format_)
     style = reports.Style.of(preset, columns, width, intervals=intervals)
     folder = run_folder(out or runs[0] / "report")
-    console = open_console()
     written = reports.write(runs, folder, baseline=baseline, exports=export or (), style=style, names=rename)
-    console.print(reports.terminal(written.results, width=console.width))
-    if (analyses := written.analyses()) is not None:
-        console.print(analyses)
-    if (agreement := written.agreement()) is not None:
-        console.print(agreement)
-    for line in written.corruption_errors if baseline is not None else ():
-        say(console, line)
-    for line in written.told:
-        say(open_log(), line)
-    for line in written.left_out:
-        say(open_log(always=True), f"left out: {line}", style="red")
-    for line in written.not_fitting:
-        say(console, f"table.tex: left out {line}")
-    say(console, f"report: {folder / 'index.html'}")
+    if quiet() and format_ is None:
+        tell_left_out(written)
+        return 1 if written.left_out else 0
+    show(written, format_, everything=everything)
+    said = [
+        *(written.corruption_errors if baseline is not None else ()),
+        *written.told,
+        *(f"table.tex: left out {line}" for line in written.not_fitting),
+    ]
+    for line in said:
+        say(open_log() if piped(format_) else open_console(), line)
     return 1 if written.left_out else 0

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from robust_eval.cli._options import BatchSize, Checks, Compiled, Device, Precision, Settings, path_named
+from robust_eval.cli._shown import Format
 
 __all__ = ["run"]
 
@@ -51,6 +52,7 @@ def run(
     batch_size: BatchSize = None,
     precision: Precision = "auto",
     compiled: Compiled = False,
+    format_: Format = None,
 ) -> int:
     """Train, attack, corrupt and report what an experiment says; what has a record already is not repeated.
 
@@ -97,4 +99,5 @@ def run(
         dry_run=dry_run,
         budget=parsed.frame.budget,
         repeated=card_run(expanded(name), of) if same else None,
+        format_=format_,
     )

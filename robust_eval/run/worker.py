@@ -186,7 +186,7 @@ def work(job: Job, progress: Progress = SILENT) -> Outcome:
         except (
             BaseException
         ) as error:  # a model may raise anything, SystemExit too: it is this cell's failure
-            store.fail(cell.key, cell.labels, trace := traceback.format_exc())
+            store.fail(cell.key, cell.labels, trace := traceback.format_exc(), cell.spec)
             said = str(error).partition("\n")[0] if _is_ours(error) else reason(error)
             failure = Failure(cell, said, trace)
             outcome.failed.append(failure)
