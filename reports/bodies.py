@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from reports.answer import Reliance
+from reports.page_bodies import Commands, PageOnly, Profiles, Whole
 from reports.standing import Standing
 from reports.tables import Column, Comparison, Line, Number
 from robust_eval.findings import MARKS, Verdict
@@ -27,13 +28,16 @@ __all__ = [
     "AnswerLine",
     "Body",
     "Chart",
+    "Commands",
     "Facts",
     "Grid",
     "Legend",
     "Listing",
     "Numbers",
+    "PageOnly",
     "Paragraphs",
     "Picture",
+    "Profiles",
     "Recorded",
     "Records",
     "Setting",
@@ -42,6 +46,7 @@ __all__ = [
     "Sheets",
     "Trust",
     "Trusts",
+    "Whole",
     "spoken",
 ]
 
@@ -320,6 +325,9 @@ Body = (
     | Chart
     | Facts
     | Records
+    | Whole
+    | Profiles
+    | Commands
 )
 
 

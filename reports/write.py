@@ -12,6 +12,7 @@ import pandas as pd
 from reports.bodies import Chart, Sheets
 from reports.figures import TITLES, svg
 from reports.formats.html import page
+from reports.formats.interactive import bundle, embedded
 from reports.formats.latex import latex
 from reports.formats.markdown import markdown
 from reports.formats.terminal import agreement_table, analysis_tables
@@ -77,9 +78,11 @@ def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) ->
             f"{out}: expected a folder to write the report into, got a link; remove it, or give another"
         )
     loaded = load(folders)
-    parts = contents(Source(loaded, baseline))
+    parts = contents(Source(loaded, baseline, tuple(folders)))
     bodies = [section.body for section in parts]
-    drawn = {body.name: svg(body.drawing) for body in bodies if isinstance(body, Chart)}
+    charts = [body for body in bodies if isinstance(body, Chart)]
+    drawn = {chart.name: svg(chart.drawing) for chart in charts}
+    alive = {chart.name: embedded(chart) for chart in charts}
     sheets = [sheet for body in bodies if isinstance(body, Sheets) for sheet in body.sheets]
     classes = class_table(loaded.entries)
     texts: dict[str, str | bytes] = {
@@ -88,7 +91,7 @@ def write(folders: Sequence[Path], out: Path, *, baseline: str | None = None) ->
         "table.md": markdown(parts),
         "table.tex": latex(parts),
         **{f"figures/{name}.svg": drawing for name, drawing in drawn.items()},
-        "index.html": page(parts, loaded.entries, drawn),
+        "index.html": page(parts, loaded.entries, drawn, alive, bundle() if alive else ""),
     }
     if sheets:
         texts[SHEET] = png(sheets)

@@ -14,6 +14,7 @@ from reports.bodies import (
     Legend,
     Listing,
     Numbers,
+    PageOnly,
     Paragraphs,
     Records,
     Settings,
@@ -62,6 +63,7 @@ def latex(contents: Sequence[Section]) -> str:
                 | Sheets()
                 | Facts()
                 | Records()
+                | PageOnly()
             ):
                 pass  # a paper says these in its own words and pictures
             case unknown:

@@ -17,6 +17,7 @@ from reports.bodies import (
     Legend,
     Listing,
     Numbers,
+    PageOnly,
     Paragraphs,
     Records,
     Settings,
@@ -73,7 +74,7 @@ def _body(section: Section) -> Iterator[str]:
             yield _grid([kind, strength, "parameters", *([cost] if cost else [])], lines, left=3)
         case Trusts() as trusts:
             yield from _trusts(trusts)
-        case Chart() | Sheets() | Facts() | Records():
+        case Chart() | Sheets() | Facts() | Records() | PageOnly():
             return  # need a page
         case unknown:
             assert_never(unknown)
