@@ -37,7 +37,7 @@ def _commands(folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
     for folder in folders:
         if is_file(folder / "experiment.toml"):
             name = printable(folder.resolve().name)
-            file, out = shlex.quote(f"{name}/experiment.toml"), shlex.quote(f"{name}-again")
+            file, out = shlex.quote(f"./{name}/experiment.toml"), shlex.quote(f"./{name}-again")
             yield f"Measure {name} again, from training on:", f"robust-eval run {file} --out {out}"
 
 

@@ -316,7 +316,7 @@
     drawn.before(alive);
     try {
       // @ts-ignore - of the bundle
-      await window.vegaEmbed(alive, JSON.parse(spec.textContent), { ast: true, actions: false, renderer: "svg", tooltip: showTip });
+      await window.vegaEmbed(alive, JSON.parse(spec.textContent), { ast: true, actions: false, renderer: "svg", logLevel: 1, tooltip: showTip });
     } catch (error) {
       alive.remove(); // the drawing stays
       throw error;

@@ -1,8 +1,9 @@
-"""The page can be read by everybody: contrast, headings, tables that say what their cells belong to; nothing foreign runs."""
+"""The page can be read by everybody: contrast, headings, tables with heads for their cells; nothing foreign runs."""
 
 import base64
 import hashlib
 import html
+import itertools
 import re
 from importlib import resources
 
@@ -128,9 +129,7 @@ def test_headings_are_in_order_and_links_of_the_contents_lead_somewhere():
         [Section("", words), *(Section(t, words, group="G") for t in "ab"), Section("c", words)], (), {}
     )
     levels = [int(level) for level in re.findall(r"<h([1-6])", told)]
-    assert levels[0] == 1 and all(
-        after - before <= 1 for before, after in zip(levels, levels[1:], strict=False)
-    )
+    assert levels[0] == 1 and all(after - before <= 1 for before, after in itertools.pairwise(levels))
     places = re.findall(r'href="#([^"]+)"', told)
     assert len(places) >= 4 and all(f'id="{place}"' in told for place in places)
 
