@@ -64,7 +64,8 @@
     const own = tables.length ? linesOf(tables[0]) : [];
     const shown = own.filter((row) => !row.hidden).length;
     const few = FACETS.some((facet) => chosen[facet].size);
-    status.textContent = few ? `${shown} of ${own.length} lines, ${columns.filter(({ head }) => !head.hidden).length} of ${columns.length} columns` : "";
+    const away = new Set(columns.filter(({ head }) => head.hidden).map(({ head }) => head.dataset.column)).size;
+    status.textContent = few ? `${shown} of ${own.length} lines${away ? `, ${away} columns hidden` : ""}` : "";
     reset.hidden = !few;
   }
 
