@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from reports.answer import Reliance
+from reports.page_bodies import Commands, PageOnly, Profiles, Whole
 from reports.standing import Standing
 from reports.tables import Column, Comparison, Line, Number
 from robust_eval.findings import MARKS, Verdict
@@ -30,6 +31,7 @@ __all__ = [
     "AnswerLine",
     "Body",
     "Chart",
+    "Commands",
     "Exhibit",
     "Facts",
     "Gallery",
@@ -37,8 +39,10 @@ __all__ = [
     "Legend",
     "Listing",
     "Numbers",
+    "PageOnly",
     "Paragraphs",
     "Picture",
+    "Profiles",
     "Recorded",
     "Records",
     "Setting",
@@ -48,6 +52,7 @@ __all__ = [
     "Shot",
     "Trust",
     "Trusts",
+    "Whole",
     "legend_of",
     "spoken",
 ]
@@ -393,6 +398,9 @@ Body = (
     | Chart
     | Facts
     | Records
+    | Whole
+    | Profiles
+    | Commands
 )
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from reports.bodies import GALLERY, Answer, Chart, Gallery, Sheets
+from reports.charts.bundle import bundle
 from reports.charts.drawing import files, svg
 from reports.charts.figure import PATTERNS
+from reports.charts.spec import embedded
 from reports.exports import clear, exported, log, require_exports, require_own
 from reports.formats.answer_json import answer_json
 from reports.formats.answer_table import answer_table
@@ -119,12 +121,13 @@ def write(
     loaded = load(folders)
     if names is not None:
         loaded = renamed(loaded, read_names(names))
-    source = Source(loaded, baseline)
+    source = Source(loaded, baseline, tuple(folders))
     parts = contents(source)
     main = main_table(source, parts, style)
     bodies = [section.body for section in parts]
     figures = [body for body in bodies if isinstance(body, Chart)]
     drawn = {figure.name: svg(figure.drawing) for figure in figures}
+    alive = {figure.name: embedded(figure) for figure in figures}
     sheets = [sheet for body in bodies if isinstance(body, Sheets) for sheet in body.sheets]
     albums = [album for body in bodies if isinstance(body, Gallery) for album in body.albums]
     classes = class_table(loaded.entries)
@@ -134,7 +137,7 @@ def write(
         "table.md": markdown(parts),
         **tex_files(parts, main),
         **{f"figures/{name}": text for figure in figures for name, text in files(figure).items()},
-        "index.html": page(parts, loaded.entries, drawn),
+        "index.html": page(parts, loaded.entries, drawn, alive, bundle() if alive else ""),
     }
     if sheets:
         texts[SHEET] = png(sheets)

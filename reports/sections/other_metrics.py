@@ -16,6 +16,7 @@ __all__ = ["sections"]
 
 ELSEWHERE = ("accuracy", "median_distance", certified.METRIC, *CALIBRATION)
 
+GROUP = "Other metrics"
 OF_ALL_IMAGES = ("top", "nll", "brier")
 """How metrics begin that count every image of a cell, attacked or not."""
 WITH_THE_REST = "Over all images: those that were wrong already were never attacked, and count as they are."
@@ -37,6 +38,7 @@ def sections(source: Source) -> Iterator[Section]:
                 at_length="",
                 caption=f"{title}, with 95 % intervals.{whose}",
                 folded=True,
+                group=GROUP,
             )
 
 

@@ -437,7 +437,7 @@ def test_names_cannot_inject_markup(tmp_path):
     )
     report = reports.write([run], tmp_path / "out")
     page = (tmp_path / "out" / "index.html").read_text()
-    assert "<script" not in page
+    assert "<script>alert" not in page
     assert "&lt;script&gt;" in page
     assert "<script" not in (tmp_path / "out" / "figures" / "attacks.svg").read_text()
     markdown = (tmp_path / "out" / "table.md").read_text()
@@ -450,10 +450,15 @@ def test_names_cannot_inject_markup(tmp_path):
     assert "[red](u)" in re.sub(r"\s", "", console.export_text())
 
 
+def markup(page: str) -> str:
+    """A page without the texts of its scripts."""
+    return re.sub(r"(<script[^>]*>).*?</script>", r"\1</script>", page, flags=re.S)
+
+
 def test_the_page_loads_nothing(written):
-    page = (written.out / "index.html").read_text()
+    page = markup((written.out / "index.html").read_text())
     assert not re.search(r'(?:src|href)\s*=\s*["\']?(?:https?:)?//', page)
-    assert not re.search(r"<(?:script|link|iframe|object|embed)\b", page)
+    assert not re.search(r"<(?:link|iframe|object|embed)\b|<script[^>]*\bsrc", page)
     assert not re.search(r'<img (?!src="data:image/png;base64,[A-Za-z0-9+/]+={0,2}")', page)
     assert not re.search(r"url\((?!#)", page)
     assert "@import" not in page
@@ -472,13 +477,13 @@ def test_the_page_shows_advice_intervals_and_provenance(written):
         "weights.sha256",
         "ab12",
         "forwards, all records",
-        "prefers-color-scheme: dark",
+        "light-dark(",
     ):
         assert fact in page
 
 
 def test_ids_of_the_drawings_do_not_collide(written):
-    page = (written.out / "index.html").read_text()
+    page = markup((written.out / "index.html").read_text())
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r"url\(#([^)]+)\)", page)) <= set(ids)

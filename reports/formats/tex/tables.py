@@ -28,6 +28,7 @@ from reports.formats.tex.escape import escaped
 from reports.formats.tex.layout import Number, Table, Words, fitted
 from reports.formats.tex.layout import Numbers as Column
 from reports.formats.tex.spelling import table_lines
+from reports.page_bodies import PageOnly
 from reports.section import Section
 from reports.tables import CLEAN, MEAN, Comparison
 
@@ -80,7 +81,7 @@ def _tables(section: Section, title: str) -> Iterator[tuple[str, Table, list[str
             yield f"{kind} parameters", _grid(heads, lines, len(heads), f"{caption.rstrip('. ')}."), []
         case Answer() | Paragraphs() | Legend() | Listing() | Chart() | Sheets():
             return
-        case Gallery() | Facts() | Records():
+        case Gallery() | Facts() | Records() | PageOnly():
             pass  # a paper says these in its own words and pictures
         case unknown:
             assert_never(unknown)
