@@ -174,9 +174,8 @@ def browse(page: Path) -> None:
             print(f"{what:7} {took:6.1f} ms")
         driver.set_script_timeout(120)
         frames = driver.execute_async_script(_SCROLL)
-        print(
-            f"frame   {max(frames):6.1f} ms at most, {statistics.median(frames):.1f} median of {len(frames)}"
-        )
+        late, middle = sum(frame > 50 for frame in frames), statistics.median(frames)
+        print(f"frame   {max(frames):6.1f} ms at most, {middle:.1f} median, {late} of {len(frames)} late")
 
 
 if __name__ == "__main__":
