@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["page"]
 
 _WIDTH = 10
+_LIVELY = 150_000
+"""Letters of a chart's description from which on it is slow to draw in a browser: about 800 marks."""
 _MARK = re.compile(r"(?<!\S)[✓?!](?!\S)")
 """A mark that a sentence speaks of."""
 _VERDICTS = {"✓": "passed", MARKS["warn"]: "warn", MARKS["fail"]: "fail"}
@@ -42,7 +44,7 @@ def page(
 
     ``entries`` hold the checks that marks are explained by, ``drawn`` each chart as SVG by its name. Those in ``specs``
     come alive: their Vega-Lite, as JSON that may stand in a script element, is drawn by the script ``vega``, which
-    makes ``window.vegaEmbed``.
+    makes ``window.vegaEmbed``. Those of so many marks that a reader would wait for them stay drawings.
     """
     import jinja2
     import markupsafe
@@ -78,7 +80,9 @@ def page(
         "did": RAISED,
         "reliance": RELIANCE,
     }
-    alive = {name: spec for name, spec in (specs or {}).items() if name in drawn and vega}
+    alive = {
+        name: spec for name, spec in (specs or {}).items() if name in drawn and vega and len(spec) < _LIVELY
+    }
     own, bundled = script(asset("page.js")), script(vega) if alive else ""
     return environment.get_template("index.html.j2").render(
         parts=outline(contents),

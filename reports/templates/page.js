@@ -295,12 +295,17 @@
   function makeCharts() {
     const vega = document.getElementById("vega");
     if (!vega) return;
+    let last = Promise.resolve();
+    const idle = () => new Promise((done) => ("requestIdleCallback" in window ? requestIdleCallback(done, { timeout: 500 }) : setTimeout(done)));
     const seen = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) {
         if (!isIntersecting) continue;
         seen.unobserve(target);
-        if (!("vegaEmbed" in window)) document.body.append(element("script", {}, vega.textContent));
-        draw(/** @type {HTMLElement} */ (target)).catch((error) => console.error(String(error)));
+        // one after the other, so that a reader who scrolls on is not held up by all of them
+        last = last.then(idle).then(() => {
+          if (!("vegaEmbed" in window)) document.body.append(element("script", {}, vega.textContent));
+          return draw(/** @type {HTMLElement} */ (target));
+        }).catch((error) => console.error(String(error)));
       }
     }, { rootMargin: "200px" });
     for (const figure of all("[data-chart]")) seen.observe(figure);

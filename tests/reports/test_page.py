@@ -86,6 +86,12 @@ def test_a_bundle_is_named_as_it_will_run_and_cannot_end_its_element():
     assert '<script type="application/json" id="spec-drawn">{"a":"\\u003c"}</script>' in told
 
 
+def test_a_chart_of_very_many_marks_stays_a_drawing():
+    chart = Section("Heading", bodies.Chart("drawn", "caption", None))
+    told = page([chart], (), {"drawn": "<svg></svg>"}, {"drawn": "[" + "1," * 100_000 + "1]"}, "bundle")
+    assert "spec-drawn" not in told and 'id="vega"' not in told and "<svg></svg>" in told
+
+
 def test_nothing_is_fetched():
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', _page()) and "url(" not in CSS
 

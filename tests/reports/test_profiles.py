@@ -89,7 +89,7 @@ def test_figures_of_several_records_are_told_by_their_ends(tmp_path):
         )
     (line,) = profiled(tmp_path)
     (raised,) = [check for check in line.checks if check.name == "convergence"]
-    assert raised.found.endswith("(of 3 figures, the lowest 10.0 %)") and "30.0 %" in raised.found
+    assert raised.found.endswith("0.3 (of 3 figures, the lowest 0.1)")
 
 
 def test_the_numbers_are_short_and_each_stands_once(tmp_path):
