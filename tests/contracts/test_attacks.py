@@ -587,11 +587,11 @@ class Noisy(StochasticModule):
 
 @each_attack_once
 def test_the_draws_of_a_stochastic_model_depend_on_the_row_only(name, norm):
-    x, method = images(8), small(name, norm)
+    x, method = images(16), small(name, norm)
     y = predicted(Curved(), x)
-    whole = method(Classifier(Noisy()), x, y, rng=Rng(0).rows(torch.arange(8)))
+    whole = method(Classifier(Noisy()), x, y, rng=Rng(0).rows(torch.arange(16)))
     assert not torch.equal(whole, method(Classifier(Noisy()), x, y, rng=Rng(1)))
-    perm = torch.randperm(8, generator=torch.Generator().manual_seed(0))
+    perm = torch.randperm(16, generator=torch.Generator().manual_seed(0))
     for rows, size in ((perm, 64), (perm[:3], 64), (perm[:4], 1)):
         part = method(Classifier(Noisy(), batch_size=size), x[rows], y[rows], rng=Rng(0).rows(rows))
         assert torch.equal(part, whole[rows])
