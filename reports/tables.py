@@ -29,6 +29,7 @@ __all__ = [
     "Comparison",
     "Line",
     "Number",
+    "caption",
     "counted",
     "heading",
     "is_share",
@@ -323,3 +324,21 @@ def place_of_type(name: str) -> tuple[int, str]:
     order = (*TEST_TYPES, *EXTRA_TYPES)
     bare = name.partition(" ")[0]
     return (order.index(bare) if bare in order else len(order), name)
+
+
+def caption(numbers: Sequence[Number], *, intervals: bool) -> str:
+    """Return what a table of accuracies is of: n, and how wide intervals are, unless they stand beside the numbers."""
+    sizes = sorted({number.n for number in numbers if number.n is not None})
+    widths = [
+        max(number.high - number.value, number.value - number.low)
+        for number in numbers
+        if number.value is not None and number.low is not None and number.high is not None
+    ]
+    parts = ["accuracy in %"]
+    if any(number.spread is not None for number in numbers):
+        parts.append("mean ± standard deviation over the seeds of training")
+    if sizes:
+        parts.append(f"n = {sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else ""))
+    if widths:
+        parts.append(f"95 % intervals{'' if intervals else f' of up to ±{100 * max(widths):.1f} points'}")
+    return ", ".join(parts)

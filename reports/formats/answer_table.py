@@ -18,7 +18,7 @@ from rich.text import Text
 
 from reports.answer import Reliance
 from reports.bodies import RELIANCE, Answer, AnswerCell
-from reports.tables import MEAN, MISSING, Column
+from reports.tables import MEAN, MISSING, Column, caption
 from robust_eval.findings import STYLES
 
 if TYPE_CHECKING:
@@ -171,17 +171,7 @@ def _bullet(sentence: str) -> RenderableType:
 
 def _caption(answer: Answer, manner: _Manner) -> str:
     numbers = [cell.number for line in answer.lines for cell in line.cells if cell is not None]
-    sizes = sorted({number.n for number in numbers if number.n is not None})
-    widths = [max(n.high - n.value, n.value - n.low) for n in numbers if None not in (n.value, n.low, n.high)]  # type: ignore[operator]
-    parts = ["accuracy in %"]
-    if any(number.spread is not None for number in numbers):
-        parts.append("mean ± standard deviation over the seeds of training")
-    if sizes:
-        parts.append(f"n = {sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else ""))
-    if widths:
-        size = "" if manner.intervals else f" of up to ±{100 * max(widths):.1f} points"
-        parts.append(f"95 % intervals{size}")
-    return ", ".join(parts)
+    return caption(numbers, intervals=manner.intervals)
 
 
 def _head(column: Column, manner: _Manner) -> str:

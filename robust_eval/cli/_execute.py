@@ -57,6 +57,7 @@ def execute(
     batch_size: int | None,
     precision: str = "auto",
     compiled: bool = False,
+    save_examples: bool = False,
     dry_run: bool = False,
     budget: str | None = None,
     repeated: CardRun | None = None,
@@ -130,6 +131,7 @@ def execute(
             batch_size=batch_size,
             precision=wanted,
             compiled=compiled,
+            save_examples=save_examples,
         )
     left_out: tuple[str, ...] = ()
     if any(store.has(cell.key) for cell in cells):

@@ -24,6 +24,7 @@ from robust_eval.cli._options import (
     ModelName,
     Out,
     Precision,
+    SaveExamples,
     Seed,
     Settings,
     Size,
@@ -125,6 +126,7 @@ def evaluate(
     batch_size: BatchSize = None,
     precision: Precision = "auto",
     compiled: Compiled = False,
+    save_examples: SaveExamples = False,
     format_: Format = None,
 ) -> int:
     """Measure your own checkpoint: clean, attacked, corrupted, plain or behind defenses.
@@ -174,6 +176,7 @@ def evaluate(
         batch_size=batch_size,
         precision=precision,
         compiled=compiled,
+        save_examples=save_examples,
         dry_run=dry_run,
         budget=budget,
         format_=format_,

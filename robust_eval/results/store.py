@@ -36,7 +36,17 @@ ROWS = "rows_sha256"
 class Store:
     """A folder of records, trained weights and failures."""
 
-    FOLDERS = ("records/??", "failed", "checkpoints", "training/*", "models", "report", "report/figures")
+    FOLDERS = (
+        "records/??",
+        "failed",
+        "checkpoints",
+        "training/*",
+        "models",
+        "examples",
+        "examples/*",
+        "report",
+        "report/figures",
+    )
     """Where files are written, as patterns."""
 
     def __init__(self, folder: Path) -> None:

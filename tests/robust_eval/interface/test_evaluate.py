@@ -201,6 +201,41 @@ def test_the_images_that_were_given_may_change_afterwards():
     assert NET.training  # and the network is as it was
 
 
+def test_the_adversarials_are_those_that_were_measured():
+    net, eps = linear(classes=2), 0.01
+    inside = X * 0.5 + 0.25
+    y = net(inside).argmax(1)
+    found = robust_eval.evaluate(net, inside, y, attacks=("pgd", "deepfool"), eps=(eps, "l2:0.1"), **QUICK)
+    x, rows = found.examples("pgd", norm="linf")
+    assert (x - inside).abs().max() <= eps + 1e-6 and x.min() >= 0 and x.max() <= 1
+    wrong = (net(x).argmax(1) != y).numpy()
+    assert (rows["success"].to_numpy() == wrong).all() and wrong.any()
+    table = found.table()
+    accuracy = table[(table["perturbation"] == "pgd") & (table["norm"] == "linf")]["accuracy"].item()
+    assert 1 - wrong.mean() == pytest.approx(accuracy)
+    nearest = found.examples("deepfool")
+    distance = (nearest.x - inside).flatten(1).norm(dim=1)
+    assert distance.numpy() == pytest.approx(nearest.rows["distance"].to_numpy(), rel=1e-4)
+    with pytest.raises(
+        errors.DataError, match=r"expected one attack, got none for .cw.; name one of .*deepfool"
+    ):
+        found.examples("cw")
+    with pytest.raises(
+        errors.DataError, match="expected one attack, got 2 for 'pgd'; name one of pgd Sequential l"
+    ):
+        found.examples("pgd")
+
+
+def test_adversarials_are_saved_with_a_folder_only_where_asked(tmp_path):
+    asked = {"attacks": "pgd", "eps": "1/255", "out": tmp_path / "run", **QUICK}
+    first = robust_eval.evaluate(NET, X, Y, **asked)
+    with pytest.raises(errors.DataError, match="measure with --save-examples"):
+        first.examples("pgd")
+    again = robust_eval.evaluate(NET, X, Y, save_examples=True, **asked)
+    assert again.examples("pgd").x.shape == X.shape
+    assert again.table()["accuracy"].tolist() == first.table()["accuracy"].tolist()
+
+
 def test_a_report_is_written_where_asked(tmp_path):
     page = robust_eval.evaluate(NET, X, Y, attacks="none", **QUICK).report(tmp_path / "report")
     assert page == tmp_path / "report" / "index.html" and "Sequential" in page.read_text()
