@@ -17,7 +17,6 @@ MODULES = {
     "robust_eval.cell": "robust_eval.results.cell",
     "robust_eval.record": "robust_eval.results.record",
     "robust_eval.store": "robust_eval.results.store",
-    "robust_eval.evaluate": "robust_eval.evaluation.evaluate",
     "robust_eval.workbench": "robust_eval.evaluation.workbench",
     "robust_eval.plan": "robust_eval.config.plan",
     "robust_eval.recipe": "robust_eval.models.recipe",

@@ -12,7 +12,17 @@ from pathlib import Path
 
 from robust_eval.errors import DataError, RobustEvalError
 
-__all__ = ["exists", "expanded", "is_file", "is_folder", "misnamed", "require_file", "shown", "what_is"]
+__all__ = [
+    "exists",
+    "expanded",
+    "is_file",
+    "is_folder",
+    "misnamed",
+    "require_file",
+    "resolved",
+    "shown",
+    "what_is",
+]
 
 _KINDS = {
     stat.S_IFREG: "a file",
@@ -95,6 +105,14 @@ def expanded(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def resolved(path: str | Path) -> Path:
+    """Return a path without links; as it is where they lead in a circle, which whoever opens it will tell."""
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError):
+        return Path(path).absolute()
 
 
 def shown(path: str | Path) -> str:

@@ -120,7 +120,7 @@ def _headline(line: AnswerLine, column: Column, number: Number | None, failed: S
     if number is None:
         reason = _why(line, what, failed)
     elif value is None:
-        reason = "measured, and it does not exist"
+        reason = f"failed: {number.failed}" if number.failed else "measured, and it does not exist"
     return Headline(
         model=about.model,
         defense=about.defense,

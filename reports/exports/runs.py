@@ -14,7 +14,7 @@ from robust_eval.config.toml import read_toml, toml
 from robust_eval.config.trust import code_in
 from robust_eval.errors import RobustEvalError
 from robust_eval.identity import file_sha256
-from robust_eval.paths import expanded, is_file
+from robust_eval.paths import expanded, is_file, resolved
 from robust_eval.printable import printable
 from robust_eval.results.entry import Entry
 from robust_eval.results.store import Store
@@ -71,7 +71,7 @@ class Folders:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.runs: list[RunFolder] = []
-        for folder in dict.fromkeys(Path(folder).resolve() for folder in folders):
+        for folder in dict.fromkeys(resolved(folder) for folder in folders):
             name, taken = printable(folder.name) or "run", [run.name for run in self.runs]
             copies = 1 + sum(run.folder.name == folder.name for run in self.runs)
             told = name if name not in taken else f"{name} ({copies})"

@@ -50,9 +50,9 @@ def show(written: Report, format_: str | None, *, everything: bool = False, summ
     console = open_console()
     log = open_log() if piped(format_) else console
     if format_ == "json":
-        print(written.data(), end="")
+        print(written.data(), end="", flush=True)
     elif piped(format_):
-        print((written.out / _FILES[str(format_)]).read_text(encoding="utf-8"), end="")
+        print((written.out / _FILES[str(format_)]).read_text(encoding="utf-8"), end="", flush=True)
     else:
         if everything or verbose():
             console.print(reports.terminal(written.results, width=console.width))

@@ -35,7 +35,7 @@ from robust_eval.methods import Corruption, Defense
 from robust_eval.models.factory import is_factory
 from robust_eval.models.recipe import Recipe
 from robust_eval.models.source import ModelSource
-from robust_eval.paths import exists, expanded, is_folder, misnamed, shown, what_is
+from robust_eval.paths import exists, expanded, is_folder, misnamed, resolved, shown, what_is
 from robust_eval.printable import printable
 from robust_eval.registry import explain, names
 from robust_eval.surroundings import surroundings_kept
@@ -164,7 +164,7 @@ def read(
             raise ConfigError(
                 f"experiment {name!r}: no such file or name{near(name, known)}; shipped: {', '.join(known)}"
             )
-        folder = path.resolve().parent
+        folder = resolved(path).parent
         foreign |= is_card(name) or (folder / "records").is_dir()
         if is_card(name):
             tables = card_tables(path, of)

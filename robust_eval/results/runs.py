@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from robust_eval.errors import DataError, near
-from robust_eval.paths import is_folder, shown
+from robust_eval.paths import is_folder, resolved, shown
 from robust_eval.printable import printable
 
 __all__ = ["refuse", "require_apart", "run_names"]
@@ -18,7 +18,7 @@ _LOOKED_AT = 1000
 
 def run_names(folders: Sequence[Path]) -> tuple[str, ...]:
     """Return a name for each folder: its own, with those above it where two share one."""
-    paths = [Path(folder).resolve() for folder in folders]
+    paths = [resolved(folder) for folder in folders]
     names = [_tail(path, 1) for path in paths]
     for length in range(2, max((len(path.parts) for path in paths), default=0) + 1):
         shared = {name for name in names if names.count(name) > 1}
@@ -36,7 +36,7 @@ def require_apart(folders: Sequence[Path]) -> None:
         raise DataError("expected at least one run folder with records/, got none; name the folder of a run")
     seen: dict[Path, Path] = {}
     for folder in map(Path, folders):
-        place = folder.resolve()
+        place = resolved(folder)
         if place in seen:
             also = "" if seen[place] == folder else f" (also as {shown(seen[place])})"
             raise DataError(
@@ -52,7 +52,7 @@ def refuse(folder: Path) -> NoReturn:
         raise DataError(
             f"{expected}, in which every cell failed; see the tracebacks in failed/, and run again"
         )
-    meant = near(folder.resolve().name, _runs_in(folder.resolve().parent) - {folder.resolve().name})
+    meant = near(resolved(folder).name, _runs_in(resolved(folder).parent) - {resolved(folder).name})
     inside = sorted(_runs_in(folder)) if is_folder(folder) else []
     if inside:
         more = f" and {len(inside) - 1} more" if len(inside) > 1 else ""

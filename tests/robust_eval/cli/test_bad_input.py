@@ -106,7 +106,7 @@ def one(lines):
         ([*EVALUATE, "--severity", "6", "--corruptions", "fog"], ["'fog'", "severity", "5, got 6"]),
         ([*EVALUATE, "--device", "tpu"], ["expected auto, cpu, cuda or cuda:N, got 'tpu'"]),
         ([*EVALUATE, "--device", "meta"], ["expected auto, cpu, cuda or cuda:N, got 'meta'"]),
-        ([*EVALUATE, "--device", "cuda:99"], ["use --device cpu"]),
+        ([*EVALUATE, "--device", "cuda:99"], ["use cpu"]),
         ([*EVALUATE, "--set", "pgd"], ["--set", "NAME.FIELD=VALUE", "'pgd'"]),
         ([*EVALUATE, "--set", "pdg.steps=1"], ["--set pdg", "did you mean 'pgd'?"]),
         ([*EVALUATE, "--attacks", "none", "--set", "gaussian_smoothing.draws=9"],

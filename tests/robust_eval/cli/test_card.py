@@ -71,7 +71,7 @@ def test_the_card_of_a_trained_run_measures_the_same_cells_from_any_folder(done,
     (work / "elsewhere").mkdir()
     shutil.copy("out/report/card.json", "elsewhere/card.json")
     done("run", "elsewhere/card.json", "--out", "again")
-    assert keys("again") == keys("out") and len(keys("out")) == (1 + 2 + 1) + (1 + 2 * 2 + 1)
+    assert keys("again") == keys("out") and len(keys("out")) == (1 + 2 + 1) + (1 + 2 + 1 + 1)
 
 
 def test_the_card_of_a_checkpoint_measures_the_same_cells(done):

@@ -109,7 +109,7 @@ def test_hostile_names_reach_no_format_as_commands(cli, run):
         Store(Path("evil")).write(type(record)(**{**vars(record), "labels": labels}))
     for name in ("table", "md", "csv", "json", "tex"):
         out = cli("report", "evil", "--format", name).out
-        assert "\x1b" not in out and "cmd()" in out, name
+        assert "\x1b" not in out and "cmd()" in out.replace(r"\allowbreak{}", ""), name
         if name == "tex":
             assert "\\input" not in out
         if name == "md":
