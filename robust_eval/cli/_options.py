@@ -65,7 +65,12 @@ Arch = Annotated[
     ),
 ]
 Data = Annotated[
-    str, typer.Option(help="A named set, a .npz file or an image folder.  [required]", show_default=False)
+    str,
+    typer.Option(
+        help="A named set, an image folder, or a .npz, .npy,.npy, .csv, .parquet, .tar or other file (guide evaluate); "
+        "file.py:factory runs that file.  [required]",
+        show_default=False,
+    ),
 ]
 Mean = Annotated[str | None, typer.Option(help="Normalisation inside the model, e.g. 0.49,0.48,0.45.")]
 Std = Annotated[str | None, typer.Option(help="Normalisation inside the model, e.g. 0.25,0.24,0.26.")]

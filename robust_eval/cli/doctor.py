@@ -175,11 +175,11 @@ def _cost(cells: Sequence[Cell], bench: Workbench) -> str:
 def _enough(data: str, size: int | None, class_order: str | None) -> int | None:
     """Return how many test images are plenty, ``None`` where the set has fewer."""
     from robust_eval.cli._options import as_class_order
-    from robust_eval.data import open_source
+    from robust_eval.config.sources import opened
     from robust_eval.errors import DataError
 
     try:
-        open_source(data, size=size, class_order=as_class_order(class_order)).test(_PLENTY)
+        opened(data, size=size, class_order=as_class_order(class_order)).test(_PLENTY)
     except DataError:  # whatever else is wrong with it is told when it is read for good
         return None
     return _PLENTY

@@ -112,6 +112,13 @@ def evaluate(
     std: Std = None,
     size: Size = None,
     class_order: ClassOrder = None,
+    skip_unreadable: Annotated[
+        bool,
+        typer.Option(
+            "--skip-unreadable",
+            help="Leave out images that cannot be read, and say which. Default: they end the run.",
+        ),
+    ] = False,
     name: ModelName = None,
     seed: Seed = 0,
     out: Out = None,
@@ -140,14 +147,21 @@ def evaluate(
 
     import_methods(import_)
     if not data:
-        raise ConfigError("--data: expected a named set, a .npz file or an image folder, got none")
+        raise ConfigError("--data: expected a named set, a file or a folder of images, got none")
     if attacks is None and budget is None:
         budget = "default"
     fields = settings(set_)
     tables = evaluation_tables(
         model=model_table(checkpoint, arch, name, mean, std, fields),
         name=model_name(checkpoint, arch, name),
-        data={"name": data, "n": n, "pool": pool, "size": size, "class_order": class_order},
+        data={
+            "name": data,
+            "n": n,
+            "pool": pool,
+            "size": size,
+            "class_order": class_order,
+            "skip_unreadable": skip_unreadable,
+        },
         attacks=attacks or "",
         budget=budget,
         eps=eps,

@@ -25,7 +25,7 @@ class DataTable:
     """The images to measure on."""
 
     name: Name
-    """A registered set, a ``.npz`` file or an image folder."""
+    """A registered set, a file or folder of a known format, or ``path/to/file.py:factory``, which runs that file."""
     n: Annotated[Whole, Field(ge=1)] | None = None
     """How many test images; all if left out."""
     pool: Name | None = None
@@ -38,6 +38,8 @@ class DataTable:
     class_order: ClassOrder | None = None
     """How an image folder's classes are numbered whose names are all numbers, as ``numbers`` or as ``text`` (10 before
     2); as numbers, which is said, if left out."""
+    skip_unreadable: bool = False
+    """Whether images that cannot be read are left out, which is said; otherwise they end the run."""
     per_class: Annotated[Whole, Field(ge=1)] | None = None
     """How many training images of each class are kept; all if left out."""
     label_noise: Annotated[Real, Field(ge=0, le=1)] = 0.0

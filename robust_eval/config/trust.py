@@ -1,4 +1,5 @@
-"""What of an experiment file would run Python code: modules it imports, and factories that give networks.
+"""What of an experiment file would run Python code: modules it imports, and factories that give networks or
+images.
 
 A run folder may be anybody's, so that what its ``experiment.toml`` would run is asked for first.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from robust_eval.config.sources import is_data_factory
 from robust_eval.models.factory import is_factory
 
 __all__ = ["code_in"]
@@ -21,7 +23,18 @@ def code_in(tables: Mapping[str, Any]) -> list[str]:
     """
     modules = tables.get("imports")
     found = [f"imports: {modules!r}"] if modules else []
-    return [*found, *dict.fromkeys(f"architecture: {spec!r}" for spec in _factories(tables))]
+    found += dict.fromkeys(f"architecture: {spec!r}" for spec in _factories(tables))
+    return [*found, *dict.fromkeys(f"data: {spec!r}" for spec in _data_factories(tables))]
+
+
+def _data_factories(tables: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what would make images, among the sets that the tables name."""
+    data, analyses = tables.get("data"), tables.get("analysis")
+    named = [data.get("name"), data.get("pool")] if isinstance(data, Mapping) else []
+    for table in analyses if isinstance(analyses, list | tuple) else ():
+        other = table.get("other") if isinstance(table, Mapping) else None
+        named += other if isinstance(other, list | tuple) else [other]
+    yield from (name for name in named if is_data_factory(name))
 
 
 def _factories(value: Any) -> Iterator[str]:

@@ -88,6 +88,7 @@ class ImageNet(Source):
             size=self.size,
             resize=round(self.size * 256 / 224),
             colour=True,
+            upright=False,  # as the published numbers were measured
             names=tuple(classes),
         )
         return reader.examples(shuffled(in_class_folders(folder, classes)), n=n, choose=choose, stream=stream)

@@ -28,7 +28,7 @@ from robust_eval.identity import users_code
 from robust_eval.registry import methods_kept
 from robust_eval.surroundings import surroundings_kept
 
-__all__ = ["Made", "is_factory", "load_factory"]
+__all__ = ["Made", "call_factory", "is_factory", "load_factory"]
 
 _OURS = ("defenses", "reports", "trainers")
 
@@ -47,21 +47,26 @@ def load_factory(spec: str) -> Made:
     The factory is a function, or a class derived from ``nn.Module``. Raises ``ConfigError``, one line, when
     the file or the factory is missing, raises, or does not give an ``nn.Module``.
     """
+    network, code = call_factory(spec)
+    if not isinstance(network, nn.Module):
+        raise ConfigError(
+            f"{spec}: expected the factory to return an nn.Module, got {type(network).__name__}"
+        )
+    return Made(network, code)
+
+
+def call_factory(spec: str) -> tuple[object, dict[str, str]]:
+    """Return what a function gives, of whatever kind, and the sha256 of each module that its file has imported."""
     path, name = _parsed(spec)
     before = dict(sys.modules)
     with surroundings_kept(), methods_kept(), _folder_wins(path.parent):
         module = _imported(spec, path)
         factory = _factory(spec, module, name)
         try:
-            network = factory()
+            made = factory()
         except (Exception, SystemExit) as error:
             _blame(spec, f"the factory {name!r} raised", error, path)
-        code = users_code(path, before)
-    if not isinstance(network, nn.Module):
-        raise ConfigError(
-            f"{spec}: expected the factory to return an nn.Module, got {type(network).__name__}"
-        )
-    return Made(network, code)
+        return made, users_code(path, before)
 
 
 def _parsed(spec: str) -> tuple[Path, str]:

@@ -120,7 +120,7 @@ def one(lines):
         ([*EVALUATE[:2], "net.py:inference", *EVALUATE[3:]], ["made under torch.inference_mode", "outside"]),
         ([*EVALUATE, "--set", "pgd.stesp=1"], ["unknown field 'stesp'", "did you mean 'steps'?"]),
         ([*EVALUATE, "--set", "pgd.steps=many"], ["steps: expected a whole number, got 'many'"]),
-        ([*EVALUATE, "--size", "4"], ["size is for image folders only"]),
+        ([*EVALUATE, "--size", "4"], ["size is for image folders"]),
         ([*EVALUATE[:3], "--data", "bare.npz", "--defenses", "sum_augmentation"], ["--pool", "train_images"]),
         ([*EVALUATE, "--defenses", "sum_augmentation", "--pool", "digit"], ["unknown data 'digit'", "'digits'"]),
         ([*EVALUATE, "--defenses", "sum_augmentation", "--pool", "wide.npz"], ["images of 1x8x8", "got 1x9x9"]),
