@@ -31,6 +31,7 @@ from robust_eval.attacks.apgd import DLRAPGD, CrossEntropyAPGD, TargetedAPGD
 from robust_eval.attacks.fab import FAB, TargetedFAB
 from robust_eval.attacks.square import Square
 from robust_eval.classifier import Classifier
+from robust_eval.classifier.masked import Layout
 from robust_eval.errors import ConfigError
 from robust_eval.methods import Attack, Passes
 from robust_eval.registry import register
@@ -55,6 +56,7 @@ class _Member(NamedTuple):
 class AutoAttack(Attack):
     """AutoAttack."""
 
+    masked_as: ClassVar[Layout | None] = "crop"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     min_classes: ClassVar[int] = 4
     """Classes a model must have for the targeted DLR loss to be defined; ``rand`` is content with 3."""

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from robust_eval.attacks._aim import Aim
 from robust_eval.classifier import Classifier, to_eval
+from robust_eval.classifier.masked import Layout
 from robust_eval.errors import CheckpointError, ConfigError, DataError
 from robust_eval.fields import Real
 from robust_eval.identity import file_sha256
@@ -43,6 +44,7 @@ __all__ = ["Transfer"]
 class Transfer(Attack):
     """What an attack on a surrogate does; :func:`_resolve` gives it the fields of the attack behind the colon."""
 
+    masked_as: ClassVar[Layout | None] = None
     baseline: ClassVar[bool] = True
     asks_model: ClassVar[bool] = False
     behind: ClassVar[str]

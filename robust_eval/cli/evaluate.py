@@ -112,6 +112,15 @@ def evaluate(
     std: Std = None,
     size: Size = None,
     class_order: ClassOrder = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path_named,
+            metavar="PATH",
+            help="Pixels that attacks may change (1; others 0): a .npy, .npz or PNG file of [h,w], [c,h,w] or one for "
+            "each image. Default: all.",
+        ),
+    ] = None,
     skip_unreadable: Annotated[
         bool,
         typer.Option(
@@ -178,7 +187,11 @@ def evaluate(
         gradient_draws=gradient_draws,
         fields=fields,
     )
-    experiment = parse(tables | {"imports": import_ or ()}, where="evaluate", folder=Path.cwd())
+    experiment = parse(
+        tables | {"imports": import_ or (), "mask": None if mask is None else str(mask)},
+        where="evaluate",
+        folder=Path.cwd(),
+    )
     return execute(
         experiment,
         out or Path("runs") / folder_name(tables["name"]),

@@ -31,6 +31,7 @@ from robust_eval.config.trust import code_in
 from robust_eval.corruptions._given import given_tables
 from robust_eval.data import Examples, Source, absolute
 from robust_eval.data.corrupted import CorruptedFiles
+from robust_eval.data.mask import PixelMask, as_mask, read_mask
 from robust_eval.errors import THEIRS, ConfigError, near
 from robust_eval.methods import Corruption, Defense
 from robust_eval.models.factory import is_factory
@@ -60,6 +61,8 @@ class Given(NamedTuple):
     """The images to measure on."""
     models: tuple[Callable[[Examples], ModelSource], ...]
     """What makes each model, which is tried on images."""
+    mask: Any = None
+    """The pixels that attacks may change, as an array."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,16 @@ class Experiment:
         """Open a second set of images, which an analysis compares with."""
         return sources.other(self.frame, self.folder, name)
 
+    def mask(self, source: Source, examples: Examples) -> PixelMask | None:
+        """Return the pixels that attacks may change; ``None`` where all are."""
+        ordered = not source.shuffled
+        if self.given is not None and self.given.mask is not None:
+            return as_mask(self.given.mask, examples.shape, len(examples), ordered=ordered)
+        if self.frame.mask is None:
+            return None
+        path = Path(self.absolute(self.frame.mask))
+        return read_mask(path, examples.shape, len(examples), ordered=ordered)
+
     def absolute(self, path: str) -> str:
         """Return a path of the file, which starts at the experiment's folder, as one from anywhere."""
         return _absolute(self.folder, path)
@@ -116,6 +129,8 @@ class Experiment:
         for key in ("name", "pool"):
             if key in tables["data"]:
                 tables["data"][key] = sources.at(self.folder, tables["data"][key])
+        if "mask" in tables:
+            tables["mask"] = _absolute(self.folder, tables["mask"])
         if "corrupted" in tables["data"]:
             tables["data"]["corrupted"] = _absolute(self.folder, tables["data"]["corrupted"])
         # modules are found by name, so the place to look for them is kept; first, above the tables

@@ -95,6 +95,8 @@ class Frame:
     """Modules of the user's that register further methods. Importing runs their code."""
     folder: str | None = None
     """Where relative paths and ``imports`` start; the experiment file's own folder if left out."""
+    mask: Name | None = None
+    """A ``.npy``, ``.npz`` or PNG file of the pixels that attacks may change (1), all others kept (0)."""
     watch_test: bool = False
     """Whether the accuracy on the test images is logged after each pass of a training. Nothing is chosen by it."""
     data: DataTable

@@ -17,6 +17,7 @@ from robust_eval.config.experiment import Experiment, ModelTable
 from robust_eval.config.method_tables import AnalysisPlan
 from robust_eval.corruptions._given import given
 from robust_eval.data import NOISE, Examples, noise, require_same_shape, resized, without_labels
+from robust_eval.data.mask import PixelMask
 from robust_eval.errors import ConfigError, DataError
 from robust_eval.identity import content_key
 from robust_eval.methods import Analysis, Attack, Defense, Task
@@ -42,6 +43,7 @@ def plan(experiment: Experiment) -> list[Cell]:
     examples = source.test(experiment.frame.data.n)
     if (files := experiment.corrupted()) is not None:
         experiment = replace(experiment, corruptions=given(files, experiment.corruptions, examples))
+    mask = experiment.mask(source, examples)
     mixes = any(defense.needs_pool for defense in experiment.defenses)
     looks = any(plan.analysis.needs_training for plan in experiment.analyses)
     named = experiment.frame.data.pool is not None
@@ -51,6 +53,8 @@ def plan(experiment: Experiment) -> list[Cell]:
     shaped: list[Attack | Defense] = [*(attack.attack for attack in experiment.attacks), *experiment.defenses]
     if misfits := [text for method in shaped if (text := method.misfit(examples.shape))]:
         raise ConfigError(dict.fromkeys(misfits))
+    if mask is not None:
+        _require_maskable(experiment)
     data = Data(source.name, examples, _pool(experiment, train, examples) if pooled else None)
     learnt = None if data.pool is None else data.pool.labels
     looked = [plan.analysis for plan in experiment.analyses]
@@ -71,7 +75,7 @@ def plan(experiment: Experiment) -> list[Cell]:
             )
         if misfits := [*_misfits(model, analyses), *_beyond(model, experiment)]:
             raise ConfigError(misfits)
-        for cell in _cells(experiment, model, data, analyses):
+        for cell in _cells(experiment, model, data, analyses, mask):
             same = cells.get(cell.key)
             # one cell, however often it is asked for: it is scored at all of the radii
             score_at = tuple(sorted({*cell.score_at, *(same.score_at if same else ())}))
@@ -151,7 +155,11 @@ def _require_startable(name: str, recipe: Recipe, train: Examples, test: Example
 
 
 def _cells(
-    experiment: Experiment, model: ModelSource, data: Data, analyses: list[tuple[Analysis, Data | None]]
+    experiment: Experiment,
+    model: ModelSource,
+    data: Data,
+    analyses: list[tuple[Analysis, Data | None]],
+    mask: PixelMask | None,
 ) -> list[Cell]:
     cells = []
     for defense in (None, *experiment.defenses):
@@ -169,10 +177,25 @@ def _cells(
             cells += [Cell(**shared, perturbation=look, access=seen) for look in _examinations(experiment)]
         for attack, access, score_at in experiment.attacks:
             for how in ("none",) if defense is None else access:
-                cells.append(Cell(**shared, perturbation=attack, access=how, score_at=score_at))
+                cells.append(Cell(**shared, perturbation=attack, access=how, score_at=score_at, mask=mask))
         cells += [Cell(**shared, perturbation=corruption) for corruption in experiment.corruptions]
     seed = experiment.frame.seed
     return [*cells, *(Cell(model, data, analysis, seed=seed, other=other) for analysis, other in analyses)]
+
+
+def _require_maskable(experiment: Experiment) -> None:
+    """Raise ``ConfigError`` for a mask that holds nobody, and for attacks that cannot be held to one."""
+    attacks = [plan.attack for plan in experiment.attacks]
+    refused = [describe(attack).name for attack in attacks if attack.masked_as is None]
+    if not attacks:
+        raise ConfigError(
+            "mask: expected an attack that it is for, got none; name some, or leave the mask out"
+        )
+    if refused:
+        raise ConfigError(
+            f"mask: expected attacks that can be held to the free pixels, got {', '.join(dict.fromkeys(refused))}; "
+            "leave out those that turn images, ask another model or are another library's"
+        )
 
 
 def _others(experiment: Experiment, plan: AnalysisPlan, examples: Examples) -> list[Data | None]:

@@ -34,7 +34,7 @@ def _data_factories(tables: Mapping[str, Any]) -> Iterator[str]:
     for table in analyses if isinstance(analyses, list | tuple) else ():
         other = table.get("other") if isinstance(table, Mapping) else None
         named += other if isinstance(other, list | tuple) else [other]
-    yield from (name for name in named if is_data_factory(name))
+    yield from (str(name) for name in named if is_data_factory(name))
 
 
 def _factories(value: Any) -> Iterator[str]:

@@ -30,6 +30,8 @@ _HELD_OUT = ("validation", "valid", "val", "dev")
 class Encoded(Source):
     """What these formats share: their images are decoded, resized and ordered alike."""
 
+    shuffled = True
+
     path: Path
     size: int | None = None
     """Side in pixels to which images are resized (shorter side, bilinear) and cropped at the centre."""

@@ -35,6 +35,8 @@ def recognised(asked: Asked) -> Folder | None:
 class Folder(Source):
     """An image folder. Classes are the sub-folders' names in alphabetical order, or as numbers where all are."""
 
+    shuffled = True
+
     path: Path
     size: int | None = None
     """Side in pixels to which images are resized (shorter side, bilinear) and cropped at the centre."""

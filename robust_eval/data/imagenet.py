@@ -35,6 +35,7 @@ __all__ = ["ImageNet"]
 class ImageNet(Source):
     """A thousand classes, 1,281,167 training and 50,000 test images (``val``) in colour, cropped to one size."""
 
+    shuffled = True
     crop = "resized"
     flip = True
     mean = (0.485, 0.456, 0.406)

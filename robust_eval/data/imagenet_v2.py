@@ -35,6 +35,7 @@ PER_CLASS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class _ImageNetV2(Source):
+    shuffled = True
     called: ClassVar[str]
     folder: ClassVar[str]
     """How the name of the unpacked folder begins; ``-format-val`` and the like may follow."""

@@ -54,7 +54,7 @@ DEPENDS_ON: dict[str, tuple[str, ...]] = {
     "corrupted": ("perturbation", "data", "seed"),
     "attacked": (
         *("model", "defense", "pool", "access"),
-        *("perturbation", "data", "seed", "draws", "gradient_draws"),
+        *("perturbation", "mask", "data", "seed", "draws", "gradient_draws"),
     ),
 }
 """Parts of the spec that decide what is kept. Attacked images are those of the cell that the attack is aimed at

@@ -75,6 +75,7 @@ def evaluate(
     name: str | None = None,
     data: str = "data",
     class_names: Sequence[str] | None = None,
+    mask: ImagesLike | None = None,
     seed: int = 0,
     gradient_draws: int | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -99,6 +100,8 @@ def evaluate(
     quick, default or strong; default where no attacks are given, and none with ``attacks="none"``. ``pool`` are the
     training images that some defenses mix with, as ``(images, labels)`` or a loader. ``checks`` is quick, full or off:
     how thoroughly the model is examined for reasons not to trust its numbers.
+
+    ``mask`` holds the pixels that attacks may change (1 or true; the others 0): [h,w], [c,h,w], or one for each image.
 
     With ``out`` records are kept in that run folder: a second call measures only what is new, and ``robust-eval
     report`` reads it. Without, they lie in a folder that is removed with the results.
@@ -135,6 +138,7 @@ def _evaluated(
     name: str | None,
     data: str,
     class_names: Any,
+    mask: Any,
     seed: int,
     gradient_draws: int | None,
     out: Any,
@@ -185,7 +189,7 @@ def _evaluated(
     makers = tuple(
         partial(given_model, model=one, name=title, mean=mean, std=std) for title, one in given.items()
     )
-    experiment = parse(tables, where="evaluate", folder=Path.cwd(), given=Given(images, makers))
+    experiment = parse(tables, where="evaluate", folder=Path.cwd(), given=Given(images, makers, mask))
     with _left_as_they_are(networks):
         if out is not None:
             return _measured(experiment, _folder(out), bar=Bar(shown=progress), options=options)
