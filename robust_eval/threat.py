@@ -23,6 +23,7 @@ __all__ = [
     "Spatial",
     "Threat",
     "bare_norm",
+    "column_text",
     "length_text",
     "parse_number",
     "short_text",
@@ -118,6 +119,12 @@ def threat_text(norm: str, eps: float | None) -> str:
     """Return ``linf 8/255``, or ``l2 minimal`` for an attack that looks for the smallest perturbation."""
     bare, space, mask = norm.partition(" ")
     return f"{bare} {'minimal' if eps is None else length_text(eps, norm)}{space}{mask}"
+
+
+def column_text(norm: str, eps: float | None) -> str:
+    """Return what :func:`threat_text` does at the width of a column: of a mask, its share and its name."""
+    text = threat_text(norm, eps)
+    return text.replace(" within a mask of ", " mask ").replace(" % of the pixels ", "% ")
 
 
 def short_text(value: float) -> str:
