@@ -15,12 +15,14 @@ from typing import Any, Literal
 from robust_eval.checks.examination import Examination
 from robust_eval.config.experiment import Experiment, ModelTable
 from robust_eval.config.method_tables import AnalysisPlan
+from robust_eval.config.numbering import counted_alike, counted_from_0, require_same_names
 from robust_eval.corruptions._given import given
 from robust_eval.data import NOISE, Examples, noise, require_same_shape, resized, without_labels
 from robust_eval.data.mask import PixelMask
 from robust_eval.errors import ConfigError, DataError
 from robust_eval.identity import content_key
 from robust_eval.methods import Analysis, Attack, Defense, Task
+from robust_eval.models.class_names import class_names
 from robust_eval.models.factory import is_factory
 from robust_eval.models.recipe import Recipe
 from robust_eval.models.source import ModelSource, OwnModel, RecipeModel, own_model
@@ -44,6 +46,9 @@ def plan(experiment: Experiment) -> list[Cell]:
     if (files := experiment.corrupted()) is not None:
         experiment = replace(experiment, corruptions=given(files, experiment.corruptions, examples))
     mask = experiment.mask(source, examples)
+    found: Sequence[ModelSource] | None = None
+    if not experiment.recipes:
+        examples, found = counted_from_0(examples, source, lambda each: _models(experiment, None, each))
     mixes = any(defense.needs_pool for defense in experiment.defenses)
     looks = any(plan.analysis.needs_training for plan in experiment.analyses)
     named = experiment.frame.data.pool is not None
@@ -55,7 +60,9 @@ def plan(experiment: Experiment) -> list[Cell]:
         raise ConfigError(dict.fromkeys(misfits))
     if mask is not None:
         _require_maskable(experiment)
-    data = Data(source.name, examples, _pool(experiment, train, examples) if pooled else None)
+    data = Data(
+        source.name, examples, counted_alike(_pool(experiment, train, examples), found) if pooled else None
+    )
     learnt = None if data.pool is None else data.pool.labels
     looked = [plan.analysis for plan in experiment.analyses]
     if lacking := [text for analysis in looked if (text := analysis.lacks(examples.labels, learnt))]:
@@ -67,7 +74,7 @@ def plan(experiment: Experiment) -> list[Cell]:
     ]
     cells: dict[str, Cell] = {}
     known: dict[str, str] = {}
-    for model in _models(experiment, train, examples):
+    for model in found or _models(experiment, train, examples):
         same_as = known.setdefault(content_key(model.identity), model.name)
         if same_as != model.name:
             raise ConfigError(
@@ -323,7 +330,7 @@ def _own_model(experiment: Experiment, table: ModelTable, examples: Examples) ->
     if isinstance(architecture, str) and is_factory(architecture):
         architecture = experiment.absolute(architecture)
     checkpoint = table.checkpoint
-    return own_model(
+    model = own_model(
         checkpoint=None if checkpoint is None else Path(experiment.absolute(checkpoint)),
         architecture=architecture,
         name=table.name,
@@ -332,6 +339,9 @@ def _own_model(experiment: Experiment, table: ModelTable, examples: Examples) ->
         examples=examples,
         seed=table.seed,
     )
+    path = model.made_of["checkpoint"] if model.made_of else None
+    require_same_names(model.name, class_names(path, model.network), examples)
+    return model
 
 
 def _shape(examples: Examples) -> str:

@@ -139,7 +139,7 @@ def _examples(made: Any, where: str) -> Examples:
         return made
     if isinstance(made, tuple | list) and len(made) == 2:
         return given_images(where, *made)
-    if hasattr(made, "__getitem__") and hasattr(made, "__len__") and not isinstance(made, torch.Tensor):
+    if hasattr(made, "__getitem__") and hasattr(made, "__len__") and not isinstance(made, torch.Tensor | str):
         made = torch.utils.data.DataLoader(made, batch_size=256)
     try:
         return given_images(where, made, None)
