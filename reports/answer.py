@@ -102,9 +102,10 @@ def _only(line: Line, norm: str, eps: float, table: Comparison) -> Number | None
         if column.family == "attack" and column.norm == norm and column.eps == eps
         for access in ((line.access,) if line.access != "any" else ("transfer", "adaptive"))
         if (number := table.cells.get((line._replace(access=access), column))) is not None
-        and number.value is not None
+        and (number.value is not None or number.failed is not None)
     ]
-    return min(found, key=lambda number: number.value or 0.0, default=None)
+    # of what failed nothing is known, not even whether it is the least
+    return min(found, key=lambda number: -1.0 if number.value is None else number.value, default=None)
 
 
 def _ranked(table: Comparison, main: Column | None) -> Iterator[Line]:

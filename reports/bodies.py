@@ -7,10 +7,13 @@ spelling it in each of :mod:`reports.formats`: Markdown and LaTeX do not pass th
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reports.answer import Reliance
+from reports.page_bodies import Commands, PageOnly, Profiles, Whole
+from reports.picture_bodies import GALLERY, Album, Exhibit, Gallery, Picture, Sheet, Sheets, Shot
 from reports.standing import Standing
 from reports.tables import Column, Comparison, Line, Number
 from robust_eval.findings import MARKS, Verdict
@@ -29,6 +32,7 @@ __all__ = [
     "AnswerLine",
     "Body",
     "Chart",
+    "Commands",
     "Exhibit",
     "Facts",
     "Gallery",
@@ -36,8 +40,10 @@ __all__ = [
     "Legend",
     "Listing",
     "Numbers",
+    "PageOnly",
     "Paragraphs",
     "Picture",
+    "Profiles",
     "Recorded",
     "Records",
     "Setting",
@@ -47,15 +53,13 @@ __all__ = [
     "Shot",
     "Trust",
     "Trusts",
+    "Whole",
+    "legend_of",
     "spoken",
 ]
 
 RAISED: dict[Verdict, str] = {"not_made": "not made", "warn": "warns", "fail": "fails"}
 """What a check did that was raised."""
-GALLERY = "gallery.png"
-"""The file with the pictures of a gallery, for a paper."""
-READABLE = 96
-"""Pixels of a page of the longer side of a picture at least."""
 
 
 @dataclass(frozen=True)
@@ -118,16 +122,8 @@ class Answer:
     def legend(self) -> str:
         """What the signs in it mean, of those that are there."""
         standing = {cell.standing for line in self.lines for cell in line.cells if cell is not None}
-        reliance = {line.reliance for line in self.lines}
-        told = [
-            ("bold: the best of its column, as a test at 0.05 says of every other", "best" in standing),
-            ("†: no test tells it from the highest", "tied" in standing),
-            ("✓: the checks do not object", "relied" in reliance),
-            ("?: a check warns or could not be made", bool(reliance & {"warn", "not_made"})),
-            ("!: a check fails", "fail" in reliance),
-            ("–: not examined", "unexamined" in reliance),
-        ]
-        return "; ".join(text for text, there in told if there)
+        marks = {cell.number.mark for line in self.lines for cell in line.cells if cell is not None}
+        return legend_of(standing, {*(RELIANCE[line.reliance] for line in self.lines), *marks})
 
 
 @dataclass(frozen=True)
@@ -246,99 +242,6 @@ class Trusts:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One image."""
-
-    text: str
-    """PNG in base64: of that alphabet, and known to be one."""
-    told: str
-    """What it shows, such as ``fog s3``."""
-    width: int
-    height: int
-
-    @property
-    def times(self) -> int:
-        """How many pixels of a page show one of its own: a whole number, so that nothing is blurred."""
-        return -(-READABLE // max(self.width, self.height))
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """The pictures of one data set."""
-
-    data: str
-    severities: tuple[int, ...]
-    rows: tuple[tuple[str, tuple[Picture | None, ...]], ...]
-    """Each type with a picture for each severity, ``None`` where there is none."""
-    others: tuple[Picture, ...]
-    """The clean image, deformations, and whatever else has no severity."""
-
-
-@dataclass(frozen=True)
-class Sheets:
-    """Contact sheets of pictures."""
-
-    sheets: tuple[Sheet, ...]
-
-
-class Shot(NamedTuple):
-    """One image under one attack."""
-
-    adversarial: Picture | None
-    difference: Picture | None
-    answer: str
-    """What the model takes it for, with its confidence."""
-    verdict: Literal["broken", "held", "untouched"]
-    told: str
-    """The verdict, for people."""
-    magnified: str
-    """How many times the difference is, such as ``x16``."""
-
-
-class Exhibit(NamedTuple):
-    """One image, as it is and under the attacks of its album."""
-
-    told: str
-    """Which one it is, and its class."""
-    clean: Picture | None
-    answer: str
-    """What the model takes the clean image for, with its confidence."""
-    shots: tuple[Shot | None, ...]
-    """One for each attack; ``None`` where nothing was kept."""
-
-
-class Album(NamedTuple):
-    """Images as one model takes them, with one defense."""
-
-    data: str
-    model: str
-    defense: str
-    attacks: tuple[str, ...]
-    first: int
-    """How many of the attacks stand first, one for each norm; the others are details."""
-    exhibits: tuple[Exhibit, ...]
-    held: tuple[str, ...]
-    """Which of the images no attack of a norm broke, a sentence for each norm."""
-
-    @property
-    def name(self) -> str:
-        """The model, and the defense if there is one."""
-        return self.model if self.defense == "none" else f"{self.model} ({self.defense})"
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """What attacks made of the first images, model by model."""
-
-    albums: tuple[Album, ...]
-
-    @property
-    def several_data(self) -> bool:
-        """Whether albums have to say on which data."""
-        return len({album.data for album in self.albums}) > 1
-
-
-@dataclass(frozen=True)
 class Chart:
     """A drawing, which is also a file of its own."""
 
@@ -399,7 +302,23 @@ Body = (
     | Chart
     | Facts
     | Records
+    | Whole
+    | Profiles
+    | Commands
 )
+
+
+def legend_of(standing: Collection[Standing], signs: Collection[str]) -> str:
+    """Return what the signs in a table mean, of those that are there."""
+    told = [
+        ("bold: the best of its column, as a test at 0.05 says of every other", "best" in standing),
+        ("†: no test tells it from the highest", "tied" in standing),
+        ("✓: the checks do not object", "✓" in signs),
+        ("?: a check warns or could not be made", "?" in signs),
+        ("!: a check fails", "!" in signs),
+        ("–: not examined", "–" in signs),
+    ]
+    return "; ".join(text for text, there in told if there)
 
 
 def spoken(name: str) -> str:

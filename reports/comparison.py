@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from reports.tables import MEAN, Column, Comparison, Line, Number
+from robust_eval.results.failed import error_told
 from robust_eval.threat import length_text
 
 __all__ = ["comparison", "mean_of", "metrics", "threats"]
@@ -56,7 +57,9 @@ def _column(row: dict[Any, Any], radii: Mapping[str, float]) -> Column:
 
 def _number(row: dict[Any, Any]) -> Number:
     value, low, high = (_real(row[name]) for name in ("value", "ci_low", "ci_high"))
-    return Number(row["metric"], value, low, high, _whole(row["n"]), row["checks"], row["key"])
+    failed = error_told(row["checks"])
+    checks = row["checks"] if failed is None else "ok"
+    return Number(row["metric"], value, low, high, _whole(row["n"]), checks, row["key"], failed=failed)
 
 
 def _real(value: Any) -> float | None:
@@ -82,55 +85,80 @@ def _spread(cells: dict[tuple[Line, Column], Number]) -> dict[tuple[Line, Column
 
 
 def _over_seeds(cells: dict[tuple[Line, Column], Number]) -> dict[tuple[Line, Column], Number]:
-    """Make one line of the lines that differ in the seed of their training alone."""
+    """Make one line of the lines that differ in the seed of their training alone.
+
+    A number over fewer seeds than the lines beside it have together says so.
+    """
     seeds: dict[Line, set[int | None]] = {}
     for line, _ in cells:
         seeds.setdefault(line._replace(train_seed=None), set()).add(line.train_seed)
+    together: dict[tuple[str, int | None], set[int | None]] = {}
+    for line, own in seeds.items():
+        if len(own) > 1:
+            together.setdefault((line.data, line.seed), set()).update(own)
     found: dict[tuple[Line, Column], list[Number]] = {}
     for (line, column), number in cells.items():
         bare = line._replace(train_seed=None)
         found.setdefault((bare if len(seeds[bare]) > 1 else line, column), []).append(number)
-    return {place: _averaged(numbers) for place, numbers in found.items()}
+    return {
+        (line, column): _averaged(
+            numbers,
+            1 if seeds.get(line) == {None} else len(together.get((line.data, line.seed), ())) or 1,
+        )
+        for (line, column), numbers in found.items()
+    }
 
 
-def _averaged(numbers: Sequence[Number]) -> Number:
+def _averaged(numbers: Sequence[Number], asked: int) -> Number:
     """Return mean and sample standard deviation; the numbers of the trainings are in ``results.csv``."""
-    if len(numbers) == 1:
-        return numbers[0]
-    values = [number.value for number in numbers if number.value is not None]
-    whole = len(values) == len(numbers)
-    raised = {check for number in numbers for check in number.checks.split(";") if check != "ok"}
+    made = [number for number in numbers if number.failed is None]
+    if len(numbers) == 1 or not made:
+        return numbers[0]._replace(asked=asked)
+    if len(made) == 1:
+        return made[0]._replace(asked=asked)
+    values = [number.value for number in made if number.value is not None]
+    whole = len(values) == len(made)
     return Number(
-        metric=numbers[0].metric,
+        metric=made[0].metric,
         value=statistics.fmean(values) if whole else None,
         low=None,
         high=None,
-        n=numbers[0].n,
-        checks=";".join(sorted(raised)) or "ok",
+        n=made[0].n,
+        checks=_raised(made),
         key="none",
         spread=statistics.stdev(values) if whole else None,
-        trainings=len(numbers),
+        trainings=len(made),
+        asked=asked,
     )
+
+
+def _raised(numbers: Sequence[Number]) -> str:
+    raised = {check for number in numbers for check in number.checks.split(";") if check != "ok"}
+    return ";".join(sorted(raised)) or "ok"
 
 
 def mean_of(
     line: Line, corruptions: Sequence[Column], cells: Mapping[tuple[Line, Column], Number]
 ) -> Number | None:
-    """Return the mean of a line over these columns, without an interval; ``None`` where there is nothing in them."""
+    """Return the mean of a line over these columns, without an interval; ``None`` where there is nothing in them.
+
+    What failed is left out, and counted as such; a mean of which all failed has failed.
+    """
     found = [cells[line, column] for column in corruptions if (line, column) in cells]
-    values = [number.value for number in found if number.value is not None]
-    if not values:
-        return None
-    raised = {check for number in found for check in number.checks.split(";") if check != "ok"}
+    made = [number for number in found if number.value is not None]
+    if not made:
+        return next((number._replace(key="none") for number in found if number.failed is not None), None)
     return Number(
-        metric=found[0].metric,
-        value=statistics.fmean(values),
+        metric=made[0].metric,
+        value=statistics.fmean(number.value for number in made if number.value is not None),
         low=None,
         high=None,
-        n=found[0].n,
-        checks=";".join(sorted(raised)) or "ok",
+        n=made[0].n,
+        checks=_raised(made),
         key="none",
-        of=(len(values), len(corruptions)),
+        of=(len(made), len(corruptions)),
+        trainings=min(number.trainings for number in made),
+        asked=max(number.asked for number in made),
     )
 
 

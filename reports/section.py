@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import pandas as pd
 
@@ -32,6 +33,8 @@ class Section:
     """The note of a table that is torn out of the report, as in a paper. Default: title and note."""
     folded: bool = False
     """Whether it holds details, which a reader of the page unfolds."""
+    group: str = ""
+    """A heading that the page puts it under, together with those of the same group that stand beside it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Source:
     loaded: Loaded
     baseline: str | None = None
     """The model that errors under corruptions are divided by, as the user names it."""
+    folders: tuple[Path, ...] = ()
+    """The folders that the records were read from."""
 
     @property
     def results(self) -> pd.DataFrame:

@@ -116,6 +116,7 @@ def _defenses(lines: Sequence[Line], found: Decided, scored: Scored) -> Iterator
             and (one := scored.of(line, main)) is not None
             and (two := scored.of(base, main)) is not None
             and (gain := difference(one.scores, two.scores)) is not None
+            and not any(cells[each, main].incomplete for each in (line, base) if (each, main) in cells)
         ]
         if not pairs:
             continue
@@ -192,7 +193,7 @@ def _trust(lines: Sequence[Line], relied: Mapping[Line, tuple[Reliance, str]]) -
     if failed:
         yield f"Do not quote {_names(failed, lines)}: a check fails."
     if doubted:
-        yield f"Doubtful: {_names(doubted, lines)}, see Trust below."
+        yield f"Doubtful: {_names(doubted, lines)}, see Trust in the report."
     if trusted:
         yield f"{len(trusted)} of {len(of)} lines can be relied on."
     elif not failed and not doubted:

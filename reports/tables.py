@@ -15,11 +15,13 @@ import pandas as pd
 
 from robust_eval.findings import MARKS, Verdict
 from robust_eval.metrics.corruption_errors import EXTRA_TYPES, TEST_TYPES
-from robust_eval.results.names import UNSET, metric_text, verdict_in
+from robust_eval.results.failed import LOST
+from robust_eval.results.names import UNSET, check_names, metric_text, verdict_in
 from robust_eval.threat import column_text
 
 __all__ = [
     "CLEAN",
+    "FAILED",
     "MARKS_TOLD",
     "MEAN",
     "MISSING",
@@ -27,6 +29,7 @@ __all__ = [
     "Comparison",
     "Line",
     "Number",
+    "caption",
     "counted",
     "heading",
     "is_share",
@@ -37,6 +40,8 @@ __all__ = [
 
 MISSING = "–"
 """What stands where nothing was measured."""
+FAILED = "failed"
+"""What stands where measuring stopped with an error."""
 MARKS_TOLD = (
     "✓ all checks passed, ? a check warns or could not be made, ! a check fails (rest the pointer on a mark for the "
     f"reason), {MISSING} not measured."
@@ -109,6 +114,10 @@ class Number(NamedTuple):
     """For a mean over trainings: their standard deviation."""
     trainings: int = 1
     """Over how many it is."""
+    asked: int = 1
+    """Over how many it would be, with the seeds of the other lines."""
+    failed: str | None = None
+    """Why there is no value where measuring it failed: the error, which may be unknown and empty."""
 
     @property
     def verdict(self) -> Verdict:
@@ -121,15 +130,23 @@ class Number(NamedTuple):
         return MARKS[self.verdict]
 
     @property
+    def incomplete(self) -> bool:
+        """Whether it failed, or is a worst case from which an attack that failed is missing."""
+        return self.failed is not None or LOST in check_names(self.checks)
+
+    @property
     def short(self) -> str:
         """The value alone: accuracies in percent, others as they are."""
+        if self.failed is not None:
+            return FAILED
         if self.value is None:
             if self.metric == "certified_accuracy":  # beyond what the defense can certify of any model
                 return MISSING
             return "not found" if self.metric.startswith("median") else "undefined"
         part = f" ({self.of[0]} of {self.of[1]})" if self.of and self.of[0] != self.of[1] else ""
         spread = "" if self.spread is None else f" ± {self._text(self.spread)}"
-        return self._text(self.value) + spread + part
+        few = f" ({self.trainings} of {self.asked} trainings)" if self.trainings < self.asked else ""
+        return self._text(self.value) + spread + part + few
 
     @property
     def interval(self) -> str:
@@ -307,3 +324,21 @@ def place_of_type(name: str) -> tuple[int, str]:
     order = (*TEST_TYPES, *EXTRA_TYPES)
     bare = name.partition(" ")[0]
     return (order.index(bare) if bare in order else len(order), name)
+
+
+def caption(numbers: Sequence[Number], *, intervals: bool) -> str:
+    """Return what a table of accuracies is of: n, and how wide intervals are, unless they stand beside the numbers."""
+    sizes = sorted({number.n for number in numbers if number.n is not None})
+    widths = [
+        max(number.high - number.value, number.value - number.low)
+        for number in numbers
+        if number.value is not None and number.low is not None and number.high is not None
+    ]
+    parts = ["accuracy in %"]
+    if any(number.spread is not None for number in numbers):
+        parts.append("mean ± standard deviation over the seeds of training")
+    if sizes:
+        parts.append(f"n = {sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else ""))
+    if widths:
+        parts.append(f"95 % intervals{'' if intervals else f' of up to ±{100 * max(widths):.1f} points'}")
+    return ", ".join(parts)

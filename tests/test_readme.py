@@ -67,7 +67,7 @@ def test_its_layers_are_those_that_are_held():
         "contracts"
     ]
     (layers,) = (contract["layers"] for contract in held if contract["type"] == "layers")
-    drawn = re.search(r"```text\n(cli\n.*?)```", section("How the code is laid out"), re.S)[1]
+    drawn = re.search(r"```text\n(cli · .*?)```", section("How the code is laid out"), re.S)[1]
     assert [set(line.split(" · ")) for line in drawn.splitlines()] == [
         {name.strip().removeprefix("robust_eval.") for name in re.split(r"[:|]", line)} for line in layers
     ]

@@ -9,12 +9,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reports.bodies import RAISED, RELIANCE, Body, Chart, Numbers, spoken
+from reports.bodies import RAISED, RELIANCE, Body, Chart, Numbers, Whole, spoken
 from reports.charts.drawing import inline
+from reports.formats.inlined import asset, policy, script
+from reports.formats.outline import outline
 from reports.section import Section
 from reports.tables import CLEAN, MEAN, Column, Comparison, Line, Number
 from robust_eval.findings import MARKS
 from robust_eval.results.entry import Entry
+from robust_eval.results.failed import LOST, LOST_TOLD
 from robust_eval.results.names import check_names
 
 if TYPE_CHECKING:
@@ -23,15 +26,25 @@ if TYPE_CHECKING:
 __all__ = ["page"]
 
 _WIDTH = 10
+_LIVELY = 150_000
+"""Letters of a chart's description from which on it is slow to draw in a browser: about 800 marks."""
 _MARK = re.compile(r"(?<!\S)[✓?!](?!\S)")
 """A mark that a sentence speaks of."""
 _VERDICTS = {"✓": "passed", MARKS["warn"]: "warn", MARKS["fail"]: "fail"}
 
 
-def page(contents: Sequence[Section], entries: Sequence[Entry], drawn: Mapping[str, str]) -> str:
+def page(
+    contents: Sequence[Section],
+    entries: Sequence[Entry],
+    drawn: Mapping[str, str],
+    specs: Mapping[str, str] | None = None,
+    vega: str = "",
+) -> str:
     """Return ``index.html``; whatever comes from the records is escaped.
 
-    ``entries`` hold the checks that marks are explained by, ``drawn`` each chart as SVG by its name.
+    ``entries`` hold the checks that marks are explained by, ``drawn`` each chart as SVG by its name. Those in ``specs``
+    come alive: their Vega-Lite, as JSON that may stand in a script element, is drawn by the script ``vega``, which
+    makes ``window.vegaEmbed``. Those of so many marks that a reader would wait for them stay drawings.
     """
     import jinja2
     import markupsafe
@@ -43,6 +56,9 @@ def page(contents: Sequence[Section], entries: Sequence[Entry], drawn: Mapping[s
         width = _WIDTH if numbers.together is None else min(_WIDTH, numbers.together)
         chunks = numbers.table.chunks(width, repeat=(CLEAN, MEAN))
         return [_table(chunk, advice, checked) for chunk in chunks]
+
+    def one_table(whole: Whole) -> dict[str, Any]:
+        return _table(whole.table, advice, checked)
 
     def drawing(chart: Chart) -> Markup:
         # a drawing comes with its own text escaped
@@ -58,12 +74,24 @@ def page(contents: Sequence[Section], entries: Sequence[Entry], drawn: Mapping[s
     environment.filters |= {"spoken": spoken, "kind": _kind, "marked": _marked}
     environment.globals |= {
         "tables": tables,
+        "one_table": one_table,
         "drawing": drawing,
         "marks": MARKS,
         "did": RAISED,
         "reliance": RELIANCE,
     }
-    return environment.get_template("index.html.j2").render(contents=contents)
+    alive = {
+        name: spec for name, spec in (specs or {}).items() if name in drawn and vega and len(spec) < _LIVELY
+    }
+    own, bundled = script(asset("page.js")), script(vega) if alive else ""
+    return environment.get_template("index.html.j2").render(
+        parts=outline(contents),
+        policy=markupsafe.Markup(policy([own, bundled] if bundled else [own])),
+        style=asset("page.css"),
+        script=own,
+        specs=[(name, markupsafe.Markup(spec)) for name, spec in alive.items()],
+        vega=bundled,
+    )
 
 
 def _kind(body: Body) -> str:
@@ -89,6 +117,7 @@ def _table(
         words = table.head_texts(line)
         lines.append(
             {
+                "line": line,
                 "heads": words,
                 "first": not before or words[0] != before[0],
                 "cells": [_cell(table, line, column, advice, checked) for column in table.columns],
@@ -97,7 +126,9 @@ def _table(
         before = words
     return {
         "heads": [name.replace("_", " ") for name in table.heads],
-        "columns": [("mean", "of corruptions") if c == MEAN else (c.name, c.strength) for c in table.columns],
+        "columns": [
+            ("mean", "of corruptions", c) if c == MEAN else (c.name, c.strength, c) for c in table.columns
+        ],
         "lines": lines,
     }
 
@@ -117,10 +148,11 @@ def _cell(
     passed = number.verdict == "ok" and number.key in checked
     return {
         "short": number.short,
+        "value": number.value,
         "interval": number.interval,
         "verdict": "passed" if passed else number.verdict,
         "mark": "✓" if passed else number.mark,
-        "title": "; ".join(told) or (_passed(checked[number.key]) if passed else ""),
+        "title": number.failed or "; ".join(told) or (_passed(checked[number.key]) if passed else ""),
         "n": number.n,
         "missing": number.value is None,
         "worst": column.perturbation == "worst_case",
@@ -133,7 +165,7 @@ def _passed(checks: int) -> str:
 
 def _advice_for(entries: Sequence[Entry]) -> dict[tuple[str, str], str]:
     """Return the advice of each raised check by record key and name; by ``("", name)`` if computed."""
-    found: dict[tuple[str, str], str] = {}
+    found: dict[tuple[str, str], str] = {("", LOST): LOST_TOLD}
     for entry in entries:
         for check in entry.checks:
             if check.verdict != "ok":

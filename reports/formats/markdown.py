@@ -19,6 +19,7 @@ from reports.bodies import (
     Legend,
     Listing,
     Numbers,
+    PageOnly,
     Paragraphs,
     Records,
     Settings,
@@ -77,7 +78,7 @@ def _body(section: Section) -> Iterator[str]:
             yield from _trusts(trusts)
         case Gallery():
             yield f"![Clean images, adversarials and magnified differences]({GALLERY})"
-        case Chart() | Sheets() | Facts() | Records():
+        case Chart() | Sheets() | Facts() | Records() | PageOnly():
             return  # need a page
         case unknown:
             assert_never(unknown)

@@ -17,7 +17,7 @@ from rich.text import Text
 from reports.comparison import comparison
 from reports.sections.agreement import EXPLAINED, HEADS, NAMES, Agreement
 from reports.sections.analyses import Look, spoken, text_of
-from reports.tables import CLEAN, MEAN, Column, Comparison, Number
+from reports.tables import CLEAN, MEAN, Column, Comparison, Number, caption
 from robust_eval.findings import STYLES
 
 if TYPE_CHECKING:
@@ -141,13 +141,5 @@ def _cell(number: Number | None) -> Text:
 
 def _caption(table: Comparison) -> str:
     numbers = [number for (_, column), number in table.cells.items() if column in table.columns]
-    sizes = sorted({number.n for number in numbers if number.n is not None})
-    widths = [max(n.high - n.value, n.value - n.low) for n in numbers if None not in (n.value, n.low, n.high)]  # type: ignore[operator]
-    parts = ["accuracy in %"]
-    if any(number.spread is not None for number in numbers):
-        parts.append("mean ± standard deviation over the seeds of training")
-    if sizes:
-        parts.append(f"n = {sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else ""))
-    if widths:
-        parts.append(f"95 % intervals of up to ±{100 * max(widths):.1f} points")
-    return ", ".join(parts) + ". ? a check warns or could not be made, ! a check fails, – not measured."
+    told = caption(numbers, intervals=False)
+    return f"{told}. ? a check warns or could not be made, ! a check fails, – not measured."

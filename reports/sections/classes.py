@@ -35,6 +35,7 @@ _MICRO = {
     "micro_mcc": "micro MCC",
     "micro_auc": "micro AUC",
 }
+GROUP = "Class by class"
 NOTE = (
     "On clean images, each class against the rest, macro averages: means over classes. Recall is also called "
     "sensitivity or true positive rate (TPR), specificity true negative rate (TNR); FPR: false positive rate, FDR: "
@@ -113,13 +114,17 @@ def _details(entry: Entry, who: str) -> Iterator[Section]:
         "records, with 0 there and the names of what is undefined."
     )
     heads = ("class", "images", *(_SPOKEN[name] for name in measures))
-    yield Section(f"Classes of {who}", Grid(heads, tuple(lines), 1), note, folded=True)
+    yield Section(f"Classes of {who}", Grid(heads, tuple(lines), 1), note, folded=True, group=GROUP)
     counts = classification.confusion(rows, classes)
     predicted = [{"-1": "none"}.get(str(name), str(name)) for name in counts.columns]
     lines = [(str(name), *map(str, line)) for name, line in zip(counts.index, counts.to_numpy(), strict=True)]
     note = "Clean images of each class (line) that were taken for each class (column)."
     yield Section(
-        f"Confusion matrix of {who}", Grid(("class", *predicted), tuple(lines), 1), note, folded=True
+        f"Confusion matrix of {who}",
+        Grid(("class", *predicted), tuple(lines), 1),
+        note,
+        folded=True,
+        group=GROUP,
     )
 
 

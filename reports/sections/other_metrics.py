@@ -16,6 +16,7 @@ __all__ = ["sections"]
 
 ELSEWHERE = ("accuracy", "median_distance", certified.METRIC, *CALIBRATION)
 
+GROUP = "Other metrics"
 OF_ALL_IMAGES = ("top", "nll", "brier")
 """How metrics begin that count every image of a cell, attacked or not."""
 WITH_THE_REST = "Over all images: those that were wrong already were never attacked, and count as they are."
@@ -32,11 +33,12 @@ def sections(source: Source) -> Iterator[Section]:
             whose = f" {WITH_THE_REST}" if mixes else ""
             yield Section(
                 title,
-                Numbers(table, metric),
+                Numbers(table, f"{metric}-corruptions" if table.corrupted else metric),
                 unit_of(metric) + whose,
                 at_length="",
                 caption=f"{title}, with 95 % intervals.{whose}",
                 folded=True,
+                group=GROUP,
             )
 
 

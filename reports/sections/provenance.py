@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from reports.bodies import Facts
+from reports.bodies import Commands, Facts
 from reports.section import Section, Source
 from reports.sections.sheet import SAMPLE
 from reports.sections.statement import images
+from robust_eval.paths import is_file
+from robust_eval.printable import printable
 from robust_eval.results.entry import Entry
 from robust_eval.results.pictured import PICTURES
 
@@ -22,7 +26,20 @@ _ELSEWHERE = ("training", SAMPLE, PICTURES)
 
 def sections(source: Source) -> Iterator[Section]:
     """Yield what the records, and the examinations beside them, say of it."""
-    yield Section("Provenance", Facts(tuple(_provenance(source.entries, source.loaded.examinations))))
+    facts = Facts(tuple(_provenance(source.entries, source.loaded.examinations)))
+    commands = tuple(_commands(source.folders))
+    if commands:
+        yield Section("Provenance", Commands(commands), "The commands are for the folder that the run is in.")
+    yield Section("" if commands else "Provenance", facts)
+
+
+def _commands(folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Yield what measures each run again, where its experiment lies beside its records."""
+    for folder in folders:
+        if is_file(folder / "experiment.toml"):
+            name = printable(folder.resolve().name)
+            file, out = shlex.quote(f"./{name}/experiment.toml"), shlex.quote(f"./{name}-again")
+            yield f"Measure {name} again, from training on:", f"robust-eval run {file} --out {out}"
 
 
 def passes(entry: Entry) -> dict[str, Any]:

@@ -25,7 +25,7 @@ import math
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, ClassVar, NamedTuple, Protocol
+from typing import Annotated, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -168,6 +168,7 @@ class _Found(NamedTuple):
     """By which restarts are compared: infinite where one fooled the model."""
 
 
+@runtime_checkable
 class _Squares(Protocol):
     """The best points so far, and how squares change them."""
 

@@ -41,6 +41,10 @@ LIKELY = 0.05
 FLOOR = 0.8
 """Accuracy on the other scale without which nothing fails: a network that has hardly been trained, with statistics of
 its batch normalisation that lag behind, may do better on any scale than on its own (40 % against 84 %, measured)."""
+WELL, HALF = 0.7, 0.5
+"""Accuracy on the other scale below which nothing is said: all networks that know little have a scale they do better
+on. Half is enough of ``MANY`` classes, or with a ``HUGE`` gain."""
+MANY, HUGE = 100, 0.3
 ROUNDING = 1e-4
 """Relative difference of logits that float32 explains (the criterion of AutoAttack's randomness check)."""
 FEW = 8
@@ -53,7 +57,7 @@ FEW = 8
 )
 def normalisation(model: Classifier, x: Images, y: Labels, rng: Rng) -> Check:
     """Fail when images on another scale are classified much better, and well: a normalisation was forgotten, or made
-    twice. Warn when they are classified better.
+    twice. Warn when they are classified better, and not badly.
 
     Compared with the accuracy on ``x`` [n,c,h,w] are those on ``(x - m) / s`` for the usual means and standard
     deviations, on ``m + s x`` (which undoes one too many) and on ``255 x``. The figure is the gain of the best of
@@ -62,25 +66,31 @@ def normalisation(model: Classifier, x: Images, y: Labels, rng: Rng) -> Check:
     binomial test allows; it warns where the interval is above 0 and the gain 5 points, or where the gain is 10 points
     and the test speaks at 5 %.
 
-    A network that has hardly been trained may do better on a scale that it was not trained on, which is why that warns
-    at most. After 8 passes over 1,287 digits and more, none of 18 networks with and without a normalisation did.
+    To warn it asks for enough right answers there: 70 %, or half of them with a gain of 30 points or of 100 classes
+    (the last not measured). A network that has hardly been trained does better on a scale that it was not trained on,
+    which no test of counts tells from a forgotten normalisation: it gets "ok", and its figure stands. Measured on 128
+    digits with small networks after 1 to 5 passes over 100 to 1,287, of seeds that the floor was not chosen by: of 194
+    asked on their own scale 2 are told (21 without the floor), of 84 with a forgotten normalisation that are right on
+    70 % or more with it 76.
 
     The images must not be chosen by whether they are classified correctly. Costs 10 forwards an image for three
     channels, 6 for one, 2 otherwise.
     """
     scales = _scales(x.shape[1])
     with model.frozen():
-        right = ~misclassified(model.logits(x, rng=rng), y)
+        logits = model.logits(x, rng=rng)
+        right = ~misclassified(logits, y)
         found = [~misclassified(model.logits((x - m) / s, rng=rng), y) for m, s in _tensors(scales, x)]
     best = max(range(len(found)), key=lambda i: int(found[i].sum()))
     gained, lost = int((found[best] & ~right).sum()), int((right & ~found[best]).sum())
     n, there = len(x), int(found[best].sum())
     figure, low, high = gain(gained, lost, n, comparisons=len(scales))
     likely = figure >= LARGE and gain(gained, lost, n, level=LIKELY)[1] > 0
+    enough = there >= n * (HALF if figure >= HUGE or logits.shape[1] >= MANY else WELL)
     if low >= GAIN and above(there, n, FLOOR):
         verdict: Verdict = "fail"
     else:
-        verdict = "warn" if (low > 0 and figure >= GAIN) or likely else "ok"
+        verdict = "warn" if enough and ((low > 0 and figure >= GAIN) or likely) else "ok"
     told = f"{there} of {n} images are right so instead of {int(right.sum())}, a gain of {100 * figure:.0f} points"
     return Check(
         "normalisation",

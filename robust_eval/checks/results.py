@@ -66,7 +66,10 @@ def constraint(violated: Mask) -> Check:
     unit="yes",
 )
 def minimal_transfer(attack: Attack, access: Access) -> Check:
-    """Warn about a minimal-norm attack by transfer: it stops where the undefended model is just fooled."""
+    """Warn about a minimal-norm attack by transfer: it stops where the undefended model is just fooled.
+
+    It is measured where somebody asks for it alone (``access = "transfer"`` in the attack's table).
+    """
     weak = attack.minimal_norm and access == "transfer"
     return Check(
         "minimal_transfer",

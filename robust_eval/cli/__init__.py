@@ -7,6 +7,7 @@ anything else keeps its traceback.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -78,6 +79,8 @@ def _all_commands(
 _INTERRUPTED = 130
 # and for SIGTERM.
 _TERMINATED = 143
+# and for SIGPIPE, as where `head` has read enough.
+_UNREAD = 141
 # Newer versions of typer carry their own click: these are the classes that this one raises.
 _NoArguments = "NoArgsIsHelpError"
 _ClickException: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
@@ -97,6 +100,7 @@ def main() -> None:
     try:
         _refuse_shadows()
         code = app(standalone_mode=False)
+        sys.stdout.flush()  # a pipe that was closed is noticed here, and not when Python ends
     except RobustEvalError as error:
         code = _refused(str(error), error.exit_code)
     except typer.Exit as error:
@@ -110,6 +114,10 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     except SystemExit as error:
+        if isinstance(
+            error.__context__, BrokenPipeError
+        ):  # typer's answer to a closed pipe, with an exit code of ours
+            sys.exit(_unread())
         if _raised_by_typer(error.__traceback__):  # which has answered a shell that asks for completions
             raise
         # of a user's module or model: an end by accident must not look like a good one
@@ -117,6 +125,8 @@ def main() -> None:
             f"a module or a model ended the program: SystemExit({error.code!r}) was raised in it", 1
         )
     except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            sys.exit(_unread())
         if not is_storage_error(error):
             raise
         code = _refused(
@@ -126,6 +136,12 @@ def main() -> None:
         code = _TERMINATED if _Terminated.asked else code
         print("stopped: what is finished is kept, and the same command goes on from there", file=sys.stderr)
     sys.exit(code)
+
+
+def _unread() -> int:
+    """Let what is left for a closed pipe go nowhere, also when Python ends; return the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _UNREAD
 
 
 class _Printable(logging.Formatter):

@@ -18,7 +18,7 @@ from robust_eval.printable import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["open_console", "open_log", "say", "talking", "verbose"]
+__all__ = ["open_console", "open_log", "quiet", "say", "talking", "verbose"]
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,22 @@ def verbose() -> bool:
     return _manner.verbose
 
 
+def quiet() -> bool:
+    """Whether less is to be said than usual."""
+    return _manner.quiet
+
+
 def open_console() -> Console:
     """Return the console of results; where it is no terminal it is wide, so that no column of a table is lost."""
     from rich.console import Console
 
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # main ends quietly, which rich would not
+
     if os.environ.get("RANK", "0") != "0":  # one of torchrun's processes speaks for all
         return Console(quiet=True)
-    return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=160)
+    return Piped() if sys.stdout.isatty() or "COLUMNS" in os.environ else Piped(width=160)
 
 
 def open_log(*, always: bool = False) -> Console:

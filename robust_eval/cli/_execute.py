@@ -57,14 +57,16 @@ def execute(
     batch_size: int | None,
     precision: str = "auto",
     compiled: bool = False,
+    save_examples: bool = False,
     dry_run: bool = False,
     budget: str | None = None,
     repeated: CardRun | None = None,
+    format_: str | None = None,
 ) -> int:
-    """Measure what has no record yet, write the report, print the table; return the exit code.
+    """Measure what has no record yet, write the report, print its answer; return the exit code.
 
     The attacks of a ``budget`` are printed with their parameters first. The cells of a run that is ``repeated`` must be
-    among those planned.
+    among those planned. A ``format_`` that is a document has stdout to itself.
     """
     import tomli_w
     import torch
@@ -73,7 +75,8 @@ def execute(
     import trainers
     from robust_eval.classifier.accelerate import pick_precision
     from robust_eval.cli._progress import Display
-    from robust_eval.cli._said_before import say_budget, say_cost, told_apart
+    from robust_eval.cli._said_before import say_budget, say_cost, say_left_out, told_apart
+    from robust_eval.cli._shown import piped, require_format, show
     from robust_eval.config.card import require_cells
     from robust_eval.config.plan import plan
     from robust_eval.evaluation.workbench import Workbench
@@ -87,7 +90,9 @@ def execute(
         raise ConfigError(
             f"expected one process, got {processes} from torchrun; only `train` is shared out among them"
         )
-    console, log, alarm = open_console(), open_log(), open_log(always=True)
+    require_format(format_)
+    log, alarm = open_log(), open_log(always=True)
+    console = log if piped(format_) else open_console()
     store = Store(run_folder(out))
     device, wanted = pick_device(device), cast("Precision", precision)
     pick_precision(wanted, torch.device(device))  # an unknown name is told before anything is measured
@@ -99,6 +104,7 @@ def execute(
     cells = by_their_answers(cells, store, tell=lambda line: say(console, line), write=not dry_run)
     if budget is not None:
         say_budget(log, budget, experiment)
+    say_left_out(log, experiment)
     if missing := [cell for cell in cells if not store.has(cell.key)]:
         bench = Workbench(
             lambda source: _as_far_as_trained(source, store),
@@ -125,22 +131,17 @@ def execute(
             batch_size=batch_size,
             precision=wanted,
             compiled=compiled,
+            save_examples=save_examples,
         )
     left_out: tuple[str, ...] = ()
     if any(store.has(cell.key) for cell in cells):
         written = reports.write([store.folder], store.folder / "report")
-        console.print(reports.terminal(written.results, width=console.width))
-        if (analyses := written.analyses()) is not None:
-            console.print(analyses)
-        if (agreement := written.agreement()) is not None:
-            console.print(agreement)
         for line in written.doubts:
             say(log, line, style="yellow")
-        for line in (left_out := written.left_out):
-            say(alarm, f"left out: {line}", style="red")
+        left_out = written.left_out
         measured = f"{len(outcome.done)} measured, {outcome.found} had a record, {len(outcome.failed)} failed"
-        say(console, f"{'1 cell' if len(cells) == 1 else f'{len(cells)} cells'}: {measured}")
-        say(console, f"report: {store.folder / 'report' / 'index.html'}")
+        every = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+        show(written, format_, summary=f"{every}: {measured}")
     for error, count in Counter(failure.error for failure in outcome.failed).items():
         say(alarm, f"failed: {'1 cell' if count == 1 else f'{count} cells'}: {error}", style="red")
     if outcome.failed:

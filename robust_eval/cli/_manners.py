@@ -16,7 +16,13 @@ __all__ = ["with_manners"]
 
 _OPTIONS: dict[str, tuple[Any, Any]] = {
     "quiet": (
-        Annotated[bool, typer.Option("--quiet", help="Print results and failures alone.")],
+        Annotated[
+            bool,
+            typer.Option(
+                "--quiet",
+                help="Print results and failures alone; of `report`, failures and what --format asks for.",
+            ),
+        ],
         False,
     ),
     "verbose": (

@@ -29,6 +29,7 @@ __all__ = [
     "ModelName",
     "Out",
     "Precision",
+    "SaveExamples",
     "Seed",
     "Settings",
     "Size",
@@ -140,6 +141,13 @@ Compiled = Annotated[
     bool,
     typer.Option(
         "--compile", help="Hand networks to torch.compile before attacking them: long runs on a GPU."
+    ),
+]
+SaveExamples = Annotated[
+    bool,
+    typer.Option(
+        "--save-examples",
+        help="Keep the adversarials of each attack in examples/: .npz as floats, the first 50 as PNG, with a manifest.",
     ),
 ]
 Settings = Annotated[

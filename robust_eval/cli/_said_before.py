@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from robust_eval.results.cell import Cell
     from robust_eval.run.cost import Estimate, Line
 
-__all__ = ["say_budget", "say_cost", "told_apart"]
+__all__ = ["say_budget", "say_cost", "say_left_out", "told_apart"]
 
 LONG = 30
 """Seconds from which a run's cost is told before it starts."""
@@ -59,6 +59,21 @@ def say_budget(console: Console, budget: str, experiment: Experiment) -> None:
     say(console, f"attacks, by the budget {budget}:")
     for row in rows:
         say(console, f"  {row.name:{names}}  {row.threat:{threats}}  {row.params}")
+
+
+def say_left_out(console: Console, experiment: Experiment) -> None:
+    """Print in a line which attacks are not carried over to defended models, why, and how to have it measured."""
+    from robust_eval.registry import describe
+
+    names = dict.fromkeys(describe(plan.attack).name for plan in experiment.attacks if plan.left_out)
+    defenses = dict.fromkeys(describe(defense).name for defense in experiment.defenses)
+    if names and defenses:
+        say(
+            console,
+            f"left out: {', '.join(names)} by transfer to {', '.join(defenses)}: what just fools the undefended model "
+            f'is no measure of a defense; set access = "transfer" in the attack\'s table, or --set '
+            f"{next(iter(names))}.access=transfer, to measure it all the same",
+        )
 
 
 def say_cost(console: Console, missing: list[Cell], bench: Workbench) -> None:

@@ -24,12 +24,14 @@ from robust_eval.cli._options import (
     ModelName,
     Out,
     Precision,
+    SaveExamples,
     Seed,
     Settings,
     Size,
     Std,
     path_named,
 )
+from robust_eval.cli._shown import Format
 
 __all__ = ["evaluate"]
 
@@ -140,6 +142,8 @@ def evaluate(
     batch_size: BatchSize = None,
     precision: Precision = "auto",
     compiled: Compiled = False,
+    save_examples: SaveExamples = False,
+    format_: Format = None,
 ) -> int:
     """Measure your own checkpoint: clean, attacked, corrupted, plain or behind defenses.
 
@@ -199,6 +203,8 @@ def evaluate(
         batch_size=batch_size,
         precision=precision,
         compiled=compiled,
+        save_examples=save_examples,
         dry_run=dry_run,
         budget=budget,
+        format_=format_,
     )

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from robust_eval.cli._options import BatchSize, Checks, Compiled, Device, Precision, Settings, path_named
+from robust_eval.cli._options import (
+    BatchSize,
+    Checks,
+    Compiled,
+    Device,
+    Precision,
+    SaveExamples,
+    Settings,
+    path_named,
+)
+from robust_eval.cli._shown import Format
 
 __all__ = ["run"]
 
@@ -51,6 +61,8 @@ def run(
     batch_size: BatchSize = None,
     precision: Precision = "auto",
     compiled: Compiled = False,
+    save_examples: SaveExamples = False,
+    format_: Format = None,
 ) -> int:
     """Train, attack, corrupt and report what an experiment says; what has a record already is not repeated.
 
@@ -94,7 +106,9 @@ def run(
         batch_size=batch_size,
         precision=precision,
         compiled=compiled,
+        save_examples=save_examples,
         dry_run=dry_run,
         budget=parsed.frame.budget,
         repeated=card_run(expanded(name), of) if same else None,
+        format_=format_,
     )

@@ -43,6 +43,8 @@ class AttackPlan(NamedTuple):
     """How it is aimed at defended models; not at all if empty."""
     score_at: tuple[float, ...]
     """Radii at which a minimal-norm attack is scored."""
+    left_out: tuple[Access, ...] = ()
+    """How it could be aimed at defended models, and is not unless it is asked for."""
 
 
 class AnalysisPlan(NamedTuple):
@@ -89,12 +91,15 @@ class MethodTables:
         if not isinstance(name, str):
             return self.methods("attack", table, i)
         problems = self.problems.at(f"attack {name!r}")
+        said = "access" in fields
         words = _access(fields.pop("access", ["transfer", "adaptive"]), problems)
         cls = self._find("attack", name)
         score_at: tuple[float, ...] = ()
         if cls is None:
             return []
         fields |= located(fields, self.folder)
+        usual = words if said else _usual_access(cls)
+        left_out = tuple(word for word in words if word not in usual)
         if cls.minimal_norm:
             unbounded = getattr(cls, "unbounded", False)
             default = DEFAULT_RADIUS.get(str(fields.get("norm", cls.norms[0])), 0.0)
@@ -114,7 +119,7 @@ class MethodTables:
         for attack in made:
             with problems:
                 _ = attack.threat  # which is refused for a norm it does not know
-        return [AttackPlan(attack, words, score_at) for attack in made]
+        return [AttackPlan(attack, usual, score_at, left_out) for attack in made]
 
     def analyses(self, table: str | Table, i: int) -> list[AnalysisPlan]:
         """Return the analyses of a table with the sets of images they compare with."""
@@ -217,6 +222,15 @@ def _access(access: Any, problems: Problems) -> tuple[Access, ...]:
         )
         return ()
     return tuple(words)
+
+
+def _usual_access(attack: type[Attack]) -> tuple[Access, ...]:
+    """Return how an attack is aimed at defended models where nothing is said: with and without the defense.
+
+    One that looks for the smallest perturbation goes through the defense alone (ours): by transfer it stops where the
+    undefended model is just fooled, which the check ``minimal_transfer`` calls no measure of the defense.
+    """
+    return ("adaptive",) if attack.minimal_norm else ("transfer", "adaptive")
 
 
 def _seeds(fields: Table, table: Table, problems: Problems) -> list[Table]:

@@ -182,7 +182,7 @@ def _cells(
         if examined and experiment.attacks:
             seen: Access = "none" if defense is None else "adaptive"
             cells += [Cell(**shared, perturbation=look, access=seen) for look in _examinations(experiment)]
-        for attack, access, score_at in experiment.attacks:
+        for attack, access, score_at, _ in experiment.attacks:
             for how in ("none",) if defense is None else access:
                 cells.append(Cell(**shared, perturbation=attack, access=how, score_at=score_at, mask=mask))
         cells += [Cell(**shared, perturbation=corruption) for corruption in experiment.corruptions]
@@ -281,7 +281,7 @@ def _examinations(experiment: Experiment) -> list[Examination]:
     level = experiment.frame.checks
     assert level != "off"
     radii: dict[Literal["linf", "l2"], list[float]] = {}
-    for attack, _, score_at in experiment.attacks:
+    for attack, _, score_at, _ in experiment.attacks:
         norm = attack.threat.norm
         # what may change an image at will has a radius in name only
         if (norm == "linf" or norm == "l2") and not getattr(attack, "unbounded", False):

@@ -8,7 +8,7 @@ are attacked.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -29,18 +29,30 @@ from robust_eval.findings import Check
 from robust_eval.methods import Attack, Corruption
 from robust_eval.results.cell import Cell
 from robust_eval.results.record import Record
-from robust_eval.types import Mask
+from robust_eval.types import Images, Mask
 
-__all__ = ["evaluate"]
+__all__ = ["Keep", "evaluate"]
 
 
-def evaluate(cell: Cell, bench: Workbench) -> Record:
-    """Return the record of a cell. The same cell gives the same record, apart from its provenance."""
+Keep = Callable[[Cell, Images, pd.DataFrame, Mask], None]
+"""Is given the adversarials of a cell, the rows of its record, and which fool when rounded to 8 bits a channel."""
+
+
+def evaluate(cell: Cell, bench: Workbench, *, keep: Keep | None = None) -> Record:
+    """Return the record of a cell. The same cell gives the same record, apart from its provenance.
+
+    The adversarials of an attack go to ``keep``; without it they are forgotten part by part.
+    """
     started = time.perf_counter()
     prepared = bench.prepare(cell)
     # part by part, so that memory does not grow with the number of images
-    parts = [_measured(prepared, part) for part in prepared.parts]
+    parts = [_measured(prepared, part, keep=keep is not None) for part in prepared.parts]
     rows = together([part.rows for part in parts])
+    if keep is not None and isinstance(cell.perturbation, Attack):
+        images, still = (
+            torch.cat(found) for found in zip(*((p.perturbed.x, p.still_fooled) for p in parts), strict=True)
+        )
+        keep(cell, images.cpu(), rows, still.cpu())
     summary = summarise(cell, rows)
     verdicts = (*prepared.checks, *_attack_checks(prepared, parts))
     saved = sum(part.perturbed.seconds_saved for part in parts)
@@ -54,7 +66,7 @@ class _Part(NamedTuple):
 
     rows: pd.DataFrame
     perturbed: Perturbed
-    """Without its images."""
+    """Without its images, unless they are kept."""
     violated: Mask
     fooled: Mask
     still_fooled: Mask
@@ -63,7 +75,7 @@ class _Part(NamedTuple):
     """Pictures, of the first part alone."""
 
 
-def _measured(prepared: Prepared, part: slice) -> _Part:
+def _measured(prepared: Prepared, part: slice, *, keep: bool) -> _Part:
     """Perturb some of the images and measure what that did, on them and on the model's answers."""
     cell, perturbation = prepared.cell, prepared.cell.perturbation
     attack = perturbation if isinstance(perturbation, Attack) else None
@@ -116,7 +128,8 @@ def _measured(prepared: Prepared, part: slice) -> _Part:
     if perturbation is None and cell.defense is not None:
         rows = rows.assign(**certificates(cell.defense, prepared.base, x, rng=rng.child("certify")))
     pictures = shown(cell, x, clean, perturbed, scored, fooled) if part.start == 0 else {}
-    return _Part(rows, perturbed._replace(x=x.new_empty(0, *x.shape[1:])), violated, fooled, still, pictures)
+    left = perturbed if keep else perturbed._replace(x=x.new_empty(0, *x.shape[1:]))
+    return _Part(rows, left, violated, fooled, still, pictures)
 
 
 def _most_passes(prepared: Prepared, attack: Attack, images: int) -> int | None:

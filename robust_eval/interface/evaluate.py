@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import shutil
@@ -52,6 +53,9 @@ else:  # what is none is told in words of ours, not of whoever checks types at r
 
 __all__ = ["evaluate"]
 
+EXAMPLES_KEPT = 100_000_000
+"""Bytes of an attack's adversarials up to which they are kept without being asked for."""
+
 log = logging.getLogger(__name__)
 
 
@@ -83,6 +87,7 @@ def evaluate(
     batch_size: int | None = None,
     precision: str = "auto",
     compiled: bool = False,
+    save_examples: bool | None = None,
     progress: bool | None = None,
 ) -> Results:
     """Measure a model clean, attacked, corrupted, plain or behind defenses, and return the table.
@@ -105,6 +110,9 @@ def evaluate(
 
     With ``out`` records are kept in that run folder: a second call measures only what is new, and ``robust-eval
     report`` reads it. Without, they lie in a folder that is removed with the results.
+
+    ``save_examples`` keeps the adversarials for :meth:`Results.examples`; by default without ``out``, where those of an
+    attack take at most 100 MB.
 
     ``device`` is by default where the model is. ``progress`` shows a bar; by default in a notebook and on a terminal.
     The same arguments and ``seed`` give the same numbers.
@@ -146,6 +154,7 @@ def _evaluated(
     batch_size: int | None,
     precision: str,
     compiled: bool,
+    save_examples: bool | None,
     progress: bool | None,
 ) -> Results:
     given = _models(model)
@@ -154,7 +163,9 @@ def _evaluated(
     place = pick_device(device if device is not None else str(_where(list(given.values())) or "cpu"))
     wanted = cast("Precision", precision)
     pick_precision(wanted, torch.device(place))
-    options = Options(place, batch_size, wanted, compiled)
+    if save_examples is None:
+        save_examples = out is None and 4 * math.prod(examples.images.shape) <= EXAMPLES_KEPT
+    options = Options(place, batch_size, wanted, compiled, save_examples)
     images = GivenImages(data, examples, None if pool is None else _pool(pool))
     if attacks is None and budget is None:
         budget = "default"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import weakref
@@ -21,8 +22,10 @@ from reports.sections.answer import answer
 from robust_eval.errors import DataError
 from robust_eval.findings import VERDICTS
 from robust_eval.paths import is_folder, shown
+from robust_eval.results.adversarials import Adversarials, read_adversarials
 from robust_eval.results.load import Loaded, load
 from robust_eval.results.names import check_names, verdict_in
+from robust_eval.threat import parse_number
 
 if TYPE_CHECKING:
     from robust_eval.run.run import Failure
@@ -83,6 +86,43 @@ class Results:
             verdict=pd.Categorical(verdicts, VERDICTS, ordered=True),
             checks=[", ".join(check_names(checks)) for checks in found["checks"]],
         ).reset_index(drop=True)
+
+    def examples(
+        self,
+        attack: str,
+        *,
+        model: str | None = None,
+        defense: str | None = None,
+        access: str | None = None,
+        norm: str | None = None,
+        eps: str | float | None = None,
+    ) -> Adversarials:
+        """Return what an attack made of the images, as ``(x, rows)``: a tensor [n,c,h,w] and a frame, a row for each.
+
+        The arguments are as in :meth:`table`, ``access`` being its attacker; what tells the attack from the others
+        already may be left out. Raises ``DataError`` where none or several are meant, and where the adversarials were
+        not saved.
+        """
+        asked = {"perturbation": attack, "model": model, "defense": defense, "access": access, "norm": norm}
+        radius = None if eps is None else float(parse_number(eps))
+        attacks = [entry for entry in self._loaded.entries if entry.labels["family"] == "attack"]
+        meant = [
+            entry
+            for entry in attacks
+            if all(value is None or entry.labels[name] == value for name, value in asked.items())
+            and (radius is None or math.isclose(entry.labels["eps"] or -1.0, radius, rel_tol=1e-6))
+        ]
+        if len(meant) != 1:
+            told = [
+                " ".join(str(entry.labels[name]) for name in asked if entry.labels[name] != "none")
+                + (f" {entry.labels['eps']:.4g}" if entry.labels["eps"] is not None else "")
+                for entry in meant or attacks
+            ]
+            raise DataError(
+                f"examples: expected one attack, got {len(meant) or 'none'} for {attack!r}; "
+                f"{'name one of' if told else 'no attack was run'} {'; '.join(told[:8])}".rstrip()
+            )
+        return read_adversarials(self.folder, meant[0].record.key)
 
     def report(self, folder: str | os.PathLike[str], *, baseline: str | None = None) -> Path:
         """Write the report into a folder, and return its page."""

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from robust_eval.errors import DamagedRecordError, DataError
+from robust_eval.errors import DamagedRecordError
 from robust_eval.metrics.classification import calibration_shown
 from robust_eval.printable import printable, printable_all
 from robust_eval.results.attacked import introduce
 from robust_eval.results.doubts import checked, worst_of_each
 from robust_eval.results.entry import ANALYSIS, COLUMNS, EXAMINATION, Entry
+from robust_eval.results.failed import Failed, error_in, failed_record, failed_rows, unmended
 from robust_eval.results.names import verdict_text
 from robust_eval.results.naming import tell_apart
 from robust_eval.results.record import Record
+from robust_eval.results.runs import refuse, require_apart, run_names
 from robust_eval.results.store import Store
 from robust_eval.results.worst_case import worst_cases
 
@@ -59,6 +61,12 @@ class Loaded:
     """Labels of examinations that stopped with an error and were not run again, named as in the tables."""
     left_out: tuple[str, ...] = ()
     """One line for each record that could not be believed and is in nothing of this."""
+    broken: tuple[Failed, ...] = ()
+    """Cells that failed and were not measured since: they are in the long table without a value."""
+    runs: tuple[str, ...] = ()
+    """The names of the runs, in the order given."""
+    held: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """In which runs each record is, by its key; an entry names the first of them."""
 
 
 def load(folders: Sequence[Path], *, rows: bool = True) -> Loaded:
@@ -68,25 +76,33 @@ def load(folders: Sequence[Path], *, rows: bool = True) -> Loaded:
     Without ``rows`` summaries alone are read, which is many times faster: the table then has no worst case over attacks
     and no calibration, and checks that compare records are not among those beside its numbers.
 
-    Raises ``DataError`` for a folder that holds no records.
+    A cell that failed, and has a record in none of the folders, has rows without a value. Raises ``DataError`` for a
+    folder that holds no records, and for one that is given twice.
     """
     by_family: dict[str, list[Entry]] = defaultdict(list)
     left_out: list[str] = []
-    for entry in _read(folders, left_out, rows=rows):
+    runs = run_names(folders)
+    held: dict[str, tuple[str, ...]] = defaultdict(tuple)
+    for entry in _read(folders, runs, held, left_out, rows=rows):
         family = str(entry.labels["family"])
         by_family[family if family in (EXAMINATION, ANALYSIS) else "measured"].append(entry)
     introduce(entry.record for entry in by_family["measured"])
     examinations = by_family[EXAMINATION]
-    entries = checked(tell_apart(by_family["measured"]), examinations, compare=rows)
+    every = _broken(folders, runs, held, by_family["measured"])
+    lost = [cell for cell in every if cell.entry.labels["family"] != ANALYSIS]
+    named = tell_apart([*by_family["measured"], *(cell.entry for cell in lost)])
+    broken = [cell._replace(entry=named.pop()) for cell in reversed(lost)][::-1]
+    entries = checked(named, examinations, compare=rows)
     table = [row for entry in entries for row in _rows(entry)]
+    table += failed_rows(broken, table)
     if rows:
         table += worst_cases(
             [(entry.record, entry.labels | {"run": entry.run}, entry.checks) for entry in entries],
             [entry.record for entry in examinations],
+            [(cell.entry.record, cell.entry.labels | {"run": cell.entry.run}, ()) for cell in broken],
         )
-    runs = [_word(Path(folder).resolve().name) for folder in folders]
     first_run: dict[str, int] = {}
-    for entry in entries:
+    for entry in (*entries, *(cell.entry for cell in broken)):
         at = runs.index(entry.run)
         first_run[entry.labels["model"]] = min(at, first_run.get(entry.labels["model"], at))
     results = _typed(sorted(table, key=lambda row: (first_run[row["model"]], _position(row))))
@@ -98,7 +114,34 @@ def load(folders: Sequence[Path], *, rows: bool = True) -> Loaded:
         tuple(_named_like(by_family[ANALYSIS], entries, parts=("model", "data"))),
         tuple(_failed(folders, entries)),
         tuple(left_out),
+        (
+            *sorted(broken, key=lambda cell: place.get(cell.entry.record.key, -1)),
+            *(cell for cell in every if cell not in lost),
+        ),
+        runs,
+        held,
     )
+
+
+def _broken(
+    folders: Sequence[Path],
+    runs: Sequence[str],
+    held: Mapping[str, Sequence[str]],
+    entries: Sequence[Entry],
+) -> list[Failed]:
+    """Return the cells that failed and are in no folder's records; the looks at models are told of elsewhere."""
+    known = [entry.record for entry in entries]
+    found: dict[str, Failed] = {}
+    for folder, run in zip(folders, runs, strict=True):
+        store = Store(Path(folder))
+        own = [(record.labels, store.written(record.key)) for record in known if run in held[record.key]]
+        for raw in unmended(list(store.failures()), own):
+            note = printable_all({name: value for name, value in raw.items() if name != "error"})
+            if note["labels"]["family"] == EXAMINATION or note.get("key") in held:
+                continue
+            if (record := failed_record(note, known)) is not None:
+                found.setdefault(record.key, Failed(Entry(record, run, _labels(record)), error_in(raw)))
+    return list(found.values())
 
 
 def _named_like(
@@ -136,30 +179,30 @@ def _failed(folders: Sequence[Path], entries: list[Entry]) -> list[dict[str, Any
     return named
 
 
-def _read(folders: Sequence[Path], left_out: list[str], *, rows: bool) -> list[Entry]:
-    if not folders:
-        raise DataError("expected at least one run folder with records/, got none; name the folder of a run")
+def _read(
+    folders: Sequence[Path],
+    runs: Sequence[str],
+    held: dict[str, tuple[str, ...]],
+    left_out: list[str],
+    *,
+    rows: bool,
+) -> list[Entry]:
+    require_apart(folders)
     found: dict[str, Entry] = {}
-    for folder in map(Path, folders):
+    for folder, run in zip(map(Path, folders), runs, strict=True):
         damaged: list[DamagedRecordError] = []
         records = list(Store(folder).records(rows=rows, damaged=damaged.append))
         if damaged and not records:
             raise DamagedRecordError("\n".join(map(str, damaged)))
         left_out += map(str, damaged)
         if not records:
-            raise DataError(
-                f"expected a run folder with records/, got {folder}; "
-                + (
-                    "run an experiment first"
-                    if folder.is_dir()
-                    else "there is no such folder, check its name"
-                )
-            )
+            refuse(folder)
         for record in map(_printable, records):
+            held[record.key] += (run,)
             earlier = found.get(record.key)
             # radii can be added to a record after it was measured: the copy that knows more of them counts
             if earlier is None or len(record.summary) > len(earlier.record.summary):
-                found[record.key] = Entry(record, printable(_word(folder.resolve().name)), _labels(record))
+                found[record.key] = Entry(record, earlier.run if earlier else run, _labels(record))
     return list(found.values())
 
 

@@ -36,7 +36,17 @@ ROWS = "rows_sha256"
 class Store:
     """A folder of records, trained weights and failures."""
 
-    FOLDERS = ("records/??", "failed", "checkpoints", "training/*", "models", "report", "report/figures")
+    FOLDERS = (
+        "records/??",
+        "failed",
+        "checkpoints",
+        "training/*",
+        "models",
+        "examples",
+        "examples/*",
+        "report",
+        "report/figures",
+    )
     """Where files are written, as patterns."""
 
     def __init__(self, folder: Path) -> None:
@@ -69,9 +79,10 @@ class Store:
                 )
             path.unlink(missing_ok=True)
 
-    def fail(self, key: str, labels: dict[str, Any], error: str) -> None:
-        """Note that a cell failed, and why; it is never counted as done."""
-        write_text(self._failed(key), json.dumps({"key": key, "labels": labels, "error": error}, indent=1))
+    def fail(self, key: str, labels: dict[str, Any], error: str, spec: dict[str, Any] | None = None) -> None:
+        """Note that a cell failed, and why; it is never counted as done. ``spec`` is what the key is a hash of."""
+        note = {"key": key, "labels": labels, "error": error, **({} if spec is None else {"spec": spec})}
+        write_text(self._failed(key), json.dumps(note, indent=1))
 
     def records(
         self, *, rows: bool = True, damaged: Callable[[DamagedRecordError], None] | None = None
@@ -109,18 +120,28 @@ class Store:
             ) from None
 
     def failures(self) -> Iterator[dict[str, Any]]:
-        """Read what is known of the cells that failed, ordered by key: ``key``, ``labels`` and ``error``."""
+        """Read what is known of the cells that failed, ordered by key: ``key``, ``labels``, ``error``, ``spec``;
+        ``time`` is when.
+        """
         for path in sorted(self.folder.glob("failed/*.json")):
             try:
                 _require_regular(path)
                 found = json.loads(path.read_text(encoding="utf-8"))
+                time = path.stat().st_mtime
             except (OSError, ValueError, RecursionError):  # a note, which nothing depends on
                 continue
             if isinstance(found, dict) and all(
                 isinstance((found.get("labels") or {}).get(name), str)
                 for name in ("model", "defense", "data", "family")
             ):
-                yield found
+                yield {**found, "time": time}
+
+    def written(self, key: str) -> float:
+        """Return when a record was written, in seconds since 1970; 0 where it is gone."""
+        try:
+            return self._json(key).stat().st_mtime
+        except OSError:
+            return 0.0
 
     def checkpoint(self, key: str) -> Path:
         """Where the weights of the recipe with this key are kept."""

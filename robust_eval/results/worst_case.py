@@ -20,6 +20,7 @@ from robust_eval.metrics.accuracy import score_within
 from robust_eval.metrics.intervals import wilson
 from robust_eval.results.comparisons import behind_examinations
 from robust_eval.results.concerns import examines
+from robust_eval.results.failed import failed_text, lost
 from robust_eval.results.names import verdict_text
 from robust_eval.results.record import Record
 
@@ -38,28 +39,45 @@ class Attacked(NamedTuple):
 
 
 def worst_cases(
-    records: list[tuple[Record, dict[str, Any], tuple[Check, ...]]], examinations: Sequence[Record] = ()
+    records: list[tuple[Record, dict[str, Any], tuple[Check, ...]]],
+    examinations: Sequence[Record] = (),
+    failed: Sequence[tuple[Record, dict[str, Any], tuple[Check, ...]]] = (),
 ) -> list[dict[str, Any]]:
     """Return rows of the long table: one for each model, defense, access, norm and radius with two attacks.
 
     A defended model that was attacked both ways also gets access ``any``: the minimum over both. A worst case carries
     the doubts of its attacks, but for two that are about one attack's number alone: ``beats_examination`` is asked of
     the worst case itself, and ``minimal_transfer`` does not stand where there are attacks through the defense.
+
+    Attacks that ``failed`` are asked for too: a worst case without one of them is marked, since it may be too high, and
+    has no value where none is left, of all or of one of the kinds of access that it is over.
     """
-    groups: dict[tuple[Any, ...], list[Attacked]] = defaultdict(list)
-    for attack in map(Attacked._make, records):
-        if attack.labels["family"] == "attack":
-            groups[tuple(attack.labels[name] for name in _GROUP)].append(attack)
+    groups: dict[tuple[Any, ...], tuple[list[Attacked], list[Attacked]]] = defaultdict(lambda: ([], []))
+    for place, attacks in enumerate((records, failed)):
+        for attack in map(Attacked._make, attacks):
+            if attack.labels["family"] == "attack":
+                groups[tuple(attack.labels[name] for name in _GROUP)][place].append(attack)
     table = []
-    for attacks in groups.values():
-        seen = sorted({attack.labels["access"] for attack in attacks})
+    for made, gone in groups.values():
+        seen = sorted({attack.labels["access"] for attack in (*made, *gone)})
         for access in [*seen, "any"] if {"transfer", "adaptive"} <= set(seen) else seen:
-            usable = [attack for attack in attacks if access in (attack.labels["access"], "any")]
-            for eps in radii(usable):
-                at_radius = within(usable, eps)
-                if len(at_radius) > 1:
-                    table.append(_row(at_radius, eps, access, examinations))
+            usable, missing = (
+                [attack for attack in attacks if access in (attack.labels["access"], "any")]
+                for attacks in (made, gone)
+            )
+            for eps in radii([*usable, *missing]):
+                there, absent = within(usable, eps), within(missing, eps)
+                if len(there) + len(absent) > 1:
+                    table.append(
+                        _failed_row(absent, eps, access)
+                        if _access(absent) - _access(there)
+                        else _row(there, eps, access, examinations, absent)
+                    )
     return table
+
+
+def _access(attacks: Sequence[Attacked]) -> set[str]:
+    return {attack.labels["access"] for attack in attacks}
 
 
 def radii(attacks: list[Attacked]) -> list[float]:
@@ -79,7 +97,30 @@ def within(attacks: list[Attacked], eps: float) -> list[Attacked]:
     ]
 
 
-def _row(attacks: list[Attacked], eps: float, access: str, examinations: Sequence[Record]) -> dict[str, Any]:
+def _failed_row(attacks: list[Attacked], eps: float, access: str) -> dict[str, Any]:
+    labels = attacks[0].labels
+    names = sorted(str(attack.labels["perturbation"]) for attack in attacks)
+    return {
+        **labels,
+        "access": access,
+        "perturbation": "worst_case",
+        "params": json.dumps({"failed": names, "over": []}),
+        "eps": eps,
+        "metric": "accuracy",
+        **dict.fromkeys(("value", "ci_low", "ci_high", "n", "seconds")),
+        "checks": failed_text(f"{', '.join(names)} failed"),
+        "key": "none",
+        "run": ", ".join(dict.fromkeys(str(attack.labels.get("run", "none")) for attack in attacks)),
+    }
+
+
+def _row(
+    attacks: list[Attacked],
+    eps: float,
+    access: str,
+    examinations: Sequence[Record],
+    missing: Sequence[Attacked] = (),
+) -> dict[str, Any]:
     scores = survivors(attacks, eps)
     n = len(scores)
     low, high = wilson(float(scores.sum()), n) if n else (None, None)
@@ -89,7 +130,7 @@ def _row(attacks: list[Attacked], eps: float, access: str, examinations: Sequenc
         **attacks[0].labels,
         "access": access,
         "perturbation": "worst_case",
-        "params": json.dumps({"over": over}),
+        "params": json.dumps({"over": over, **_told(missing)}),
         "eps": eps,
         "metric": "accuracy",
         "value": float(scores.mean()) if n else None,
@@ -97,10 +138,16 @@ def _row(attacks: list[Attacked], eps: float, access: str, examinations: Sequenc
         "ci_high": high,
         "n": n,
         "seconds": None,
-        "checks": verdict_text(_checks(attacks, scores, eps, examinations)),
+        "checks": verdict_text(
+            [*_checks(attacks, scores, eps, examinations), *([lost(len(missing))] if missing else [])]
+        ),
         "key": "none",
         "run": ", ".join(dict.fromkeys(str(attack.labels.get("run", "none")) for attack in attacks)),
     }
+
+
+def _told(missing: Sequence[Attacked]) -> dict[str, list[str]]:
+    return {"failed": sorted(str(attack.labels["perturbation"]) for attack in missing)} if missing else {}
 
 
 def _checks(

@@ -9,7 +9,7 @@ from robust_eval.errors import DamagedRecordError
 from robust_eval.models.recipe import Train
 from robust_eval.results.cell import Cell
 from robust_eval.results.store import Store
-from robust_eval.run.worker import Failure, Job, Options, Outcome, Progress, refresh, work
+from robust_eval.run.worker import Failure, Job, Options, Outcome, Progress, is_done, refresh, work
 
 __all__ = ["Failure", "Outcome", "Progress", "run"]
 
@@ -25,15 +25,18 @@ def run(
     batch_size: int | None = None,
     precision: Precision = "auto",
     compiled: bool = False,
+    save_examples: bool = False,
 ) -> Outcome:
     """Measure the cells without a record; a failing cell is noted and does not stop the others.
 
     ``train`` trains the models of recipes, and ``modules`` are those that a worker in another process imports first.
+    With ``save_examples`` an attack's cell without its adversarials on disk is measured again.
     """
+    options = Options(device, batch_size, precision, compiled, save_examples)
     missing = []
     for cell in cells:
         try:
-            if store.has(cell.key):
+            if is_done(store, cell, options):
                 refresh(store, cell)
                 continue
         except DamagedRecordError as error:  # what cannot be believed is measured again
@@ -42,7 +45,6 @@ def run(
         missing.append(cell)
     found = len(cells) - len(missing)
     progress.start(len(cells), found)
-    options = Options(device, batch_size, precision, compiled)
     outcome = work(Job(tuple(missing), store.folder, train, tuple(modules), options), progress)
     outcome.found += found
     return outcome

@@ -12,8 +12,11 @@ import json
 import pickle
 import traceback
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import pandas as pd
 
 from robust_eval.classifier.accelerate import Precision
 from robust_eval.errors import DataError, RobustEvalError
@@ -24,15 +27,29 @@ from robust_eval.evaluation.summary import rescored
 from robust_eval.evaluation.workbench import Workbench
 from robust_eval.findings import reason
 from robust_eval.identity import content_key
+from robust_eval.methods import Attack
 from robust_eval.models.recipe import Train
 from robust_eval.models.source import Loaded, ModelSource, RecipeModel
+from robust_eval.results.adversarials import are_saved, save_adversarials
 from robust_eval.results.cell import Cell
 from robust_eval.results.record import Record
 from robust_eval.results.store import Store
 from robust_eval.run.training import trained_model
 from robust_eval.surroundings import surroundings_kept
+from robust_eval.types import Images, Mask
 
-__all__ = ["SILENT", "Failure", "Job", "Options", "Outcome", "Progress", "refresh", "unpacked", "work"]
+__all__ = [
+    "SILENT",
+    "Failure",
+    "Job",
+    "Options",
+    "Outcome",
+    "Progress",
+    "is_done",
+    "refresh",
+    "unpacked",
+    "work",
+]
 
 _MEASURE = {"examination": examine, "analysis": analyze}
 """Families of cells that are not a perturbation of images."""
@@ -46,6 +63,13 @@ class Options(NamedTuple):
     """Images at a time; ``None`` takes as many as the memory allows."""
     precision: Precision = "auto"
     compiled: bool = False
+    save_examples: bool = False
+    """Whether the adversarials are written beside the records."""
+
+    @property
+    def execution(self) -> dict[str, Any]:
+        """Those that say how networks are asked."""
+        return {name: value for name, value in self._asdict().items() if name != "save_examples"}
 
 
 class Job(NamedTuple):
@@ -172,21 +196,23 @@ def work(job: Job, progress: Progress = SILENT) -> Outcome:
     """Measure the cells of a job and write their records; a failing cell is noted and does not stop the others."""
     store, outcome = Store(job.folder), Outcome()
     load = _Loader(store, job.train, job.options.device, progress)
-    bench = Workbench(load, told=progress.inside, **job.options._asdict())
+    bench = Workbench(load, told=progress.inside, **job.options.execution)
+    keep = partial(_kept, store) if job.options.save_examples else None
     for cell in job.cells:
-        if store.has(cell.key):  # by another process on the same folder, in the meantime
+        if is_done(store, cell, job.options):  # by another process on the same folder, in the meantime
             outcome.found += 1
             progress.finish(cell, refresh(store, cell))
             continue
         progress.begin(cell)
         try:
-            record = _MEASURE.get(cell.family, evaluate)(cell, bench)
+            measure = _MEASURE.get(cell.family)
+            record = evaluate(cell, bench, keep=keep) if measure is None else measure(cell, bench)
         except KeyboardInterrupt:
             raise
         except (
             BaseException
         ) as error:  # a model may raise anything, SystemExit too: it is this cell's failure
-            store.fail(cell.key, cell.labels, trace := traceback.format_exc())
+            store.fail(cell.key, cell.labels, trace := traceback.format_exc(), cell.spec)
             said = str(error).partition("\n")[0] if _is_ours(error) else reason(error)
             failure = Failure(cell, said, trace)
             outcome.failed.append(failure)
@@ -196,6 +222,16 @@ def work(job: Job, progress: Progress = SILENT) -> Outcome:
         outcome.done.append(record)
         progress.finish(cell, record)
     return outcome
+
+
+def is_done(store: Store, cell: Cell, options: Options) -> bool:
+    """Whether a cell has its record, and its adversarials where they are asked for."""
+    wanted = options.save_examples and isinstance(cell.perturbation, Attack)
+    return store.has(cell.key) and (not wanted or are_saved(store.folder, cell.key))
+
+
+def _kept(store: Store, cell: Cell, images: Images, rows: pd.DataFrame, still: Mask) -> None:
+    save_adversarials(store.folder, cell.key, cell.labels, images, rows, still)
 
 
 def refresh(store: Store, cell: Cell) -> Record:

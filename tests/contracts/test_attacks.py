@@ -159,8 +159,9 @@ def distance(x, x_adv, norm):
 
 
 @every_strong_attack
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("shape", [(1, 5, 5), (3, 4, 4)], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((1, 5, 5), torch.float64), ((3, 4, 4), torch.float32)], ids=str
+)
 def test_a_fixed_radius_flips_those_whose_margin_in_the_dual_norm_is_below_it(name, norm, dtype, shape):
     network, x = Linear(2, shape, dtype), images(96, shape, 0.35, 0.65, dtype)
     y = predicted(network, x)
@@ -199,7 +200,7 @@ def test_a_minimal_norm_is_within_5_percent_of_the_distance_to_the_nearest_hyper
 @every_attack
 def test_logits_that_are_all_negative_change_nothing(name, norm):
     low, usual = (Linear(4, (3, 4, 4), offset=offset) for offset in (-50.0, 0.0))
-    x = images(24, low=0.3, high=0.7)
+    x = images(12, low=0.3, high=0.7)
     y = predicted(usual, x)
     first, second = (small(name, norm)(Classifier(net), x, y, rng=Rng(0)) for net in (usual, low))
     assert (low(second) < 0).all()
@@ -222,7 +223,7 @@ def test_a_success_seen_anywhere_on_the_path_is_kept(name, norm):
             return torch.stack([torch.zeros_like(other), other], 1)
 
     x, y, crossed = torch.full((1, 1, 1, 1), 0.5, dtype=torch.float64), torch.zeros(1, dtype=torch.int64), 0
-    for centre in torch.linspace(0.512, 0.6, 12).tolist():
+    for centre in torch.linspace(0.512, 0.6, 6).tolist():
         strip = Strip(centre)
         model = Classifier(enough_classes(strip, name))
         x_adv = small(name, norm, steps=9, relative_step_size=0.3)(model, x, y, rng=Rng(0))
@@ -345,14 +346,14 @@ def test_grey_and_colour_and_few_and_many_classes_are_attacked(name, norm, chann
 
 
 @each_attack_once
-@pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_the_batch_size_of_the_model_changes_no_bit(name, norm, batch_size):
-    x, network = images(24), Curved()
+def test_the_batch_size_of_the_model_changes_no_bit(name, norm):
+    x, network = images(12), Curved()
     y = predicted(network, x)
-    results = [
-        small(name, norm)(Classifier(network, batch_size=size), x, y, rng=Rng(0)) for size in (24, batch_size)
-    ]
-    assert torch.equal(*results)
+    whole, *others = (
+        small(name, norm)(Classifier(network, batch_size=size), x, y, rng=Rng(0)) for size in (12, 1, 5, 64)
+    )
+    for other in others:
+        assert torch.equal(other, whole)
 
 
 @each_attack_once
@@ -401,10 +402,10 @@ def test_networks_of_every_dtype_are_attacked(name, norm, weights, logits):
 
 @each_attack_once
 def test_order_and_company_of_an_example_change_no_bit(name, norm):
-    x, network, method = images(24), Curved(), small(name, norm)
+    x, network, method = images(12), Curved(), small(name, norm)
     y = predicted(network, x)
-    whole = method(Classifier(network), x, y, rng=Rng(0).rows(torch.arange(24)))
-    perm = torch.randperm(24, generator=torch.Generator().manual_seed(0))
+    whole = method(Classifier(network), x, y, rng=Rng(0).rows(torch.arange(12)))
+    perm = torch.randperm(12, generator=torch.Generator().manual_seed(0))
     for rows in (perm, perm[:5], perm[:1]):
         part = method(Classifier(network), x[rows], y[rows], rng=Rng(0).rows(rows))
         assert torch.equal(part, whole[rows])
@@ -446,10 +447,10 @@ class Counting(nn.Module):
 
 @each_attack_once
 def test_the_ledger_says_what_the_network_saw_row_by_row(name, norm):
-    x, n = images(12), 12
+    x, n = images(6), 6
     y, method = predicted(Curved(), x), small(name, norm)
     together = Counting(Curved())
-    classifier = Classifier(together, batch_size=5)
+    classifier = Classifier(together, batch_size=4)
     method(classifier, x, y, rng=Rng(0).rows(torch.arange(n)))
     ledger = classifier.ledger
     assert ledger["forwards"].sum() == together.forwards
@@ -591,7 +592,7 @@ def test_the_draws_of_a_stochastic_model_depend_on_the_row_only(name, norm):
     whole = method(Classifier(Noisy()), x, y, rng=Rng(0).rows(torch.arange(16)))
     assert not torch.equal(whole, method(Classifier(Noisy()), x, y, rng=Rng(1)))
     perm = torch.randperm(16, generator=torch.Generator().manual_seed(0))
-    for rows, size in ((perm, 64), (perm[:3], 64), (perm[:8], 1)):
+    for rows, size in ((perm, 64), (perm[:3], 64), (perm[:4], 1)):
         part = method(Classifier(Noisy(), batch_size=size), x[rows], y[rows], rng=Rng(0).rows(rows))
         assert torch.equal(part, whole[rows])
 

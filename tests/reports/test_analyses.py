@@ -180,7 +180,10 @@ def test_a_report_of_analyses_alone_is_written_in_every_format_and_drops_old_dra
     page = (out / "index.html").read_text()
     assert "Size &amp; rank" in page and "2 (1.5–2.5)" in page and "<title>net; b; 2: 1</title>" in page
     assert page.index("<h2>Sizes</h2>") < page.index("<figcaption>Size &amp; rank")
-    assert "## Sizes" in (out / "table.md").read_text() and "mean size" in (out / "table.tex").read_text()
+    assert (
+        "## Sizes" in (out / "table.md").read_text()
+        and "mean size" in (out / "tables" / "sizes.tex").read_text()
+    )
     console = Console(width=100, file=StringIO())
     console.print(written.analyses())
     assert re.search(r"mean size\s+2 \(1\.5–2\.5\)", console.file.getvalue())

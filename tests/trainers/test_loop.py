@@ -204,8 +204,8 @@ class Continued(Regularizer):
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant", "step", "multi_step", "one_cycle"])
-def test_stages_that_continue_each_other_have_the_schedule_of_one(recipe, few, schedule):
-    fields = {"epochs": 4, "batch_size": 32, "schedule": schedule}
+def test_stages_that_continue_each_other_have_the_schedule_of_one(recipe, architecture, few, schedule):
+    fields = {"epochs": 4, "batch_size": 32, "schedule": schedule, "architecture": architecture(width=4)}
     parts = (Recorded(2), 0.25), (Recorded(2), 0.5), (Recorded(2), 0.25)
     whole = run(recipe(ERM(), **fields), few).history
     for continues in (True, False):
@@ -390,7 +390,8 @@ def interrupted(recipe, examples, folder, *, after):
 def test_a_training_that_was_killed_goes_on_to_the_same_weights(
     recipe, architecture, few, tmp_path, regularizer, fields, after
 ):
-    same = recipe(regularizer, batch_size=32, architecture=architecture(dropout=0.2), **{"crop": 1} | fields)
+    small = architecture(width=4, dropout=0.2)
+    same = recipe(regularizer, batch_size=32, architecture=small, **{"crop": 1} | fields)
     whole = run(same, few)
     resumed = interrupted(same, few, tmp_path, after=after)
     assert same_weights(whole, resumed)

@@ -86,6 +86,49 @@ def test_a_large_gain_on_few_images_is_told(zoo):
     assert "32 of 32 images" in check.advice and "of 24, a gain of 25 points" in check.advice
 
 
+@pytest.mark.parametrize(
+    ("here", "there", "classes", "verdict"),
+    [
+        (20, 45, 10, "ok"),
+        (45, 68, 10, "ok"),
+        (45, 75, 10, "warn"),
+        (20, 60, 10, "warn"),  # a gain of 40 points
+        (45, 68, 100, "warn"),
+        (20, 48, 100, "ok"),
+        (72, 85, 10, "warn"),
+        (20, 95, 10, "fail"),
+    ],
+)
+def test_where_few_answers_are_right_on_any_scale_a_better_one_says_nothing(here, there, classes, verdict):
+    class Counted(nn.Module):
+        """Right on so many of the images, on more of them once they are far from grey."""
+
+        def forward(self, x):
+            wide = (x[0, 0, 1, 1] - 0.5).abs() > 0.4
+            right = x[:, 0, 0, 0].argsort().argsort() < (there if wide else here)
+            return torch.eye(classes)[(~right).long()]
+
+    x = torch.full((100, 1, 4, 4), 0.75)
+    x[:, 0, 0, 0] = torch.linspace(0.3, 0.47, 100)
+    check = normalisation(Classifier(Counted(), precision="fp32"), x, torch.zeros(100).long(), Rng(0))
+    assert (check.verdict, check.figure) == (verdict, pytest.approx((there - here) / 100))
+
+
+def test_networks_that_have_hardly_been_trained_are_left_alone_on_their_own_scale(shapes_unchecked):
+    digits = build("data", "digits", {})
+    data, test = digits.train(), digits.test(128)
+    rows = slice(300)  # three steps of training
+    networks = [
+        fitted(small(seed), data.images[rows], data.labels[rows], seed=seed, epochs=1) for seed in range(12)
+    ]
+    found = [
+        normalisation(Classifier(network, precision="fp32"), test.images, test.labels, Rng(0))
+        for network in networks
+    ]
+    assert sum(check.figure >= 0.1 for check in found) >= 2, "some do better on a scale that is not theirs"
+    assert sum(check.verdict != "ok" for check in found) <= 1
+
+
 @pytest.mark.parametrize("name", ["plain", "robust", "normal", "smoothed"])
 def test_images_on_the_right_scale_pass(zoo, scale, name):
     assert scale(getattr(zoo, name)).verdict == "ok"

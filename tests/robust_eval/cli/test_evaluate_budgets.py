@@ -96,6 +96,26 @@ def test_an_unknown_budget_is_one_line(refused, own):
     )
 
 
+# What is left out
+
+
+def test_a_run_says_in_a_line_what_it_leaves_out_and_how_to_have_it_measured(cli, own):
+    run = (*own, "--attacks", "pgd,cw,deepfool", "--dry-run")
+    defended = (*run, "--defenses", "sum_augmentation,jpeg")
+
+    def said(*arguments):
+        return [line for line in cli(*arguments).err.splitlines() if line.startswith("left out")]
+
+    (line,) = said(*defended)
+    assert line.startswith("left out: cw, deepfool by transfer to sum_augmentation, jpeg: what just fools")
+    assert "--set cw.access=transfer" in line
+    (other,) = said(*defended, "--set", "cw.access=transfer")
+    assert other.startswith("left out: deepfool by transfer")
+    assert not said(*run) and not said(
+        *defended, "--set", "cw.access=none", "--set", "deepfool.access=adaptive"
+    )
+
+
 # What it costs
 
 

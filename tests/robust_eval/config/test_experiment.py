@@ -345,6 +345,20 @@ def test_draws_of_a_gradient_are_part_of_a_key_only_where_they_are_given():
     ]
 
 
+def test_the_smallest_perturbation_is_carried_over_to_a_defended_model_only_where_that_is_asked_for():
+    def aimed(**fields):
+        tables = [{"name": name, **fields} for name in ("pgd", "cw", "fmn")]
+        cells = small(attack=tables, defense=["sum_augmentation"], checks="off")
+        attacked = [cell for cell in cells if cell.family == "attack" and cell.defense is not None]
+        return {(cell.labels["perturbation"], cell.access): cell.key for cell in attacked}
+
+    unsaid, both = aimed(), aimed(access=["transfer", "adaptive"])
+    assert set(both) - set(unsaid) == {("cw", "transfer"), ("fmn", "transfer")}
+    assert unsaid.items() < both.items(), "what is still planned keeps its key"
+    assert set(aimed(access="transfer")) == {(name, "transfer") for name in ("pgd", "cw", "fmn")}
+    assert not aimed(access="none")
+
+
 def test_a_folder_called_like_a_registered_set_does_not_hide_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits").mkdir()
@@ -420,6 +434,18 @@ def test_shipped_experiments_are_valid_and_read_back(tmp_path):
         experiment = read(name)
         again = parse(experiment.tables(), where="test", folder=tmp_path)
         assert again.tables() == experiment.tables() and again.attacks == experiment.attacks
+
+
+@pytest.mark.parametrize("name", named_experiments())
+def test_no_shipped_experiment_measures_what_the_checks_call_no_measure(name):
+    experiment = read(name)
+    smallest = [each for each in experiment.attacks if each.attack.minimal_norm]
+    assert not experiment.defenses or not any("transfer" in each.access for each in smallest)
+    # a weak attack alone in its ball is what strong_enough warns about, for every model
+    bounded = [each.attack for each in experiment.attacks if not each.attack.minimal_norm]
+    weak = [method for method in bounded if method.single_step or method.baseline]
+    strong = {(m.threat.norm, f"{m.threat.eps:.6g}") for m in bounded if m not in weak}
+    assert {(m.threat.norm, f"{m.threat.eps:.6g}") for m in weak} <= strong
 
 
 @pytest.mark.parametrize("where", ["experiment", "model"])

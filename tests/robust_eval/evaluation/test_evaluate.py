@@ -142,12 +142,12 @@ def test_the_same_cell_gives_the_same_rows_alone_or_after_others_whatever_the_ba
     attacks = [attack("fgsm", eps=0.02), attack("pgd", eps=0.02, steps=3), corruption("fog")]
     cells = [Cell(source(NETWORK), DATA)]
     cells += [Cell(source(NETWORK), DATA, each) for each in attacks]
-    for method in (
-        build("defense", "sum_augmentation", {"copies": 3}),
-        build("defense", "mixup_inference", {}),
-    ):
-        cells += [Cell(source(NETWORK), DATA, None, method)]
-        cells += [Cell(source(NETWORK), DATA, attacks[1], method, how) for how in ("transfer", "adaptive")]
+    for name, fields in (("sum_augmentation", {"copies": 3}), ("mixup_inference", {"samples_ol": 3})):
+        method = build("defense", name, fields)
+        cells += [Cell(source(NETWORK), DATA, None, method, draws=3)]
+        cells += [
+            Cell(source(NETWORK), DATA, attacks[1], method, how, draws=3) for how in ("transfer", "adaptive")
+        ]
     shared = bench()
     for cell in cells:
         together = evaluate(cell, shared)
@@ -157,7 +157,10 @@ def test_the_same_cell_gives_the_same_rows_alone_or_after_others_whatever_the_ba
         assert_frame_equal(pd.DataFrame(together.summary), pd.DataFrame(alone.summary), rtol=1e-6)
 
 
-@pytest.mark.parametrize("defense", [None, build("defense", "gaussian_smoothing", {"certify_draws": 50})])
+FEW = {"copies": 3, "select_draws": 10, "certify_draws": 20}
+
+
+@pytest.mark.parametrize("defense", [None, build("defense", "gaussian_smoothing", FEW)])
 @pytest.mark.parametrize(
     "perturbation",
     [
@@ -165,12 +168,12 @@ def test_the_same_cell_gives_the_same_rows_alone_or_after_others_whatever_the_ba
         corruption("snow"),
         attack("pgd", eps=0.02, steps=3),
         attack("pgd", eps=0.02, steps=3, target="next"),
-        attack("deepfool"),
+        attack("deepfool", steps=8),
     ],
 )
 def test_images_measured_in_parts_give_the_record_of_all_at_once(perturbation, defense, monkeypatch):
     access = "adaptive" if defense is not None and isinstance(perturbation, Attack) else "none"
-    cell = Cell(source(NETWORK), DATA, perturbation, defense, access)
+    cell = Cell(source(NETWORK), DATA, perturbation, defense, access, draws=3)
     whole = evaluate(cell, bench())
     monkeypatch.setattr("robust_eval.evaluation.prepared.VALUES_IN_MEMORY", 5 * 64)
     assert len(bench().prepare(cell).parts) == 5
@@ -257,6 +260,9 @@ def test_the_record_of_an_attack_says_in_which_precision_it_climbed_and_why_no_f
     assert told is None if reason is None else reason in told
 
 
+FEWER = Data("data", Examples(DATA.examples.images[:8], DATA.examples.labels[:8], 3))
+
+
 class Coin(nn.Module):
     """Answers at random, from torch's global generator."""
 
@@ -265,7 +271,7 @@ class Coin(nn.Module):
 
 
 def test_a_model_that_draws_from_the_global_generator_is_seeded_noticed_and_leaves_no_trace():
-    cell = Cell(source(GlobalDraws(Coin()), "coin"), DATA, attack("fgsm"))
+    cell = Cell(source(GlobalDraws(Coin()), "coin"), FEWER, attack("fgsm"), draws=4, gradient_draws=4)
     state = torch.random.get_rng_state()
     first, second = evaluate(cell, bench()), evaluate(cell, bench())
     assert torch.random.get_rng_state().equal(state)
@@ -329,8 +335,8 @@ def test_a_transfer_attack_walks_every_step_on_the_base_and_beats_its_first_succ
     method = build("defense", "sum_augmentation", {"k": 2, "copies": 4})
     bim = attack("bim", eps=0.1, steps=10, look_ahead=False)
     plain = evaluate(Cell(source(NETWORK), DATA, bim), bench())
-    transfer = evaluate(Cell(source(NETWORK), DATA, bim, method, "transfer"), bench())
-    adaptive = evaluate(Cell(source(NETWORK), DATA, bim, method, "adaptive"), bench())
+    transfer = evaluate(Cell(source(NETWORK), DATA, bim, method, "transfer", draws=4), bench())
+    adaptive = evaluate(Cell(source(NETWORK), DATA, bim, method, "adaptive", draws=4), bench())
     attacked = transfer.rows["attacked"]
     assert transfer.rows["backwards"][attacked].eq(10).all()
     assert plain.rows["backwards"].sum() < transfer.rows["backwards"].sum()
@@ -378,9 +384,10 @@ def test_minimal_norm_attacks_on_a_stochastic_model_are_not_deceived_by_single_d
 
 def test_a_minimal_norm_attack_by_transfer_is_warned_about():
     method = build("defense", "sum_augmentation", {"copies": 2})
+    deepfool = attack("deepfool", steps=8)
     verdicts = {
         how: checks_of(
-            evaluate(Cell(source(NETWORK), DATA, attack("deepfool"), method, how, score_at=(1.0,)), bench())
+            evaluate(Cell(source(NETWORK), DATA, deepfool, method, how, score_at=(1.0,), draws=3), bench())
         )
         for how in ("transfer", "adaptive")
     }

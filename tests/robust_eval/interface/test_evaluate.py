@@ -38,12 +38,12 @@ def test_the_accuracy_under_attack_is_the_share_of_margins_beyond_the_radius():
     inside = X * 0.5 + 0.25  # so that no pixel meets the box
     y = net(inside).argmax(1)
     y[:3] = 1 - y[:3]  # three that are wrong when clean
-    found = robust_eval.evaluate(net, inside, y, attacks="fgsm", eps=eps, **QUICK).table()
+    found = robust_eval.evaluate(net, inside, y, attacks="pgd", eps=eps, **QUICK).table()
     with torch.no_grad():
         weight, logits = net[1].weight, net(inside)
         reach = eps * (weight[0] - weight[1]).abs().sum()
         held = ((logits[:, 0] - logits[:, 1]).abs() > reach) & (logits.argmax(1) == y)
-    row = found[found["perturbation"] == "fgsm"].iloc[0]
+    row = found[found["perturbation"] == "pgd"].iloc[0]
     assert 0 < row["accuracy"] < 0.9 and row["accuracy"] == pytest.approx(float(held.double().mean()))
     assert row["low"] < row["accuracy"] < row["high"] and row["n"] == 40 and row["verdict"] == "ok"
     assert found[found["perturbation"] == "none"]["accuracy"].item() == pytest.approx(37 / 40)
@@ -199,6 +199,41 @@ def test_the_images_that_were_given_may_change_afterwards():
     images.zero_()
     assert found.table()["accuracy"].item() == 1
     assert NET.training  # and the network is as it was
+
+
+def test_the_adversarials_are_those_that_were_measured():
+    net, eps = linear(classes=2), 0.01
+    inside = X * 0.5 + 0.25
+    y = net(inside).argmax(1)
+    found = robust_eval.evaluate(net, inside, y, attacks=("pgd", "deepfool"), eps=(eps, "l2:0.1"), **QUICK)
+    x, rows = found.examples("pgd", norm="linf")
+    assert (x - inside).abs().max() <= eps + 1e-6 and x.min() >= 0 and x.max() <= 1
+    wrong = (net(x).argmax(1) != y).numpy()
+    assert (rows["success"].to_numpy() == wrong).all() and wrong.any()
+    table = found.table()
+    accuracy = table[(table["perturbation"] == "pgd") & (table["norm"] == "linf")]["accuracy"].item()
+    assert 1 - wrong.mean() == pytest.approx(accuracy)
+    nearest = found.examples("deepfool")
+    distance = (nearest.x - inside).flatten(1).norm(dim=1)
+    assert distance.numpy() == pytest.approx(nearest.rows["distance"].to_numpy(), rel=1e-4)
+    with pytest.raises(
+        errors.DataError, match=r"expected one attack, got none for .cw.; name one of .*deepfool"
+    ):
+        found.examples("cw")
+    with pytest.raises(
+        errors.DataError, match="expected one attack, got 2 for 'pgd'; name one of pgd Sequential l"
+    ):
+        found.examples("pgd")
+
+
+def test_adversarials_are_saved_with_a_folder_only_where_asked(tmp_path):
+    asked = {"attacks": "pgd", "eps": "1/255", "out": tmp_path / "run", **QUICK}
+    first = robust_eval.evaluate(NET, X, Y, **asked)
+    with pytest.raises(errors.DataError, match="measure with --save-examples"):
+        first.examples("pgd")
+    again = robust_eval.evaluate(NET, X, Y, save_examples=True, **asked)
+    assert again.examples("pgd").x.shape == X.shape
+    assert again.table()["accuracy"].tolist() == first.table()["accuracy"].tolist()
 
 
 def test_a_report_is_written_where_asked(tmp_path):

@@ -99,7 +99,9 @@ def test_the_choice_at_the_input_changes_nothing_elsewhere_and_no_key(loss, netw
     assert loss(at_stem(at_input="blocks"), network, x, y) == loss(at_stem(), network, x, y)
 
 
+@torch.no_grad()
 def test_it_mixes_seven_batches_in_ten_at_one_of_three_layers(loss, network, x, y):
+    x, y = x[:8], y[:8]
     plain = loss(ERM(), network, x, y)
     values = [loss(PatchUpHard(), network, x, y, seed) for seed in range(200)]
     unmixed = sum(map(torch.equal, values, [plain] * 200))
