@@ -24,7 +24,7 @@ from robust_eval.errors import ConfigError, DataError
 from robust_eval.paths import misnamed, require_file, shown
 from robust_eval.types import Images, Mask
 
-__all__ = ["PixelMask", "as_mask", "left", "read_mask"]
+__all__ = ["PixelMask", "as_mask", "changed_outside", "read_mask"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class PixelMask:
         return chosen.to(device)
 
 
-def left(free: Bool[Tensor, "n c h w"], x: Images, x_adv: Images) -> Mask:
+def changed_outside(free: Bool[Tensor, "n c h w"], x: Images, x_adv: Images) -> Mask:
     """Return which images changed where they may not."""
     return ((x_adv != x) & ~free).flatten(1).any(1)
 

@@ -16,7 +16,7 @@ import torch
 
 from robust_eval import checks
 from robust_eval.adaptive import GlobalDraws
-from robust_eval.data.mask import left
+from robust_eval.data.mask import changed_outside
 from robust_eval.evaluation.perturbing import Perturbed, attacked, corrupted, untouched, whom_to_attack
 from robust_eval.evaluation.prepared import Prepared
 from robust_eval.evaluation.provenance import how_perturbed, provenance
@@ -109,7 +109,7 @@ def _measured(prepared: Prepared, part: slice, *, keep: bool) -> _Part:
     violated = torch.zeros_like(perturbed.attacked)
     if attack is not None:  # what left its constraints is taken back
         violated = checks.violations(x, perturbed.x, attack.threat)
-        violated |= False if free is None else left(free, x, perturbed.x)
+        violated |= False if free is None else changed_outside(free, x, perturbed.x)
         perturbed = perturbed._replace(x=torch.where(violated.view(-1, 1, 1, 1), x, perturbed.x))
 
     scored = clean

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from robust_eval.data.mask import as_mask, left, read_mask
+from robust_eval.data.mask import as_mask, changed_outside, read_mask
 from robust_eval.errors import ConfigError
 
 SHAPE = (3, 4, 5)
@@ -91,4 +91,4 @@ def test_what_changed_outside_is_found():
     x_adv = x.clone()
     x_adv[:, :, 0, 0] = 1
     x_adv[1, 0, 3, 3] = 1e-6
-    assert left(free, x, x_adv).tolist() == [False, True]
+    assert changed_outside(free, x, x_adv).tolist() == [False, True]
