@@ -17,6 +17,7 @@ from robust_eval.cli._options import (
     ClassOrder,
     Data,
     Device,
+    Download,
     GradientDraws,
     Imports,
     Mean,
@@ -25,6 +26,7 @@ from robust_eval.cli._options import (
     Settings,
     Size,
     Std,
+    Weights,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ def doctor(
     pool: Annotated[str | None, typer.Option(help="Training images that defenses mix with.")] = None,
     mean: Mean = None,
     std: Std = None,
+    weights: Weights = None,
+    download: Download = False,
     size: Size = None,
     class_order: ClassOrder = None,
     seed: Seed = 0,
@@ -100,7 +104,7 @@ def doctor(
             "size": size,
             "class_order": class_order,
         },
-        "model": [model_table(checkpoint, arch, None, mean, std, fields)],
+        "model": [model_table(checkpoint, arch, None, mean, std, fields, weights=weights, download=download)],
         "attack": [{"name": "pgd", "norm": norm, "eps": radius}],
         "defense": [{"name": item} for item in split_names("defense", defenses)],
     }

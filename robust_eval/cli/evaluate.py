@@ -17,6 +17,7 @@ from robust_eval.cli._options import (
     Compiled,
     Data,
     Device,
+    Download,
     DryRun,
     GradientDraws,
     Imports,
@@ -28,6 +29,7 @@ from robust_eval.cli._options import (
     Settings,
     Size,
     Std,
+    Weights,
     path_named,
 )
 
@@ -110,6 +112,8 @@ def evaluate(
     ] = False,
     mean: Mean = None,
     std: Std = None,
+    weights: Weights = None,
+    download: Download = False,
     size: Size = None,
     class_order: ClassOrder = None,
     name: ModelName = None,
@@ -145,7 +149,7 @@ def evaluate(
         budget = "default"
     fields = settings(set_)
     tables = evaluation_tables(
-        model=model_table(checkpoint, arch, name, mean, std, fields),
+        model=model_table(checkpoint, arch, name, mean, std, fields, weights=weights, download=download),
         name=model_name(checkpoint, arch, name),
         data={"name": data, "n": n, "pool": pool, "size": size, "class_order": class_order},
         attacks=attacks or "",

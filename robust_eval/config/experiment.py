@@ -22,6 +22,7 @@ from robust_eval.config.budgets import budget
 from robust_eval.config.every import every
 from robust_eval.config.frame import DataTable, Frame, ModelTable
 from robust_eval.config.method_tables import AnalysisPlan, AttackPlan, MethodTables, Table, located
+from robust_eval.config.preprocessing import prepared
 from robust_eval.config.problems import Problems
 from robust_eval.config.settings import change_tables
 from robust_eval.config.toml import read_toml, toml
@@ -31,7 +32,7 @@ from robust_eval.data import ClassOrder, Examples, Source, open_source
 from robust_eval.data.corrupted import CorruptedFiles, open_corrupted
 from robust_eval.errors import THEIRS, ConfigError, near
 from robust_eval.methods import Corruption, Defense
-from robust_eval.models.factory import is_factory
+from robust_eval.models.named import from_anywhere
 from robust_eval.models.recipe import Recipe
 from robust_eval.models.source import ModelSource
 from robust_eval.paths import exists, expanded, is_folder, misnamed, shown, what_is
@@ -103,8 +104,8 @@ class Experiment:
         for table in tables.get("model", ()):
             if "checkpoint" in table:
                 table["checkpoint"] = _absolute(self.folder, table["checkpoint"])
-            if is_factory(table.get("architecture")):
-                table["architecture"] = _absolute(self.folder, table["architecture"])
+            if "architecture" in table:
+                table["architecture"] = from_anywhere(table["architecture"], self.absolute)
         for table in (tables.get("recipe", {}), *tables.get("train", ()), *tables.get("attack", ())):
             if isinstance(table, dict):
                 table |= located(table, self.folder)
@@ -197,6 +198,9 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path, given: Given |
     for module in frame.imports:
         with problems:
             import_module(module, folder)
+    if given is None:
+        with problems:
+            frame = prepared(frame, lambda path: _at(folder, path), lambda path: _absolute(folder, path))
     parser = MethodTables(problems, folder)
     named: Sequence[Table] = ()
     if frame.budget is not None:
@@ -277,6 +281,8 @@ def _source(frame: Frame, folder: Path) -> Source:
     return open_source(
         _at(folder, data.name),
         size=data.size,
+        resize=data.resize,
+        interpolation=data.interpolation,
         class_order=data.class_order,
         per_class=data.per_class,
         label_noise=data.label_noise,
@@ -289,8 +295,10 @@ def _pool_source(frame: Frame, folder: Path) -> Source:
     """Open the pool; images of a folder are resized like those measured."""
     assert frame.data.pool is not None
     name = _at(folder, frame.data.pool)
-    size = frame.data.size if is_folder(name) else None
-    return open_source(name, size=size, class_order=_order_of(frame, name))
+    if not is_folder(name):
+        return open_source(name, class_order=_order_of(frame, name))
+    size, resize, way = frame.data.size, frame.data.resize, frame.data.interpolation
+    return open_source(name, size=size, resize=resize, interpolation=way, class_order=_order_of(frame, name))
 
 
 def _order_of(frame: Frame, name: str) -> ClassOrder | None:

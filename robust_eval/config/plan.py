@@ -20,7 +20,7 @@ from robust_eval.data import NOISE, Examples, noise, require_same_shape, resized
 from robust_eval.errors import ConfigError, DataError
 from robust_eval.identity import content_key
 from robust_eval.methods import Analysis, Attack, Defense, Task
-from robust_eval.models.factory import is_factory
+from robust_eval.models.named import from_anywhere
 from robust_eval.models.recipe import Recipe
 from robust_eval.models.source import ModelSource, OwnModel, RecipeModel, own_model
 from robust_eval.registry import describe
@@ -296,9 +296,7 @@ def _pool(experiment: Experiment, train: Examples | None, examples: Examples) ->
 
 
 def _own_model(experiment: Experiment, table: ModelTable, examples: Examples) -> OwnModel:
-    architecture = table.architecture
-    if isinstance(architecture, str) and is_factory(architecture):
-        architecture = experiment.absolute(architecture)
+    architecture = from_anywhere(table.architecture, experiment.absolute)
     checkpoint = table.checkpoint
     return own_model(
         checkpoint=None if checkpoint is None else Path(experiment.absolute(checkpoint)),
@@ -308,6 +306,8 @@ def _own_model(experiment: Experiment, table: ModelTable, examples: Examples) ->
         std=table.std,
         examples=examples,
         seed=table.seed,
+        weights=table.weights,
+        download=table.download,
     )
 
 

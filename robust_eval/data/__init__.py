@@ -11,6 +11,8 @@ from robust_eval.data._class_folders import ClassOrder as ClassOrder
 from robust_eval.data._class_folders import other_order as other_order
 from robust_eval.data._examples import Examples as Examples
 from robust_eval.data._examples import as_pixels as as_pixels
+from robust_eval.data._files import Interpolation as Interpolation
+from robust_eval.data._files import Resize as Resize
 from robust_eval.data._made import NOISE as NOISE
 from robust_eval.data._made import noise as noise
 from robust_eval.data._made import require_same_shape as require_same_shape
@@ -25,6 +27,8 @@ __all__ = [
     "NOISE",
     "ClassOrder",
     "Examples",
+    "Interpolation",
+    "Resize",
     "Source",
     "as_pixels",
     "noise",
@@ -42,6 +46,8 @@ def open_source(
     name: str,
     *,
     size: int | None = None,
+    resize: Resize | None = None,
+    interpolation: Interpolation | None = None,
     class_order: ClassOrder | None = None,
     per_class: int | None = None,
     label_noise: float = 0.0,
@@ -50,13 +56,16 @@ def open_source(
 ) -> Source:
     """Return the source of this name: a registered set, a ``.npz`` file, or a folder of image folders.
 
-    ``size`` is the side to which a folder's images are resized and centre-cropped, and ``class_order`` how its classes
+    ``size`` is the side to which a folder's images are resized and centre-cropped, ``resize`` the shorter side before
+    the crop (``squash`` resizes both sides to ``size``), ``interpolation`` how, and ``class_order`` how its classes
     are numbered where their names are all numbers. The other options change training
     images only: how many of each class are kept, what part of the labels is replaced by ``any`` or an ``other`` class,
     and the seed of both. Raises ``ConfigError`` for an unknown name or an option out of range and ``DataError`` for a
     path that is missing or of another kind.
     """
     source = _opened(name, size, class_order)
+    if resize is not None or interpolation is not None:
+        source = _resized_so(name, size, resize, interpolation, class_order)
     if per_class is None and label_noise == 0:
         return source
     try:
@@ -65,6 +74,32 @@ def open_source(
         )
     except pydantic.ValidationError as error:
         raise ConfigError(explain(error, Altered, where=f"data {name!r}")) from None
+
+
+def _resized_so(
+    name: str,
+    size: int | None,
+    resize: Resize | None,
+    interpolation: Interpolation | None,
+    class_order: ClassOrder | None,
+) -> Source:
+    from robust_eval.data.folder import Folder
+
+    if name in names("data") or not is_folder(name):
+        raise ConfigError(
+            f"data {shown(name)!r}: resize and interpolation are for image folders only; leave them out"
+        )
+    if size is None or (isinstance(resize, int) and resize < size):
+        raise ConfigError(
+            f"data {shown(name)!r}: expected a size of at most resize ({resize}), which is cropped, got {size}"
+        )
+    return Folder(
+        path=Path(name),
+        size=size,
+        class_order=class_order,
+        resize=resize,
+        interpolation=interpolation or "bilinear",
+    )
 
 
 def _opened(name: str, size: int | None, class_order: ClassOrder | None) -> Source:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from robust_eval.data._class_folders import ClassOrder, in_class_folders, shuffled, sub_folders
 from robust_eval.data._examples import Examples
-from robust_eval.data._files import Reader
+from robust_eval.data._files import Interpolation, Reader, Resize
 from robust_eval.data._source import Choose, Source
 from robust_eval.errors import DataError
 
@@ -25,9 +25,13 @@ class Folder(Source):
 
     path: Path
     size: int | None = None
-    """Side in pixels to which images are resized (shorter side, bilinear) and cropped at the centre."""
+    """Side in pixels to which images are resized (shorter side) and cropped at the centre."""
     class_order: ClassOrder | None = None
     """How classes are numbered whose names are all numbers; as numbers, which is said, for ``None``."""
+    resize: Resize | None = None
+    """Shorter side before the crop, or ``squash`` for both sides at once; ``None`` is ``size``."""
+    interpolation: Interpolation = "bilinear"
+    """How images are resized."""
 
     @property
     def name(self) -> str:
@@ -71,7 +75,13 @@ class Folder(Source):
         stream: bool = False,
     ) -> Examples:
         reader = Reader(
-            where=f"data {folder}", root=folder, classes=len(classes), size=self.size, names=tuple(classes)
+            where=f"data {folder}",
+            root=folder,
+            classes=len(classes),
+            size=self.size,
+            resize=self.resize,
+            interpolation=self.interpolation,
+            names=tuple(classes),
         )
         return reader.examples(shuffled(in_class_folders(folder, classes)), n=n, choose=choose, stream=stream)
 
