@@ -181,7 +181,11 @@ def _enough(data: str, size: int | None, class_order: str | None) -> int | None:
     from robust_eval.cli._options import as_class_order
     from robust_eval.data import open_source
     from robust_eval.errors import DataError
+    from robust_eval.paths import is_folder
+    from robust_eval.registry import names
 
+    if size is None and data not in names("data") and is_folder(data):
+        size = 1  # of any size, as the model may say which
     try:
         open_source(data, size=size, class_order=as_class_order(class_order)).test(_PLENTY)
     except DataError:  # whatever else is wrong with it is told when it is read for good

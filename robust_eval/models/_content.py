@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from robust_eval.errors import CheckpointError, near
 from robust_eval.identity import existing
 
-__all__ = ["SUFFIXES", "one_line", "some", "weights_in"]
+__all__ = ["SUFFIXES", "content_of", "one_line", "some", "weights_in"]
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 """The usual ends of names; ``.pth.tar``, ``.t7``, ``.pkl`` and none are read as well."""
@@ -60,11 +60,18 @@ def weights_in(path: Path, at: str | None = None) -> dict[str, Tensor]:
     ``at`` says where in the file, as ``ema`` or ``model.state_dict``; the first usual place if left out. Raises
     ``CheckpointError``, one line, when the file is missing, needs code, or holds no plain weights.
     """
+    content = content_of(path)
+    return {name: _dense(path, name, value) for name, value in _unwrapped(content, path, at).items()}
+
+
+def content_of(path: Path) -> object:
+    """Return what is in a file, read without running code; raises ``CheckpointError``, one line, where that cannot be
+    done.
+    """
     path = existing(path)
     if not path.stat().st_size:
         raise CheckpointError(f"{path}: expected weights, got an empty file; copy or download it again")
-    content = _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path)
-    return {name: _dense(path, name, value) for name, value in _unwrapped(content, path, at).items()}
+    return _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path)
 
 
 def _is_safetensors(path: Path) -> bool:

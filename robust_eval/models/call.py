@@ -9,6 +9,9 @@ from robust_eval.errors import ConfigError
 
 __all__ = ["Call", "call_in"]
 
+_MOST = 20
+"""Brackets of a path that are looked behind."""
+
 
 class Call(NamedTuple):
     """What is called, and with which arguments."""
@@ -30,8 +33,9 @@ def call_in(spec: str) -> Call:
     """
     if not spec.endswith(")"):
         return Call(spec, {})
-    for at, letter in enumerate(spec):
-        if letter == "(" and (call := _call(spec[at:])) is not None:
+    opening = [at for at, letter in enumerate(spec) if letter == "("]
+    for at in opening[:_MOST]:
+        if (call := _call(spec[at:])) is not None:
             return Call(spec[:at], _arguments(spec, call))
     raise ConfigError(
         f"{spec}: expected arguments such as (depth=18, name='b'), got {spec[spec.find('(') :]!r}"

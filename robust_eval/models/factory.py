@@ -26,7 +26,7 @@ from torch import nn
 from robust_eval.errors import ConfigError, near
 from robust_eval.identity import users_code
 from robust_eval.models.call import call_in
-from robust_eval.models.zoo import entry_of
+from robust_eval.models.zoo import ENTRIES, entry_of
 from robust_eval.registry import methods_kept
 from robust_eval.surroundings import surroundings_kept
 
@@ -41,8 +41,6 @@ class Made(NamedTuple):
     network: nn.Module
     code: dict[str, str]
     """The sha256 of each module of the user's that the factory's file has imported, by name."""
-    arguments: dict[str, str]
-    """The arguments of the factory, as text."""
 
 
 def load_factory(spec: str) -> Made:
@@ -66,7 +64,7 @@ def load_factory(spec: str) -> Made:
         raise ConfigError(
             f"{spec}: expected the factory to return an nn.Module, got {type(network).__name__}"
         )
-    return Made(network, code, call.described)
+    return Made(network, code)
 
 
 def _parsed(spec: str) -> tuple[Path, str]:
@@ -79,7 +77,10 @@ def _parsed(spec: str) -> tuple[Path, str]:
     path = Path(file).expanduser().resolve()
     if not path.is_file():
         beside = [other.name for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise ConfigError(f"{spec}: no such file {file!r}{near(path.name, beside)}")
+        known = [] if path.suffix == ".py" else [f"{prefix}:{name}" for prefix in ENTRIES]
+        raise ConfigError(
+            f"{spec}: no such file {file!r}{near(f'{path.name}:{name}', known) or near(path.name, beside)}"
+        )
     if path.suffix != ".py":
         raise ConfigError(f"{spec}: expected a Python file ending in .py, got {path.name!r}")
     return path, name

@@ -15,6 +15,7 @@ from robust_eval.data import Examples
 from robust_eval.errors import CheckpointError, ConfigError
 from robust_eval.identity import file_sha256
 from robust_eval.models._names import Beside
+from robust_eval.models.call import call_in
 from robust_eval.models.checkpoint import channels_of, classes_of, read_card, read_state
 from robust_eval.models.factory import is_factory, load_factory
 from robust_eval.models.filling import fill, named_like
@@ -168,14 +169,14 @@ def _from_elsewhere(
 
 
 def _from_factory(checkpoint: Path | None, architecture: str, weights: str | None) -> _Made:
-    network, code, arguments = load_factory(architecture)
+    network, code = load_factory(architecture)
     file = file_named(architecture)
     assert file is not None
     arch = architecture.removeprefix(f"{file}:")
     described: dict[str, Any] = {"factory": file_sha256(file), "function": arch.partition("(")[0]}
     if code:  # left out of the key of a file that stands alone, as it was before there was any
         described["code"] = code
-    if arguments:
+    if arguments := call_in(architecture).described:
         described["arguments"] = arguments
     beside = None
     if checkpoint is not None:

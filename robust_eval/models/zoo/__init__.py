@@ -14,7 +14,17 @@ from robust_eval.models.call import Call, call_in
 from robust_eval.models.zoo._entry import ENTRIES, Brought, Entry, Preprocessing, Wanted
 from robust_eval.registry import discover
 
-__all__ = ["Brought", "Entry", "Preprocessing", "bring", "call_of", "entry_of", "known", "preprocessing_of"]
+__all__ = [
+    "ENTRIES",
+    "Brought",
+    "Entry",
+    "Preprocessing",
+    "bring",
+    "call_of",
+    "entry_of",
+    "known",
+    "preprocessing_of",
+]
 
 discover(sys.modules[__name__])
 

@@ -28,7 +28,7 @@ from torch import nn
 
 from robust_eval.errors import THEIRS, CheckpointError, ConfigError, near
 from robust_eval.identity import existing, file_sha256
-from robust_eval.models._content import one_line
+from robust_eval.models._content import content_of, one_line
 from robust_eval.models.checkpoint import state_sha256
 from robust_eval.models.zoo._entry import Brought, Wanted, behind, package
 from robust_eval.models.zoo._weights import require_weights
@@ -53,6 +53,8 @@ def _bring(wanted: Wanted) -> Brought:
         network = _loaded(library, wanted, fields, FETCHED)
         return Brought(network, {"robustbench": wanted.name, **fields}, weights_sha256=state_sha256(network))
     sources = _sources(wanted, files)
+    for source in sources:
+        content_of(source)  # a file that needs code, or is none, is told as any other is
     with tempfile.TemporaryDirectory() as place:
         for file, source in zip(files, sources, strict=True):
             target = Path(place) / file

@@ -70,13 +70,13 @@ def _settings(wanted: Wanted) -> tuple[Any, Any]:
         raise ConfigError(
             f"{wanted.spec}: timm {timm.__version__} has no such network{near(family, timm.list_models())}"
         )
-    settings = timm.get_pretrained_cfg(wanted.name, allow_unregistered=True)
-    if settings is None:
-        tags = [str(tag) for tag in timm.list_pretrained(f"{wanted.name.partition('.')[0]}.*")]
+    try:
+        return timm, timm.get_pretrained_cfg(wanted.name)
+    except RuntimeError:
+        tags = timm.list_pretrained(f"{wanted.name.partition('.')[0]}.*")
         raise ConfigError(
-            f"{wanted.spec}: timm has no such weights{near(wanted.name, tags)}; leave out the tag"
-        )
-    return timm, settings
+            f"{wanted.spec}: timm has no weights of this tag{near(wanted.name, tags)}; leave it out"
+        ) from None
 
 
 def _shape(settings: Any, state: Mapping[str, Tensor]) -> dict[str, int]:
@@ -88,7 +88,7 @@ def _shape(settings: Any, state: Mapping[str, Tensor]) -> dict[str, int]:
         found["num_classes"] = len(heads[0])
     first = settings.first_conv[0] if isinstance(settings.first_conv, tuple) else settings.first_conv
     stem = state.get(f"{first}.weight")
-    if stem is not None and stem.ndim == 4:
+    if stem is not None and stem.ndim == 4 and stem.shape[1] != settings.input_size[0]:
         found["in_chans"] = stem.shape[1]
     side = _side(state)
     if side is not None and side != settings.input_size[-1]:

@@ -112,8 +112,9 @@ def _shape(wanted: Wanted, published: Any, state: Mapping[str, Tensor]) -> dict[
     with torch.device("meta"):
         made = torchvision.models.get_model(wanted.name, weights=None, **found)
     heads = [name for name, weight in made.state_dict().items() if weight.ndim and len(weight) == 1000]
-    if heads and heads[-1] in state and state[heads[-1]].ndim:
-        found["num_classes"] = len(state[heads[-1]])
+    own = [state[name] for name in heads if name in state and state[name].ndim]
+    if own:
+        found["num_classes"] = len(own[-1])
     if "image_size" in parameters and (side := _side(state)) is not None:
         found["image_size"] = side
     return found

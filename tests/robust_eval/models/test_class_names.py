@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from robust_eval.data import Examples
+from robust_eval.errors import DataError
+from robust_eval.models.class_names import compare_classes
+
+
+def folder(*names):
+    return Examples(torch.zeros(1, 1, 2, 2), torch.zeros(1, dtype=torch.long), len(names), class_names=names)
+
+
+@pytest.mark.parametrize("names", [("Cat", "sea lion"), ("00_cat", "01_sea_lion"), ("cat", "sea-lion")])
+def test_the_same_names_in_the_same_order_are_silent(names, caplog):
+    compare_classes("net", 2, ("cat", "sea lion"), folder(*names))
+    assert not caplog.records
+
+
+def test_the_same_names_in_another_order_are_refused():
+    with pytest.raises(DataError, match="got class 0 'cat', which is 'dog' there"):
+        compare_classes("net", 2, ("dog", "cat"), folder("cat", "dog"))
+
+
+def test_other_names_and_another_number_of_them_are_said(caplog):
+    compare_classes("net", 3, ("dog", "cat", "cow"), folder("n01", "n02"))
+    assert "has folders for 2 classes, and net has 3 outputs" in caplog.text
+    assert "class 0 is 'n01', and 'dog' in net; 0 of 2 names agree" in caplog.text
+
+
+def test_a_model_or_data_without_names_has_none_to_compare(caplog):
+    compare_classes("net", 2, None, folder("a", "b"))
+    compare_classes("net", 9, ("a", "b"), Examples(torch.zeros(1, 1, 2, 2), torch.tensor([0]), 2))
+    assert not caplog.records
