@@ -78,9 +78,8 @@ def _parsed(spec: str) -> tuple[Path, str]:
     if not path.is_file():
         beside = [other.name for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
         known = [] if path.suffix == ".py" else [f"{prefix}:{name}" for prefix in ENTRIES]
-        raise ConfigError(
-            f"{spec}: no such file {file!r}{near(f'{path.name}:{name}', known) or near(path.name, beside)}"
-        )
+        meant = near(f"{path.name}:{name}", known) or near(path.name, beside)
+        raise ConfigError(f"{spec}: no such file {file!r}{meant}")
     if path.suffix != ".py":
         raise ConfigError(f"{spec}: expected a Python file ending in .py, got {path.name!r}")
     return path, name
