@@ -17,6 +17,7 @@ from robust_eval.cli._options import (
     Compiled,
     Data,
     Device,
+    Download,
     DryRun,
     GradientDraws,
     Imports,
@@ -29,6 +30,7 @@ from robust_eval.cli._options import (
     Settings,
     Size,
     Std,
+    Weights,
     path_named,
 )
 from robust_eval.cli._shown import Format
@@ -112,6 +114,8 @@ def evaluate(
     ] = False,
     mean: Mean = None,
     std: Std = None,
+    weights: Weights = None,
+    download: Download = False,
     size: Size = None,
     class_order: ClassOrder = None,
     mask: Annotated[
@@ -165,7 +169,7 @@ def evaluate(
         budget = "default"
     fields = settings(set_)
     tables = evaluation_tables(
-        model=model_table(checkpoint, arch, name, mean, std, fields),
+        model=model_table(checkpoint, arch, name, mean, std, fields, weights=weights, download=download),
         name=model_name(checkpoint, arch, name),
         data={
             "name": data,

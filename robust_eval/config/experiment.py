@@ -24,6 +24,7 @@ from robust_eval.config.card import card_tables, is_card
 from robust_eval.config.every import every
 from robust_eval.config.frame import DataTable, Frame, ModelTable
 from robust_eval.config.method_tables import AnalysisPlan, AttackPlan, MethodTables, Table, located
+from robust_eval.config.preprocessing import prepared
 from robust_eval.config.problems import Problems
 from robust_eval.config.settings import change_tables
 from robust_eval.config.toml import read_toml, toml
@@ -34,7 +35,7 @@ from robust_eval.data.corrupted import CorruptedFiles
 from robust_eval.data.mask import PixelMask, as_mask, read_mask
 from robust_eval.errors import THEIRS, ConfigError, near
 from robust_eval.methods import Corruption, Defense
-from robust_eval.models.factory import is_factory
+from robust_eval.models.named import from_anywhere
 from robust_eval.models.recipe import Recipe
 from robust_eval.models.source import ModelSource
 from robust_eval.paths import expanded, misnamed, shown, what_is
@@ -117,8 +118,8 @@ class Experiment:
         for table in tables.get("model", ()):
             if "checkpoint" in table:
                 table["checkpoint"] = _absolute(self.folder, table["checkpoint"])
-            if is_factory(table.get("architecture")):
-                table["architecture"] = _absolute(self.folder, table["architecture"])
+            if "architecture" in table:
+                table["architecture"] = from_anywhere(table["architecture"], self.absolute)
         for table in (tables.get("recipe", {}), *tables.get("train", ()), *tables.get("attack", ())):
             if isinstance(table, dict):
                 table |= located(table, self.folder)
@@ -222,6 +223,11 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path, given: Given |
     for module in frame.imports:
         with problems:
             import_module(module, folder)
+    if given is None:
+        with problems:
+            frame = prepared(
+                frame, lambda path: sources.at(folder, path), lambda path: _absolute(folder, path)
+            )
     parser = MethodTables(problems, folder)
     named: Sequence[Table] = ()
     if frame.budget is not None:

@@ -9,9 +9,9 @@ from pydantic import Field
 
 from robust_eval.bounds import LAST_SEED, MOST
 from robust_eval.config.method_tables import Table
-from robust_eval.data import ClassOrder
+from robust_eval.data import ClassOrder, Interpolation
 from robust_eval.fields import Real, Seed, Side, Whole
-from robust_eval.models.factory import is_factory
+from robust_eval.models.named import gives_network
 from robust_eval.registry import checked
 
 __all__ = ["DataTable", "Frame", "ModelTable"]
@@ -34,7 +34,12 @@ class DataTable:
     """Folder of corrupted test images, such as CIFAR-10-C, that the ``[[corruption]]`` tables are read from; all that
     is in it if there are no such tables. They are made if left out."""
     size: Side | None = None
-    """Side in pixels to which a folder's images are resized and cropped."""
+    """Side in pixels to which encoded images are resized and cropped; as the model's library says, if left out."""
+    resize: Side | Literal["squash"] | None = None
+    """Shorter side to which encoded images are resized before ``size`` is cropped, or ``squash`` to resize both
+    sides; ``size`` if left out."""
+    interpolation: Interpolation | None = None
+    """How encoded images are resized; bilinear if left out."""
     class_order: ClassOrder | None = None
     """How an image folder's classes are numbered whose names are all numbers, as ``numbers`` or as ``text`` (10 before
     2); as numbers, which is said, if left out."""
@@ -60,17 +65,22 @@ class ModelTable:
     model."""
     architecture: str | Table | None = None
     """A registered name, a table with ``name`` and fields, or ``path/to/file.py:factory``, which runs that file; may
-    be left out when the checkpoint has a card of :command:`robust-eval train` beside it."""
+    be left out when the checkpoint has a card of :command:`robust-eval train` beside it. ``torchvision:NAME`` and the
+    other prefixes are those of :command:`robust-eval list architectures`."""
     name: str | None = None
     mean: tuple[Real, ...] | None = None
     std: tuple[Real, ...] | None = None
+    weights: Name | None = None
+    """Where in the checkpoint the weights lie, if there are several, such as ``ema``."""
+    download: bool = False
+    """Whether a library may fetch weights that are not here."""
     seed: Seed | None = None
     """Weights that are drawn from it and not trained, in place of a checkpoint: a network to start from."""
 
     def __post_init__(self) -> None:
         if self.seed is not None and self.checkpoint is not None:
             raise ValueError("seed: expected a checkpoint or the seed of weights to draw, got both")
-        if self.seed is not None and (self.architecture is None or is_factory(self.architecture)):
+        if self.seed is not None and (self.architecture is None or gives_network(self.architecture)):
             raise ValueError(
                 f"seed: expected the name of an architecture to draw weights for, got {self.architecture!r}"
             )

@@ -1,4 +1,4 @@
-"""Whether the data's classes are the model's: labels that begin with 1, and names in another order."""
+"""Whether the data's labels are the model's: those that count from 1 are."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from robust_eval.data import Examples, Source
-from robust_eval.errors import DataError, RobustEvalError
+from robust_eval.errors import RobustEvalError
 from robust_eval.models.source import ModelSource
 
-__all__ = ["counted_alike", "counted_from_0", "require_same_names"]
+__all__ = ["counted_alike", "counted_from_0"]
 
 log = logging.getLogger(__name__)
 
@@ -46,27 +46,6 @@ def counted_alike(pool: Examples, found: Sequence[ModelSource] | None) -> Exampl
     return replace(pool, labels=pool.labels - 1, classes=pool.classes - 1)
 
 
-def require_same_names(model: str, its: Sequence[str] | None, examples: Examples) -> None:
-    """Compare the names of the classes, where both are known.
-
-    Raises ``DataError`` where they are the same in another order, as every label would be wrong; says where others are.
-    """
-    own = examples.class_names
-    if its is None or own is None or tuple(its) == tuple(own):
-        return
-    if sorted(its) == sorted(own):
-        at = next(i for i, (a, b) in enumerate(zip(its, own, strict=True)) if a != b)
-        raise DataError(
-            f"{examples.source}: expected the classes in the model's order, got class {at} = {own[at]!r} where {model} "
-            f"has {its[at]!r}; number or name them as the model does (class_order, or a column of numbers as labels)"
-        )
-    log.warning(
-        "%s: its classes have other names than those of %s (%s where the model has %s): see that they are the same "
-        "classes in the same order",
-        examples.source, model, _few(own), _few(its),
-    )  # fmt: skip
-
-
 def _from_0(examples: Examples, source: Source) -> Examples | None:
     """Return the images with labels 1..n as 0..n-1, ``None`` where a label is 0 or the classes have names.
 
@@ -80,7 +59,3 @@ def _from_0(examples: Examples, source: Source) -> Examples | None:
             return None
     true = None if examples.true_labels is None else examples.true_labels - 1
     return replace(examples, labels=examples.labels - 1, classes=examples.classes - 1, true_labels=true)
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")

@@ -15,15 +15,14 @@ from typing import Any, Literal
 from robust_eval.checks.examination import Examination
 from robust_eval.config.experiment import Experiment, ModelTable
 from robust_eval.config.method_tables import AnalysisPlan
-from robust_eval.config.numbering import counted_alike, counted_from_0, require_same_names
+from robust_eval.config.numbering import counted_alike, counted_from_0
 from robust_eval.corruptions._given import given
 from robust_eval.data import NOISE, Examples, noise, require_same_shape, resized, without_labels
 from robust_eval.data.mask import PixelMask
 from robust_eval.errors import ConfigError, DataError
 from robust_eval.identity import content_key
 from robust_eval.methods import Analysis, Attack, Defense, Task
-from robust_eval.models.class_names import class_names
-from robust_eval.models.factory import is_factory
+from robust_eval.models.named import from_anywhere
 from robust_eval.models.recipe import Recipe
 from robust_eval.models.source import ModelSource, OwnModel, RecipeModel, own_model
 from robust_eval.registry import describe
@@ -326,11 +325,9 @@ def _pool(experiment: Experiment, train: Examples | None, examples: Examples) ->
 
 
 def _own_model(experiment: Experiment, table: ModelTable, examples: Examples) -> OwnModel:
-    architecture = table.architecture
-    if isinstance(architecture, str) and is_factory(architecture):
-        architecture = experiment.absolute(architecture)
+    architecture = from_anywhere(table.architecture, experiment.absolute)
     checkpoint = table.checkpoint
-    model = own_model(
+    return own_model(
         checkpoint=None if checkpoint is None else Path(experiment.absolute(checkpoint)),
         architecture=architecture,
         name=table.name,
@@ -338,10 +335,9 @@ def _own_model(experiment: Experiment, table: ModelTable, examples: Examples) ->
         std=table.std,
         examples=examples,
         seed=table.seed,
+        weights=table.weights,
+        download=table.download,
     )
-    path = model.made_of["checkpoint"] if model.made_of else None
-    require_same_names(model.name, class_names(path, model.network), examples)
-    return model
 
 
 def _shape(examples: Examples) -> str:

@@ -21,27 +21,29 @@ from robust_eval.data import ClassOrder, Examples, Source, absolute, open_source
 from robust_eval.data.corrupted import CorruptedFiles, open_corrupted
 from robust_eval.data.given import given_images
 from robust_eval.errors import DataError
+from robust_eval.models.call import call_in
 from robust_eval.models.factory import call_factory
 from robust_eval.paths import exists, is_folder
 from robust_eval.registry import names
 
 __all__ = ["at", "corrupted", "is_data_factory", "measured", "opened", "other", "pool"]
 
-FACTORY = re.compile(r"\.py:[^:/\\]*$")
+FACTORY = re.compile(r"\.py:[^:/\\(]*(\(.*\))?$", re.DOTALL)
+FOR_FILES = ("size", "resize", "interpolation", "class_order", "per_class", "label_noise")
 
 
 def is_data_factory(name: object) -> bool:
-    """Whether data is given as ``path/to/file.py:factory``."""
+    """Whether data is given as ``path/to/file.py:factory``, with or without arguments behind it."""
     return isinstance(name, str) and FACTORY.search(name) is not None
 
 
 def opened(name: str, **options: Any) -> Source:
     """Return the source of this name: what a factory returns, or what :func:`robust_eval.data.open_source` finds."""
     plain = not is_data_factory(name)
-    if plain or any(options.get(key) for key in ("size", "class_order", "per_class", "label_noise")):
+    if plain or any(options.get(key) for key in FOR_FILES):
         if not plain:
             raise DataError(
-                f"data {name}: size, class_order, per_class and label_noise are for files; let the function do it"
+                f"data {name}: {', '.join(FOR_FILES[:-1])} and {FOR_FILES[-1]} are for files; let the function do it"
             )
         return open_source(name, **options)
     return Made(name)
@@ -52,7 +54,7 @@ def measured(frame: Frame, folder: Path) -> Source:
     data = frame.data
     return opened(
         at(folder, data.name),
-        size=data.size,
+        **_made_so(frame),
         class_order=data.class_order,
         per_class=data.per_class,
         label_noise=data.label_noise,
@@ -66,12 +68,12 @@ def pool(frame: Frame, folder: Path) -> Source:
     """Open the pool; encoded images are resized like those measured."""
     assert frame.data.pool is not None
     name = at(folder, frame.data.pool)
-    return _beside(frame, name, size=frame.data.size if takes_size(name) else None)
+    return _beside(frame, name, **(_made_so(frame) if takes_size(name) else {}))
 
 
 def other(frame: Frame, folder: Path, name: str) -> Source:
     """Open a second set of images, which an analysis compares with."""
-    return _beside(frame, at(folder, name), size=None)
+    return _beside(frame, at(folder, name))
 
 
 def corrupted(frame: Frame, folder: Path) -> CorruptedFiles | None:
@@ -91,11 +93,16 @@ def at(folder: Path, name: str) -> str:
     return path if exists(path) or written_as_path else name
 
 
-def _beside(frame: Frame, name: str, *, size: int | None) -> Source:
+def _made_so(frame: Frame) -> dict[str, Any]:
+    """Return how the images measured are brought to their size."""
+    return {word: getattr(frame.data, word) for word in ("size", "resize", "interpolation")}
+
+
+def _beside(frame: Frame, name: str, **made_so: Any) -> Source:
     order: ClassOrder | None = None
     if name not in names("data") and is_folder(name):
         order = frame.data.class_order  # that of the images measured
-    return opened(name, size=size, class_order=order, skip_unreadable=frame.data.skip_unreadable)
+    return opened(name, **made_so, class_order=order, skip_unreadable=frame.data.skip_unreadable)
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ class Made(Source):
     @property
     def name(self) -> str:
         """The name of the function."""
-        return self.spec.rpartition(":")[2]
+        return call_in(self.spec).target.rpartition(":")[2]
 
     def test(self, n: int | None) -> Examples:
         """Return the first ``n`` test images."""

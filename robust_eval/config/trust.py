@@ -1,5 +1,4 @@
-"""What of an experiment file would run Python code: modules it imports, and factories that give networks or
-images.
+"""What of an experiment file would run code: modules it imports, factories that give networks or images, and programs.
 
 A run folder may be anybody's, so that what its ``experiment.toml`` would run is asked for first.
 """
@@ -10,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from robust_eval.config.sources import is_data_factory
-from robust_eval.models.factory import is_factory
+from robust_eval.models.named import runs_code
 
 __all__ = ["code_in"]
 
@@ -18,8 +17,8 @@ __all__ = ["code_in"]
 def code_in(tables: Mapping[str, Any]) -> list[str]:
     """Return what code an experiment's tables would run, in words; nothing where they run none.
 
-    Factories are looked for under the word ``architecture`` in every table, those of models and of the surrogates of
-    attacks; the tables need not have been validated.
+    Factories and programs are looked for under the word ``architecture`` in every table, those of models and of the
+    surrogates of attacks; the tables need not have been validated.
     """
     modules = tables.get("imports")
     found = [f"imports: {modules!r}"] if modules else []
@@ -42,8 +41,8 @@ def _factories(value: Any) -> Iterator[str]:
     while waiting:
         inside = waiting.pop(0)
         if isinstance(inside, Mapping):
-            if is_factory(spec := inside.get("architecture")):
-                yield str(spec)
+            if (spec := runs_code(inside.get("architecture"))) is not None:
+                yield spec
             waiting += inside.values()
         elif isinstance(inside, list):
             waiting += inside

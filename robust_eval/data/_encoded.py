@@ -10,16 +10,17 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from robust_eval.data._asked import Asked
 from robust_eval.data._class_folders import shuffled
 from robust_eval.data._contents import Listing
 from robust_eval.data._examples import Examples
-from robust_eval.data._files import Reader
+from robust_eval.data._files import Interpolation, Reader, Resize
 from robust_eval.data._source import Choose, Source
 from robust_eval.paths import is_folder
 
-__all__ = ["Encoded", "Split", "split_of"]
+__all__ = ["Encoded", "Split", "as_asked", "split_of"]
 
 Split = Literal["train", "test"]
 _WORDS: dict[str, Split] = {"train": "train", "training": "train", "test": "test", "testing": "test"}
@@ -34,9 +35,13 @@ class Encoded(Source):
 
     path: Path
     size: int | None = None
-    """Side in pixels to which images are resized (shorter side, bilinear) and cropped at the centre."""
+    """Side in pixels to which images are resized (shorter side) and cropped at the centre."""
     skip_unreadable: bool = False
     """Whether images that cannot be read are left out, which is said."""
+    resize: Resize | None = None
+    """Shorter side before the crop, or ``squash`` for both sides at once; ``None`` is ``size``."""
+    interpolation: Interpolation = "bilinear"
+    """How images are resized."""
 
     @property
     def name(self) -> str:
@@ -73,10 +78,23 @@ class Encoded(Source):
             root=listing.root,
             classes=listing.classes,
             size=self.size,
+            resize=self.resize,
+            interpolation=self.interpolation,
             names=listing.names,
             skip_unreadable=self.skip_unreadable,
             contents=listing.contents,
         )
+
+
+def as_asked(asked: Asked) -> dict[str, Any]:
+    """Return the fields of a source that reads its images as it was asked for."""
+    return {
+        "path": asked.path,
+        "size": asked.size,
+        "skip_unreadable": asked.skip_unreadable,
+        "resize": asked.resize,
+        "interpolation": asked.interpolation or "bilinear",
+    }
 
 
 def split_of(words: Iterable[str], split: Split) -> list[str]:

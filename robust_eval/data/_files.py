@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,7 +27,12 @@ from robust_eval.data._streamed import Streamed, decoders
 from robust_eval.data._unreadable import left_out, unreadable
 from robust_eval.errors import DataError
 
-__all__ = ["Reader"]
+__all__ = ["Interpolation", "Reader", "Resize"]
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+"""How images are resized, by the words of Pillow."""
+Resize = int | Literal["squash"]
+"""Length of the shorter side before a crop, or ``squash``, which resizes both sides to that of the crop."""
 
 AT_ONCE = 512
 """Files decoded before they are copied into place: bounds memory."""
@@ -46,8 +52,9 @@ class Reader:
     classes: int
     size: int | None = None
     """Side in pixels to which images are cropped at the centre; ``None`` leaves them as they are."""
-    resize: int | None = None
+    resize: Resize | None = None
     """Length of the shorter side before the crop; ``None`` is ``size``."""
+    interpolation: Interpolation = "bilinear"
     colour: bool = False
     """Whether grey files are read as colour even if all of them are grey."""
     names: tuple[str, ...] | None = None
@@ -146,6 +153,8 @@ class Reader:
 
     def _files_sha256(self, names: Sequence[bytes], paths: Sequence[Path]) -> str:
         digest = hashlib.sha256(repr((self.size, self.resize, self.colour)).encode())
+        if self.interpolation != "bilinear":  # as it was before there was another
+            digest.update(self.interpolation.encode())
         for name, path in zip(names, paths, strict=True):
             try:
                 size = self.contents.size(path)
@@ -215,13 +224,16 @@ class Reader:
     def _cropped(self, image: Image.Image) -> Image.Image:
         if self.size is None:
             return image
+        way = Image.Resampling[self.interpolation.upper()]
         if self.resize is None:
-            return ImageOps.fit(image, (self.size, self.size), Image.Resampling.BILINEAR)
+            return ImageOps.fit(image, (self.size, self.size), way)
+        if self.resize == "squash":
+            return image.resize((self.size, self.size), way)
         # to whole pixels twice, as torchvision's Resize and CenterCrop do, whose numbers are the published ones
         shorter = min(image.size)
         width, height = (int(self.resize * side / shorter) for side in image.size)
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        image = image.resize((width, height), way)
         return image.crop((left, top, left + self.size, top + self.size))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from robust_eval.data._asked import Asked
 from robust_eval.data._class_folders import ClassOrder, in_class_folders, shuffled, sub_folders
 from robust_eval.data._examples import Examples
-from robust_eval.data._files import Reader
+from robust_eval.data._files import Interpolation, Reader, Resize
 from robust_eval.data._source import Choose, Source
 from robust_eval.errors import DataError
 
@@ -28,7 +28,14 @@ def recognised(asked: Asked) -> Folder | None:
         raise DataError(
             f"data {asked.name}: expected a folder of images, got that of all files; name one in it"
         )
-    return Folder(asked.path, asked.size, asked.class_order, asked.skip_unreadable)
+    return Folder(
+        asked.path,
+        asked.size,
+        asked.class_order,
+        asked.skip_unreadable,
+        asked.resize,
+        asked.interpolation or "bilinear",
+    )
 
 
 @dataclass(frozen=True)
@@ -39,11 +46,15 @@ class Folder(Source):
 
     path: Path
     size: int | None = None
-    """Side in pixels to which images are resized (shorter side, bilinear) and cropped at the centre."""
+    """Side in pixels to which images are resized (shorter side) and cropped at the centre."""
     class_order: ClassOrder | None = None
     """How classes are numbered whose names are all numbers; as numbers, which is said, for ``None``."""
     skip_unreadable: bool = False
     """Whether images that cannot be read are left out, which is said."""
+    resize: Resize | None = None
+    """Shorter side before the crop, or ``squash`` for both sides at once; ``None`` is ``size``."""
+    interpolation: Interpolation = "bilinear"
+    """How images are resized."""
 
     @property
     def name(self) -> str:
@@ -91,6 +102,8 @@ class Folder(Source):
             root=folder,
             classes=len(classes),
             size=self.size,
+            resize=self.resize,
+            interpolation=self.interpolation,
             names=tuple(classes),
             skip_unreadable=self.skip_unreadable,
         )

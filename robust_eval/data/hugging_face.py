@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from robust_eval.data._asked import Asked
 from robust_eval.data._contents import Listing
-from robust_eval.data._encoded import Encoded, Split, split_of
+from robust_eval.data._encoded import Encoded, Split, as_asked, split_of
 from robust_eval.data._rows import DAMAGED, listing, readable_columns
 from robust_eval.errors import DataError
 from robust_eval.paths import is_file
@@ -28,7 +28,7 @@ def recognised(asked: Asked) -> SavedDataset | None:
     files = ("state.json", "dataset_dict.json")
     if asked.lies != "a folder" or not any(is_file(asked.path / name) for name in files):
         return None
-    return SavedDataset(asked.path, asked.size, asked.skip_unreadable)
+    return SavedDataset(**as_asked(asked))
 
 
 @dataclass(frozen=True)

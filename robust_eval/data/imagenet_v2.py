@@ -139,7 +139,7 @@ class ImageNetV2TopImages(_ImageNetV2):
 
 def recognised(asked: Asked) -> Source | None:
     """Return the source of an unpacked ImageNet-v2, which is cropped in its own way; ``None`` for other folders."""
-    if asked.lies != "a folder" or asked.class_order is not None:
+    if asked.lies != "a folder" or asked.class_order is not None or asked.resize is not None:
         return None
     called = asked.path.resolve().name
     if not called.startswith("imagenetv2-"):

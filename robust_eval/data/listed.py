@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from robust_eval.data._asked import Asked
 from robust_eval.data._class_folders import File
 from robust_eval.data._contents import Listing
-from robust_eval.data._encoded import Encoded, Split, split_of
+from robust_eval.data._encoded import Encoded, Split, as_asked, split_of
 from robust_eval.data._labels import Numbered, numbered
 from robust_eval.errors import DataError, near
 from robust_eval.paths import is_file, shown
@@ -30,7 +30,7 @@ def recognised(asked: Asked) -> Listed | None:
     """Return the source of a ``.csv`` or ``.tsv`` file, ``None`` for anything else."""
     if asked.lies != "a file" or asked.path.suffix.lower() not in SEPARATORS:
         return None
-    return Listed(asked.path, asked.size, asked.skip_unreadable)
+    return Listed(**as_asked(asked))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from robust_eval.data._asked import Asked
 from robust_eval.data._contents import Listing
-from robust_eval.data._encoded import Encoded, Split, split_of
+from robust_eval.data._encoded import Encoded, Split, as_asked, split_of
 from robust_eval.data._rows import DAMAGED, listing, readable_columns
 from robust_eval.errors import DataError
 
@@ -26,7 +26,7 @@ def recognised(asked: Asked) -> Parquet | None:
     file = asked.lies == "a file" and asked.path.suffix.lower() == ".parquet"
     if not file and not (asked.lies == "a folder" and _files(asked.path)):
         return None
-    return Parquet(asked.path, asked.size, asked.skip_unreadable)
+    return Parquet(**as_asked(asked))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any
 from robust_eval.data._asked import Asked
 from robust_eval.data._class_folders import File, sub_folders
 from robust_eval.data._contents import Listing
-from robust_eval.data._encoded import Encoded, Split, split_of
+from robust_eval.data._encoded import Encoded, Split, as_asked, split_of
 from robust_eval.data._labels import numbered
 from robust_eval.errors import DataError
 from robust_eval.paths import is_file, is_folder, shown
@@ -41,9 +41,9 @@ def recognised(asked: Asked) -> Shards | None:
     compressed = asked.name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"))
     tar = asked.path.suffix.lower() == ".tar" or compressed
     if tar and (asked.lies == "a file" or (RANGE.search(asked.name) and asked.lies == "none")):
-        return Shards(asked.path, asked.size, asked.skip_unreadable)
+        return Shards(**as_asked(asked))
     if asked.lies == "a folder" and _in_folder(asked.path) and not sub_folders(asked.path):
-        return Shards(asked.path, asked.size, asked.skip_unreadable)
+        return Shards(**as_asked(asked))
     return None
 
 

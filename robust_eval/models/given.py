@@ -18,7 +18,8 @@ from robust_eval.data import Examples
 from robust_eval.errors import THEIRS, ConfigError
 from robust_eval.models.answers import answers
 from robust_eval.models.checkpoint import state_sha256
-from robust_eval.models.source import OwnModel, draws_by_nature, tried_on
+from robust_eval.models.source import OwnModel
+from robust_eval.models.tried import draws_by_nature, tried_on
 from robust_eval.printable import printable
 from robust_eval.types import StochasticModule
 

@@ -1,15 +1,11 @@
-import logging
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
 
-from robust_eval.config.numbering import counted_alike, counted_from_0, require_same_names
+from robust_eval.config.numbering import counted_alike, counted_from_0
 from robust_eval.data import Examples
 from robust_eval.data.given import GivenImages
-from robust_eval.errors import CheckpointError, DataError
-from robust_eval.models.class_names import class_names
+from robust_eval.errors import CheckpointError
 from robust_eval.models.source import OwnModel
 
 
@@ -75,43 +71,3 @@ def test_the_pool_is_counted_like_the_images():
     assert counted_alike(examples([1, 2]), [model(2)]).labels.tolist() == [0, 1]
     assert counted_alike(examples([1, 2]), None).labels.tolist() == [1, 2]
     assert counted_alike(examples([0, 1]), [model(2)]).labels.tolist() == [0, 1]
-
-
-def test_the_same_names_in_another_order_are_refused_and_other_names_are_said(caplog):
-    own = examples([0, 1], ("cat", "dog"))
-    require_same_names("m", ("cat", "dog"), own)
-    require_same_names("m", None, own)
-    require_same_names("m", ("a", "b"), examples([0, 1]))
-    assert not caplog.text
-    with pytest.raises(DataError, match="class 0 = 'cat' where m has 'dog'"):
-        require_same_names("m", ("dog", "cat"), own)
-    with caplog.at_level(logging.WARNING):
-        require_same_names("m", ("Katze", "Hund"), own)
-    assert "other names than those of m (cat, dog where the model has Katze, Hund)" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "beside",
-    [
-        {"class_names": ["cat", "dog"]},
-        {"classes": ("cat", "dog")},
-        {"class_to_idx": {"dog": 1, "cat": 0}},
-        {"idx_to_class": {0: "cat", 1: "dog"}},
-    ],
-    ids=str,
-)
-def test_names_are_found_beside_the_weights(tmp_path, beside):
-    torch.save({"state_dict": nn.Linear(2, 2).state_dict(), **beside}, tmp_path / "a.pt")
-    assert class_names(tmp_path / "a.pt", nn.Linear(2, 2)) == ("cat", "dog")
-
-
-def test_names_are_found_on_the_card_and_on_a_network_but_numbers_are_none(tmp_path):
-    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "a.pt")
-    assert class_names(tmp_path / "a.pt", nn.Linear(2, 2)) is None
-    (tmp_path / "a.json").write_text('{"class_names": ["cat", "dog"]}')
-    assert class_names(tmp_path / "a.pt", nn.Linear(2, 2)) == ("cat", "dog")
-    network = nn.Linear(2, 2)
-    network.config = SimpleNamespace(id2label={0: "LABEL_0", 1: "LABEL_1"})
-    assert class_names(None, network) is None
-    network.config = SimpleNamespace(id2label={0: "cat", 1: "dog"})
-    assert class_names(None, network) == ("cat", "dog")

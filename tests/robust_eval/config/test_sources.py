@@ -23,6 +23,9 @@ named = lambda: {"tests": (x, y)}
 text = lambda: "images"
 ragged = lambda: [(torch.zeros(1, 2, 2), 0), (torch.zeros(1, 3, 2), 0), (torch.zeros(1, 3, 2), 0)]
 
+def some(n, *, text=":/"):
+    return x[:n], y[:n]
+
 def net():
     torch.manual_seed(0)
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
@@ -42,6 +45,11 @@ def test_a_function_of_the_users_gives_images_in_any_usual_form(code, name):
     assert source.name == name and examples.labels.tolist() == [0, 1, 1]
     assert torch.allclose(examples.pixels().flatten(), torch.arange(12.0) / 12)
     assert (source.train() is None) == (name != "splits") and len(source.test(2)) == 2
+
+
+def test_a_function_of_the_users_takes_arguments(code):
+    spec = f"{code}:some(n=2, text='a:b/c')"
+    assert is_data_factory(spec) and opened(spec).name == "some" and len(opened(spec).test(None)) == 2
 
 
 @pytest.mark.parametrize(
