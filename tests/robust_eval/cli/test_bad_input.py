@@ -54,7 +54,7 @@ def one(lines):
         ([*EVALUATE[:3], "--data", "digit"], ["unknown data 'digit'", "did you mean 'digits'?", ".npz"]),
         ([*EVALUATE[:3], "--data", "no/such"], ["no file or folder", "no/such"]),
         ([*EVALUATE[:3], "--data", "gone.npz"], ["no file", "gone.npz"]),
-        ([*EVALUATE[:3], "--data", "net.py"], ["expected a .npz file or a folder of images, got .py"]),
+        ([*EVALUATE[:3], "--data", "net.py"], ["expected a .npz file or a folder of images, or", "got .py"]),
         (["train", "--regularizer", "mixupp", *TRAIN[3:]], ["unknown regularizer", "did you mean 'mixup'?"]),
         ([*TRAIN[:3], "--arch", "smal_cnn", "--data", "data.npz"], ["unknown architecture", "'small_cnn'"]),
         (["run", "quickstrat"], ["no such file or name", "did you mean 'quickstart'?"]),
