@@ -69,7 +69,7 @@ def plan(experiment: Experiment) -> list[Cell]:
             raise ConfigError(
                 f"model {model.name!r} is the same as {same_as!r}: same weights or same recipe; drop one"
             )
-        if misfits := [*_misfits(model, analyses), *_beyond(model, experiment)]:
+        if misfits := [*_misfits(model, analyses), *_beyond(model, experiment), *_blind(model, experiment)]:
             raise ConfigError(misfits)
         for cell in _cells(experiment, model, data, analyses):
             same = cells.get(cell.key)
@@ -240,6 +240,20 @@ def _beyond(model: ModelSource, experiment: Experiment) -> list[str]:
                 f"{model.name} has, got {target}"
             )
     return list(dict.fromkeys(found))
+
+
+def _blind(model: ModelSource, experiment: Experiment) -> list[str]:
+    """Return which attacks ask for gradients that a model does not have."""
+    if not (isinstance(model, OwnModel) and model.black_box):
+        return []
+    asked = [plan.attack for plan in experiment.attacks]
+    names = dict.fromkeys(describe(one).name for one in asked if one.gradients and one.asks_model)
+    if not names:
+        return []
+    return [
+        f"attack {', '.join(map(repr, names))}: expected attacks without gradients, as model {model.name} is a black "
+        "box; use square, noise, hop_skip_jump, boundary or transfer:NAME (--budget black_box)"
+    ]
 
 
 def _examinations(experiment: Experiment) -> list[Examination]:
