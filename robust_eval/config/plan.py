@@ -15,6 +15,7 @@ from typing import Any, Literal
 from robust_eval.checks.examination import Examination
 from robust_eval.config.experiment import Experiment, ModelTable
 from robust_eval.config.method_tables import AnalysisPlan
+from robust_eval.config.misfits import misfits_of
 from robust_eval.config.numbering import counted_alike, counted_from_0
 from robust_eval.corruptions._given import given
 from robust_eval.data import NOISE, Examples, noise, require_same_shape, resized, without_labels
@@ -27,7 +28,7 @@ from robust_eval.models.recipe import Recipe
 from robust_eval.models.source import ModelSource, OwnModel, RecipeModel, own_model
 from robust_eval.registry import describe
 from robust_eval.results.cell import Cell, Data
-from robust_eval.rng import Rng, seeded
+from robust_eval.rng import Rng
 from robust_eval.surroundings import surroundings_kept
 from robust_eval.threat import DEFAULT_RADIUS, Access
 
@@ -79,8 +80,8 @@ def plan(experiment: Experiment) -> list[Cell]:
             raise ConfigError(
                 f"model {model.name!r} is the same as {same_as!r}: same weights or same recipe; drop one"
             )
-        if misfits := [*_misfits(model, analyses), *_beyond(model, experiment)]:
-            raise ConfigError(misfits)
+        if problems := misfits_of(model, [plan.attack for plan in experiment.attacks], analyses):
+            raise ConfigError(problems)
         for cell in _cells(experiment, model, data, analyses, mask):
             same = cells.get(cell.key)
             # one cell, however often it is asked for: it is scored at all of the radii
@@ -238,37 +239,6 @@ def _others(experiment: Experiment, plan: AnalysisPlan, examples: Examples) -> l
 def _parent(experiment: Experiment, name: str) -> str:
     """Return the folder that a set lies in."""
     return Path(experiment.absolute(name)).resolve().parent.name
-
-
-def _misfits(model: ModelSource, analyses: Sequence[tuple[Analysis, Data | None]]) -> list[str]:
-    """Return why analyses cannot look at a model, with the sets they compare with."""
-    if not analyses:
-        return []
-    with seeded(Rng(0)):
-        network = model.untrained().network
-    found = [text for analysis, _ in analyses if (text := analysis.misfit(network))]
-    for analysis, other in analyses:
-        if model.classes is None or other is None or not analysis.needs_labels:
-            continue
-        if (highest := int(other.examples.labels.max())) >= model.classes:
-            found.append(
-                f"{describe(analysis).name}: {other.name}: expected labels in 0..{model.classes - 1}, the outputs of "
-                f"the model, got label {highest}; name a test set of the same classes"
-            )
-    return list(dict.fromkeys(found))
-
-
-def _beyond(model: ModelSource, experiment: Experiment) -> list[str]:
-    """Return which attacks push to a class that a model does not have."""
-    found = []
-    for attack in [plan.attack for plan in experiment.attacks]:
-        target = getattr(attack, "target", None)
-        if isinstance(target, int) and model.classes is not None and target >= model.classes:
-            found.append(
-                f"attack {describe(attack).name!r}: target: expected a class in 0..{model.classes - 1}, as model "
-                f"{model.name} has, got {target}"
-            )
-    return list(dict.fromkeys(found))
 
 
 def _examinations(experiment: Experiment) -> list[Examination]:

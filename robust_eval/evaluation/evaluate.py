@@ -151,6 +151,8 @@ def _attack_checks(prepared: Prepared, parts: Sequence[_Part]) -> Iterator[Check
     own = attack.own_class(prepared.cell.data.examples.labels)
     if own.any():
         yield checks.target_class(own)
+    if prepared.black_box:
+        return
     zero, bad, whom = (
         torch.cat([getattr(part.perturbed, name) for part in parts])
         for name in ("zero_gradients", "bad_gradients", "attacked")

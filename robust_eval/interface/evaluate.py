@@ -34,6 +34,7 @@ from robust_eval.interface.progress import Bar
 from robust_eval.interface.results import Results
 from robust_eval.machine import pick_device
 from robust_eval.methods import Attack, Corruption, Defense
+from robust_eval.models.function import as_network, known_as_black_box
 from robust_eval.models.given import GivenModel, called_after, given_model
 from robust_eval.paths import misnamed, shown, what_is
 from robust_eval.registry import describe
@@ -102,7 +103,8 @@ def evaluate(
     ``attacks``, ``corruptions`` and ``defenses`` are names (one, several, or with commas), methods such as
     ``robust_eval.attack("pgd", steps=40)``, or tables as in an experiment file; ``fields`` sets what they leave open:
     ``fields={"pgd": {"steps": 40}}``. ``eps`` are radii such as ``"8/255"`` (linf) or ``"l2:0.5"``. ``budget`` is
-    quick, default or strong; default where no attacks are given, and none with ``attacks="none"``. ``pool`` are the
+    quick, default, black_box or strong; default where no attacks are given (black_box for a function without gradients,
+    see :class:`~robust_eval.Function`), and none with ``attacks="none"``. ``pool`` are the
     training images that some defenses mix with, as ``(images, labels)`` or a loader. ``checks`` is quick, full or off:
     how thoroughly the model is examined for reasons not to trust its numbers.
 
@@ -157,7 +159,7 @@ def _evaluated(
     save_examples: bool | None,
     progress: bool | None,
 ) -> Results:
-    given = _models(model)
+    given = {title: as_network(one) for title, one in _models(model).items()}
     examples = given_images("images", x, y, names=class_names)
     # an attack on a model whose device nobody named goes where the model is
     place = pick_device(device if device is not None else str(_where(list(given.values())) or "cpu"))
@@ -168,7 +170,8 @@ def _evaluated(
     options = Options(place, batch_size, wanted, compiled, save_examples)
     images = GivenImages(data, examples, None if pool is None else _pool(pool))
     if attacks is None and budget is None:
-        budget = "default"
+        blind = any(known_as_black_box(one, examples[slice(2)].pixels()) for one in given.values())
+        budget = "black_box" if blind else "default"
     tables = evaluation_tables(
         model=None,
         name=name or next(iter(given)),

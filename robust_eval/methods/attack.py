@@ -72,6 +72,10 @@ class Attack(ABC):
         """Return the passes an image costs at most, one that resists to the end; ``None`` if nobody knows."""
         return None
 
+    def substitute(self, classes: int) -> str | None:
+        """Return what stands in for parts that are not defined for so few classes; ``None`` where nothing has to."""
+        return None
+
     def own_class(self, y: Labels) -> Mask:
         """Return which labels are the one class that the attack pushes every image to: it asks nothing of those."""
         target = getattr(self, "target", None)

@@ -26,6 +26,7 @@ from torch import nn
 from robust_eval.errors import ConfigError, near
 from robust_eval.identity import users_code
 from robust_eval.models.call import call_in
+from robust_eval.models.function import Function
 from robust_eval.models.zoo import ENTRIES, entry_of
 from robust_eval.registry import methods_kept
 from robust_eval.surroundings import surroundings_kept
@@ -46,10 +47,13 @@ class Made(NamedTuple):
 def load_factory(spec: str) -> Made:
     """Return what the factory of ``path/to/file.py:factory`` gives, called with the arguments behind it, or without.
 
-    The factory is a function, or a class derived from ``nn.Module``. Raises ``ConfigError``, one line, when
+    The factory is a function that returns a network or a function from images to logits, or a class derived from
+    ``nn.Module``. Raises ``ConfigError``, one line, when
     the file or the factory is missing, raises, or does not give an ``nn.Module``.
     """
     network, code = call_factory(spec)
+    if not isinstance(network, nn.Module) and inspect.isroutine(network):
+        network = Function(network)
     if not isinstance(network, nn.Module):
         raise ConfigError(
             f"{spec}: expected the factory to return an nn.Module, got {type(network).__name__}"

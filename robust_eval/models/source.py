@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from robust_eval.adaptive.randomness import GlobalDraws
+from robust_eval.classifier.given import black_box
 from robust_eval.classifier.normalized import Normalized
 from robust_eval.data import Examples
 from robust_eval.errors import ConfigError
@@ -20,8 +21,16 @@ from robust_eval.models.checkpoint import load_into, read_card, read_state, stat
 from robust_eval.models.class_names import class_names, compare_classes
 from robust_eval.models.loading import load_network, recipe_on_card
 from robust_eval.models.named import short_name
+from robust_eval.models.reading import (
+    as_logits,
+    declares_draws,
+    outputs_in_words,
+    read_identity,
+    say_outputs,
+    watched,
+)
 from robust_eval.models.recipe import Recipe
-from robust_eval.models.tried import draws_by_nature, tried_on
+from robust_eval.models.trying import PROBES, draws_by_nature, tried_on
 from robust_eval.models.zoo import entry_of
 from robust_eval.printable import printable
 from robust_eval.registry import describe
@@ -46,6 +55,8 @@ class Loaded(NamedTuple):
     weights_sha256: str
     training: dict[str, Any] | None = None
     """What its card says of how it was trained, beside the recipe: how much of noisy labels it learnt."""
+    outputs: str | None = None
+    """What it returns, in words, where that is not logits."""
 
 
 @runtime_checkable
@@ -178,6 +189,8 @@ class OwnModel:
     """Of the images that it was tried on."""
     answers: Tensor | None = field(default=None, repr=False, compare=False)
     """Its logits for a few fixed images of that shape; ``None`` where they depend on draws."""
+    outputs: str | None = None
+    """What it returns, in words, where that is not logits."""
     made_of: dict[str, Any] | None = field(default=None, repr=False)
     """What :func:`own_model` made it of: another process does so again, as its code may be in a file that is no module.
     """
@@ -202,17 +215,22 @@ class OwnModel:
         return isinstance(self.network, StochasticModule) and self.network.stochastic
 
     @property
+    def black_box(self) -> bool:
+        """Whether it answers and has no gradient."""
+        return black_box(self.network)
+
+    @property
     def structure(self) -> dict[str, Any]:
         """The file: of another one nothing is known."""
         return self.identity
 
     def load(self, weights_of: WeightsOf) -> Loaded:
         """Return the network, which has its weights already."""
-        return Loaded(self.network, self.weights_sha256)
+        return Loaded(self.network, self.weights_sha256, outputs=self.outputs)
 
     def untrained(self) -> Loaded:
         """Return the network itself: to be had at no cost."""
-        return Loaded(self.network, self.weights_sha256)
+        return Loaded(self.network, self.weights_sha256, outputs=self.outputs)
 
 
 def own_model(
@@ -245,37 +263,34 @@ def own_model(
         weights=weights,
         download=download,
     )
-    network, arch = made.network, made.arch
+    arch, shown = made.arch, examples[slice(PROBES)].pixels()
+    network = as_logits(made.network, shown, classes=examples.classes)
     classes = tried_on(network, examples, arch)  # first, since lazy layers have no weights before
-    compare_classes(arch, classes, made.class_names or class_names(checkpoint, network), examples)
+    compare_classes(arch, classes, made.class_names or class_names(checkpoint, made.network), examples)
     sha256 = made.weights_sha256 or (
         file_sha256(checkpoint) if checkpoint is not None else state_sha256(network)
     )
     if entry_of(architecture) is not None:
         log.warning("model %s: weights with sha256 %s", arch, sha256)
-    if not isinstance(network, StochasticModule) and draws_by_nature(network, examples):
+    outputs = outputs_in_words(network, shown)
+    if not declares_draws(network) and draws_by_nature(watched(network), examples):
         network = GlobalDraws(network)
     drawn = isinstance(network, StochasticModule) and network.stochastic
+    usual = recipe["regularizer"]["name"] if recipe else checkpoint.stem if checkpoint else short_name(arch)
+    called = printable(name or usual)
+    say_outputs(called, network, outputs)
     return OwnModel(
-        name=printable(
-            name
-            or (
-                recipe["regularizer"]["name"]
-                if recipe
-                else checkpoint.stem
-                if checkpoint
-                else short_name(arch)
-            )
-        ),
+        name=called,
         network=network,
         arch=arch,
-        identity=made.identity(sha256),
+        identity={**made.identity(sha256), **read_identity(network)},
         weights_sha256=sha256,
         regularizer=recipe["regularizer"]["name"] if recipe else "unknown" if seed is None else "untrained",
         train_seed=recipe["seed"] if recipe else None,
         classes=classes,
         shape=examples.shape,
         answers=None if drawn else answers(network, examples.shape),
+        outputs=outputs,
         made_of={
             "checkpoint": checkpoint,
             "architecture": architecture,

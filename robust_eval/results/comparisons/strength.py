@@ -13,6 +13,11 @@ from robust_eval.threat import bare_norm
 
 __all__ = ["finds_most", "strong_enough"]
 
+WEAK = (
+    "only weak attacks were run at this radius (noise, a single step, a black box with few queries): the "
+    "accuracy under attack is lower"
+)
+
 
 @check(words="weak attacks alone at this radius", unit="count", across=60)
 def strong_enough(group: Group) -> Found:
@@ -38,8 +43,9 @@ def strong_enough(group: Group) -> Found:
                 "strong_enough",
                 "warn" if alone and weak(record) else "ok",
                 float(len(alone)),
-                "only weak attacks were run at this radius (noise, a single step, a black box with few queries): the "
-                "accuracy under attack is lower; run pgd, apgd_ce or auto_attack as well",
+                f"{WEAK}; run square or hop_skip_jump with thousands of queries"
+                if record.provenance.get("black_box")
+                else f"{WEAK}; run pgd, apgd_ce or auto_attack as well",
             ),
         )
 

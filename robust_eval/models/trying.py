@@ -1,4 +1,4 @@
-"""A model is tried on a few images before anything is measured: what it answers, and whether it draws."""
+"""What a model of the user's does with a few images: whether it answers them, and whether it draws on the way."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from robust_eval.adaptive.randomness import draws_by_itself
 from robust_eval.classifier import frozen
 from robust_eval.data import Examples
 from robust_eval.errors import THEIRS, CheckpointError, ConfigError, DataError
+from robust_eval.models.reading import described
 from robust_eval.rng import Rng
 from robust_eval.surroundings import surroundings_kept
 from robust_eval.types import StochasticModule
 
-__all__ = ["draws_by_nature", "tried_on"]
+__all__ = ["PROBES", "draws_by_nature", "tried_on"]
 
 PROBES = 16
 """Images on which a model is watched for randomness of its own."""
@@ -67,7 +68,7 @@ def tried_on(network: nn.Module, examples: Examples, arch: str) -> int:
         )
         raise CheckpointError(f"model {arch}: cannot take images of {shape} ({reason}); {fix}") from None
     if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != len(examples[slice(2)]):
-        got = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        got = list(output.shape) if isinstance(output, torch.Tensor) else described(output)
         raise CheckpointError(f"model {arch}: expected logits [n,classes] for images [n,{shape}], got {got}")
     if not output.is_floating_point():
         raise CheckpointError(
