@@ -77,8 +77,8 @@ def _parsed(spec: str) -> tuple[Path, str]:
     path = Path(file).expanduser().resolve()
     if not path.is_file():
         beside = [other.name for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        known = [] if path.suffix == ".py" else [f"{prefix}:{name}" for prefix in ENTRIES]
-        meant = near(f"{path.name}:{name}", known) or near(path.name, beside)
+        prefixed = [] if path.suffix == ".py" else [f"{prefix}:{name}" for prefix in ENTRIES]
+        meant = near(f"{path.name}:{name}", prefixed) or near(path.name, beside)
         raise ConfigError(f"{spec}: no such file {file!r}{meant}")
     if path.suffix != ".py":
         raise ConfigError(f"{spec}: expected a Python file ending in .py, got {path.name!r}")
