@@ -152,6 +152,8 @@ def as_logits(network: nn.Module, x: Images, *, classes: int) -> nn.Module:
     ``x`` are a few of the images, at least one, of data with so many classes. What cannot be read stays as it is: who
     tries it says what is wrong.
     """
+    if any(tensor.is_inference() for tensor in (*network.parameters(), *network.buffers())):
+        return network
     with surroundings_kept(), frozen(network), torch.no_grad():
         try:
             find_out(network, x[:2])
