@@ -189,5 +189,7 @@ def threats(results: pd.DataFrame) -> list[str]:
     ):
         radii = {f"{eps:.6g}": eps for eps in attacks.loc[attacks["norm"] == norm, "eps"].dropna()}
         texts = list(dict.fromkeys(length_text(eps, norm) for eps in sorted(radii.values())))
-        found.append(f"{norm} {', '.join(texts)}" if texts else f"{norm} (smallest perturbation)")
+        bare, space, mask = norm.partition(" ")
+        lengths = ", ".join(texts) or "(smallest perturbation)"
+        found.append(f"{bare} {lengths}{space}{mask}")
     return found

@@ -17,7 +17,7 @@ from robust_eval.findings import MARKS, Verdict
 from robust_eval.metrics.corruption_errors import EXTRA_TYPES, TEST_TYPES
 from robust_eval.results.failed import LOST
 from robust_eval.results.names import UNSET, check_names, metric_text, verdict_in
-from robust_eval.threat import threat_text
+from robust_eval.threat import column_text
 
 __all__ = [
     "CLEAN",
@@ -82,7 +82,7 @@ class Column(NamedTuple):
     def strength(self) -> str:
         """Norm and radius, or severity."""
         if self.family == "attack" or self.eps is not None:
-            return threat_text(self.norm, self.eps)
+            return column_text(self.norm, self.eps)
         return f"s{self.severity}" if self.severity is not None else ""
 
     @property

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from robust_eval.methods import Order as Order
     from robust_eval.methods import Task as Task
     from robust_eval.methods import Trial as Trial
+    from robust_eval.models.function import Function as Function
     from robust_eval.registry import register as register
     from robust_eval.rng import Rng as Rng
     from robust_eval.threat import Norm as Norm
@@ -35,6 +36,7 @@ _PLACES = {
     "AttackResult": "types",
     "Classifier": "classifier",
     "Corruption": "methods",
+    "Function": "models.function",
     "Images": "types",
     "Labels": "types",
     "Norm": "threat",
@@ -62,6 +64,7 @@ __all__ = [
     "Classifier",
     "Corruption",
     "Curriculum",
+    "Function",
     "Images",
     "Labels",
     "Norm",

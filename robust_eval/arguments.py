@@ -109,6 +109,11 @@ def as_labels(y: LabelsLike, x: Tensor) -> Tensor:
     n = len(x)
     if labels.ndim == 2 and labels.shape[1] == 1:
         raise DataError(f"labels: expected whole numbers [n], got {_shape(labels)}; give y[:, 0]")
+    if labels.ndim == 2 and len(labels) == n and bool(((labels != 0).sum(1) != 1).any()):
+        raise DataError(
+            f"labels: expected one class for each image, got {_shape(labels)} with several or none on (multi-label); "
+            "measure one label i at a time: a model that returns its output alone, lambda x: net(x)[:, i], and y[:, i]"
+        )
     if labels.ndim == 2 and len(labels) == n:
         raise DataError(
             f"labels: expected whole numbers [n], got {_shape(labels)}, as one-hot labels are; give y.argmax(1)"

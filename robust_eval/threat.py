@@ -22,6 +22,8 @@ __all__ = [
     "Pixels",
     "Spatial",
     "Threat",
+    "bare_norm",
+    "column_text",
     "length_text",
     "parse_number",
     "short_text",
@@ -99,18 +101,30 @@ class Spatial:
         return Threat("linf", None).distance(x, x_other)
 
 
+def bare_norm(norm: str) -> str:
+    """Return the norm of one that stands with a mask (``linf within a mask of ...``); any other as it is."""
+    return norm.partition(" ")[0]
+
+
 def length_text(eps: float, norm: str) -> str:
     """Return a radius as it is spoken of: linf in 255ths, an angle in degrees, others plain. Six digits if three would
     lie.
     """
     if norm == "spatial":
         return f"±{short_text(eps)}°"
-    return f"{short_text(eps * 255)}/255" if norm == "linf" else short_text(eps)
+    return f"{short_text(eps * 255)}/255" if bare_norm(norm) == "linf" else short_text(eps)
 
 
 def threat_text(norm: str, eps: float | None) -> str:
     """Return ``linf 8/255``, or ``l2 minimal`` for an attack that looks for the smallest perturbation."""
-    return f"{norm} minimal" if eps is None else f"{norm} {length_text(eps, norm)}"
+    bare, space, mask = norm.partition(" ")
+    return f"{bare} {'minimal' if eps is None else length_text(eps, norm)}{space}{mask}"
+
+
+def column_text(norm: str, eps: float | None) -> str:
+    """Return what :func:`threat_text` does at the width of a column: of a mask, its share and its name."""
+    text = threat_text(norm, eps)
+    return text.replace(" within a mask of ", " mask ").replace(" % of the pixels ", "% ")
 
 
 def short_text(value: float) -> str:

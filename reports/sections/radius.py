@@ -26,7 +26,7 @@ from reports.section import Section, Source
 from robust_eval.metrics.intervals import wilson
 from robust_eval.results.entry import Entry
 from robust_eval.results.worst_case import Attacked, radii, survivors, within
-from robust_eval.threat import threat_text
+from robust_eval.threat import bare_norm, threat_text
 
 __all__ = ["against_radius", "sections"]
 
@@ -150,7 +150,7 @@ def _row(norm: str, name: str, at: float, kind: str, same: Sequence[Place]) -> d
     if len(same) > 1:
         spread = statistics.stdev(place.value for place in same)
         low, high = value - spread, value + spread
-    scale, unit = (255, "1/255") if norm == "linf" else (1, "units of the [0, 1] pixel range")
+    scale, unit = (255, "1/255") if bare_norm(norm) == "linf" else (1, "units of the [0, 1] pixel range")
     told = f"{name}; {threat_text(norm, at)}: {100 * value:.1f} % ({100 * low:.1f}–{100 * high:.1f}), n = {n}"
     return {
         "norm": norm,

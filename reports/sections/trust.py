@@ -144,18 +144,29 @@ def _line(place: tuple[str, str, str], group: _Group, *, elsewhere: bool) -> Tru
     names = {item.name for item in raised}
     verdict = worst(item.verdict for item in raised)
     examined = bool(group.examinations) and not group.failed
+    black_box = any(entry.record.provenance.get("black_box") is True for entry in heard)
     return Trust(
         *place,
         verdict,
-        _words(verdict, raised, group.measured, examined=examined),
+        _words(verdict, raised, group.measured, examined=examined, black_box=black_box),
         raised,
         tuple(sorted({check.name for entry in heard for check in entry.checks} - names)),
-        verdict == "ok" and examined,
+        verdict == "ok" and examined and not black_box,
         _examined(group, elsewhere=elsewhere),
     )
 
 
-def _words(verdict: Verdict, raised: Sequence[Advice], measured: Sequence[Entry], *, examined: bool) -> str:
+def _words(
+    verdict: Verdict,
+    raised: Sequence[Advice],
+    measured: Sequence[Entry],
+    *,
+    examined: bool,
+    black_box: bool = False,
+) -> str:
+    if black_box:
+        rest = _words(verdict, raised, measured, examined=False)
+        return f"black box, attacked by its answers alone: {rest}"
     if verdict == "ok":
         return "can be relied on" if examined else "no check objects"
     names = list(dict.fromkeys(item.name for item in raised if item.verdict == verdict))

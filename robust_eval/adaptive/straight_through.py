@@ -72,6 +72,10 @@ class StraightThrough(TorchFunctionMode):
         given, taken = self._last.get(link, (None, None))
         return taken if given is out else None
 
+    def last(self, link: Link) -> tuple[Tensor, Tensor] | None:
+        """Return what the last softmax or sigmoid gave and what it was taken of, if there was one."""
+        return self._last.get(link)
+
     def __enter__(self) -> StraightThrough:
         self._inference = nullcontext() if self._watches else _without_inference_mode()
         self._inference.__enter__()

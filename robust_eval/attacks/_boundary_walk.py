@@ -161,12 +161,18 @@ def nearest_plane(model: Classifier, walks: Walks, norm: Norm, rng: Rng) -> Plan
         plane = Plane(-_lead(_best_known(model, logits, exact), pairs), gradient.flatten(1))
     else:
         size = max(1, min(model.batch_size, MOST // (classes.shape[1] * walks.shape.numel())))
+        # the gradients of thousands of classes do not fit even for one image
+        width = max(1, MOST // walks.shape.numel())
         parts = []
         for first in range(0, len(x), size):
-            part = slice(first, first + size)
-            logits, gradients = model.jacobian(x[part], classes[part], minus=y[part], rng=rng.select(part))
-            logits = _best_known(model, logits, exact[part])
-            parts.append(_nearest_of_all(logits, gradients.flatten(2), y[part], classes[part], norm))
+            part, best = slice(first, first + size), None
+            for some in torch.split(classes[part], width, dim=1):
+                logits, gradients = model.jacobian(x[part], some, minus=y[part], rng=rng.select(part))
+                logits = _best_known(model, logits, exact[part])
+                found = _nearest_of_all(logits, gradients.flatten(2), y[part], some, norm)
+                best = found if best is None else _nearer(best, found, norm)
+            assert best is not None
+            parts.append(best)
         plane = Plane(*map(torch.cat, zip(*parts, strict=True)))
     # a model that answers with NaN has no plane: the walk stays where it is
     known = plane.gap.isfinite()
@@ -184,10 +190,21 @@ def _nearest_of_all(
 ) -> Plane:
     gaps = logits.gather(1, y[:, None]) - logits.gather(1, classes)
     # a class whose gradient equals the label's is out of reach, not at distance 0 / 0
-    ways = (gaps.abs() / dual_length(normals, norm)).nan_to_num(nan=torch.inf, posinf=torch.inf)
-    nearest = ways.argmin(1)
+    nearest = _ways(gaps, normals, norm).argmin(1)
     everyone = torch.arange(len(logits), device=logits.device)
     return Plane(gaps[everyone, nearest], normals[everyone, nearest])
+
+
+def _ways(gaps: Tensor, normals: Tensor, norm: Norm) -> Tensor:
+    return (gaps.abs() / dual_length(normals, norm)).nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+
+def _nearer(best: Plane, found: Plane, norm: Norm) -> Plane:
+    """Return the nearer of two planes of each walk; the first where both are as near."""
+    take = _ways(found.gap, found.normal, norm) < _ways(best.gap, best.normal, norm)
+    return Plane(
+        torch.where(take, found.gap, best.gap), torch.where(take[:, None], found.normal, best.normal)
+    )
 
 
 def clearly_fooled(logits: Logits, y: Labels) -> Mask:

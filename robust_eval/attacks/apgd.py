@@ -43,6 +43,7 @@ from robust_eval.attacks._aim import mean_log_probability
 from robust_eval.attacks._climb import Found, Rules, Task, climb
 from robust_eval.attacks._fields import Steps
 from robust_eval.classifier import Classifier, Loss
+from robust_eval.classifier.masked import Layout
 from robust_eval.errors import ConfigError
 from robust_eval.fields import Real
 from robust_eval.losses import LossName, cross_entropy, dlr, loss_for, require_classes
@@ -69,6 +70,7 @@ class Plan(NamedTuple):
 class APGD(Attack):
     """What the three share: the walk, its restarts, and the choice among the points it met."""
 
+    masked_as: ClassVar[Layout | None] = "pixels"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     min_classes: ClassVar[int] = 2
     """Classes a model must have for the loss to be defined."""

@@ -8,6 +8,11 @@ example is robust if no attack of the ensemble fools the model.
 - ``plus``: besides, APGD on DLR and untargeted FAB, and 5 starts for these two and for cross-entropy.
 - ``rand``, for stochastic models: APGD on cross-entropy and on DLR with gradients averaged over 20 draws.
 
+With fewer than four classes the targeted DLR loss is not defined (with two, the untargeted one neither), and the
+authors' code stops. Here the ensemble is that of its substitute, which a record names: APGD climbs the margin where it
+would climb a DLR loss (``Z_t - Z_y``, the numerator of the ratio), towards each other class, and ``rand`` with two
+classes leaves out APGD on DLR. The other members are the same.
+
 All of it as the authors' code (a392200). Deviations: ``plus`` makes the attacks in another order, the costly
 untargeted FAB last: which examples resist does not depend on the order. An example leaves each attack at the first
 point that fools the model. ``rand`` judges success over 10 fresh draws; the code looks at one, and so counts noise as
@@ -20,6 +25,7 @@ l1 to 2 %).
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -31,7 +37,8 @@ from robust_eval.attacks.apgd import DLRAPGD, CrossEntropyAPGD, TargetedAPGD
 from robust_eval.attacks.fab import FAB, TargetedFAB
 from robust_eval.attacks.square import Square
 from robust_eval.classifier import Classifier
-from robust_eval.errors import ConfigError
+from robust_eval.classifier.masked import Layout
+from robust_eval.losses import LossName
 from robust_eval.methods import Attack, Passes
 from robust_eval.registry import register
 from robust_eval.rng import Rng
@@ -39,6 +46,8 @@ from robust_eval.threat import Norm, Pixels, Threat
 from robust_eval.types import AttackResult, Images, Labels
 
 __all__ = ["AutoAttack"]
+
+log = logging.getLogger(__name__)
 
 
 class _Member(NamedTuple):
@@ -55,10 +64,8 @@ class _Member(NamedTuple):
 class AutoAttack(Attack):
     """AutoAttack."""
 
+    masked_as: ClassVar[Layout | None] = "crop"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
-    min_classes: ClassVar[int] = 4
-    """Classes a model must have for the targeted DLR loss to be defined; ``rand`` is content with 3."""
-
     eps: Pixels = 8 / 255
     """Radius, in units of the [0, 1] pixel range."""
     norm: Norm = "linf"
@@ -88,12 +95,14 @@ class AutoAttack(Attack):
 
     def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
         """Attack a batch [n,c,h,w] in [0, 1] that the model classifies correctly."""
-        self._require_classes(model.logits(x, rng=rng.child("classes")).shape[1])
+        classes = model.logits(x, rng=rng.child("classes")).shape[1]
+        if (words := self.substitute(classes)) is not None:
+            log.warning("auto_attack: %s", words)
         x_adv, step = x.clone(), torch.full_like(y, -1)
         highest = x.new_full((len(x),), -torch.inf)
         everyone = torch.arange(len(x), device=x.device)
         before = 0
-        for number, (name, member, length) in enumerate(self._members()):
+        for number, (name, member, length) in enumerate(self._members(classes)):
             rows = (step < 0).nonzero()[:, 0] if model.stops_early else everyone
             if not len(rows):
                 break
@@ -119,14 +128,22 @@ class AutoAttack(Attack):
     def cost(self, classes: int) -> Passes:
         """Return the passes of an image that resists every attack; in ``rand`` each is made with so many draws."""
         total = Passes(0, 0)
-        for member in self._members():
+        for member in self._members(classes):
             one = member.attack.cost(classes)
             assert one is not None
             total = total.and_(one)
         return total.times(self.draws if self.version == "rand" else 1)
 
-    def _members(self) -> list[_Member]:
-        """The attacks of this version, the cheap ones first."""
+    def substitute(self, classes: int) -> str | None:
+        """Return what stands in for the losses that are not defined for so few classes; ``None`` where all are."""
+        if self.version == "rand":
+            return None if classes >= 3 else "substitute for 2 classes: without APGD on DLR"
+        if classes >= 4:
+            return None
+        return f"substitute for {classes} classes: APGD climbs the margin, not the DLR loss"
+
+    def _members(self, classes: int = 4) -> list[_Member]:
+        """The attacks of this version on a model with so many classes, the cheap ones first."""
         assert self.restarts is not None
         eps, norm, steps, restarts, targets = self.eps, self.norm, self.steps, self.restarts, self.targets
         draws = self.draws if self.version == "rand" else 1
@@ -143,23 +160,20 @@ class AutoAttack(Attack):
             restarts * walk,
         )
         if self.version == "rand":
-            return [ce, dlr]
+            return [ce, dlr] if classes >= 3 else [ce]
         few = min(targets, 5) if self.version == "standard" and norm == "l1" else targets
         targeted = [
-            _Member("apgd_t", TargetedAPGD(eps=eps, norm=norm, steps=steps, targets=few), 2 * walk),
+            _Member("apgd_t", self._targeted(few, classes), 2 * walk),
             _Member("fab_t", TargetedFAB(eps=eps, norm=norm, steps=steps, targets=targets), 2 * walk),
         ]
         square = _Member("square", Square(eps=eps, norm=norm, queries=self.queries), self.queries + 1)
         if self.version == "standard":
             return [ce, *targeted, square]
         fab = FAB(eps=eps, norm=norm, steps=steps, restarts=restarts)
-        return [ce, dlr, *targeted, square, _Member("fab", fab, restarts * walk)]
+        # towards the one other class is away from the label
+        some = [ce, dlr] if classes >= 3 else [ce]
+        return [*some, *targeted, square, _Member("fab", fab, restarts * walk)]
 
-    def _require_classes(self, classes: int) -> None:
-        needed = 3 if self.version == "rand" else self.min_classes
-        if classes < needed:
-            raise ConfigError(
-                f"attack 'auto_attack': expected a model with at least {needed} classes for version {self.version!r}, "
-                f"got {classes}: the DLR losses look at as many logits. Run apgd_ce, apgd_t with loss 'margin', fab_t "
-                "and square as attacks of their own: their worst case is the same ensemble"
-            )
+    def _targeted(self, targets: int, classes: int) -> TargetedAPGD:
+        loss: LossName = "dlr" if classes >= 4 else "margin"
+        return TargetedAPGD(eps=self.eps, norm=self.norm, steps=self.steps, targets=targets, loss=loss)

@@ -14,12 +14,13 @@ Reaches the closed-form optimum on a linear model with two classes (tolerance: f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from robust_eval.attacks._aim import Target, choose_aim
 from robust_eval.attacks._ascent import ascend, ascent_cost
 from robust_eval.attacks._fields import Fraction, Steps
 from robust_eval.classifier import Classifier
+from robust_eval.classifier.masked import Layout
 from robust_eval.losses import LossName
 from robust_eval.methods import Attack, Passes
 from robust_eval.registry import register
@@ -35,6 +36,7 @@ __all__ = ["BIM"]
 class BIM(Attack):
     """Basic iterative method."""
 
+    masked_as: ClassVar[Layout | None] = "pixels"
     eps: Pixels = 8 / 255
     """Radius, in units of the [0, 1] pixel range."""
     norm: Literal["linf", "l2"] = "linf"

@@ -33,6 +33,7 @@ from robust_eval.attacks._aim import Aim, Target, choose_aim
 from robust_eval.attacks._fields import Steps
 from robust_eval.attacks._segment import gap, nearest_on_segment
 from robust_eval.classifier import Classifier
+from robust_eval.classifier.masked import Layout
 from robust_eval.fields import Positive, Real, Whole
 from robust_eval.losses import loss_for
 from robust_eval.methods import FEW, Attack, Passes, walk
@@ -53,6 +54,7 @@ WORTH = 0.01
 class CarliniWagner(Attack):
     """Carlini and Wagner's L2 attack."""
 
+    masked_as: ClassVar[Layout | None] = "pixels"
     minimal_norm: ClassVar[bool] = True
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)
 

@@ -28,6 +28,7 @@ from robust_eval.attacks._closest import Closest
 from robust_eval.attacks._fields import Steps
 from robust_eval.attacks._schedule import Objective, cosine, objective
 from robust_eval.classifier import Classifier
+from robust_eval.classifier.masked import Layout
 from robust_eval.fields import Positive, Real, Whole
 from robust_eval.geometry import heading
 from robust_eval.methods import FEW, Attack, Passes, walk
@@ -44,6 +45,7 @@ __all__ = ["DDN"]
 class DDN(Attack):
     """Decoupled direction and norm."""
 
+    masked_as: ClassVar[Layout | None] = "pixels"
     minimal_norm: ClassVar[bool] = True
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)
 

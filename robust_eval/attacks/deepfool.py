@@ -28,6 +28,7 @@ from robust_eval.attacks._aim import Aim, Target, choose_aim
 from robust_eval.attacks._fields import Steps
 from robust_eval.attacks._segment import gap, nearest_on_segment
 from robust_eval.classifier import Classifier
+from robust_eval.classifier.masked import Layout
 from robust_eval.fields import Real, Whole
 from robust_eval.geometry import unit_l2
 from robust_eval.methods import FEW, Attack, Passes, walk
@@ -44,6 +45,7 @@ __all__ = ["DeepFool"]
 class DeepFool(Attack):
     """DeepFool for the L2 norm."""
 
+    masked_as: ClassVar[Layout | None] = "pixels"
     # three steps or so of fifty: 1/17 to 1/32 of the bound on four small networks
     usual_share: ClassVar[float] = 1 / 22
 

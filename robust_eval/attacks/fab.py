@@ -52,6 +52,7 @@ from robust_eval.attacks._boundary_walk import (
 from robust_eval.attacks._fields import Steps
 from robust_eval.attacks._hyperplane import step_onto_plane
 from robust_eval.classifier import Classifier
+from robust_eval.classifier.masked import Layout
 from robust_eval.fields import Real
 from robust_eval.geometry import length
 from robust_eval.methods import Attack, Passes, walk
@@ -67,6 +68,7 @@ __all__ = ["FAB", "MinimalFAB", "TargetedFAB"]
 class _Boundary(Attack):
     """What the three have in common: the step of a walk."""
 
+    masked_as: ClassVar[Layout | None] = "pixels"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
 
     norm: Norm = "linf"

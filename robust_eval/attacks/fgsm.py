@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 from robust_eval.attacks._aim import Target, choose_aim
 from robust_eval.attacks._ascent import ascend
 from robust_eval.classifier import Classifier
+from robust_eval.classifier.masked import Layout
 from robust_eval.losses import LossName
 from robust_eval.methods import Attack, Passes, walk
 from robust_eval.registry import register
@@ -30,6 +31,7 @@ __all__ = ["FGSM"]
 class FGSM(Attack):
     """Fast gradient sign method."""
 
+    masked_as: ClassVar[Layout | None] = "pixels"
     single_step: ClassVar[bool] = True
 
     eps: Pixels = 8 / 255

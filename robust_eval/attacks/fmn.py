@@ -33,6 +33,7 @@ from robust_eval.attacks._fields import Steps
 from robust_eval.attacks._schedule import Objective, cosine, objective
 from robust_eval.attacks._segment import gap
 from robust_eval.classifier import Classifier
+from robust_eval.classifier.masked import Layout
 from robust_eval.fields import Positive, Real, Whole
 from robust_eval.geometry import dual_length, heading, length
 from robust_eval.methods import FEW, Attack, Passes, walk
@@ -52,6 +53,7 @@ ROUNDS = 40
 class FMN(Attack):
     """Fast minimum-norm attack."""
 
+    masked_as: ClassVar[Layout | None] = "pixels"
     minimal_norm: ClassVar[bool] = True
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
 

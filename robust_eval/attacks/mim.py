@@ -14,7 +14,7 @@ Reaches the closed-form optimum on a linear model with two classes (tolerance: f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ from robust_eval.attacks._aim import Target, choose_aim
 from robust_eval.attacks._ascent import ascend, ascent_cost
 from robust_eval.attacks._fields import Fraction, Steps
 from robust_eval.classifier import Classifier
+from robust_eval.classifier.masked import Layout
 from robust_eval.fields import Real
 from robust_eval.losses import LossName
 from robust_eval.methods import Attack, Passes
@@ -38,6 +39,7 @@ __all__ = ["MIM"]
 class MIM(Attack):
     """Momentum iterative method."""
 
+    masked_as: ClassVar[Layout | None] = "pixels"
     eps: Pixels = 8 / 255
     """Radius, in units of the [0, 1] pixel range."""
     norm: Literal["linf", "l2"] = "linf"

@@ -23,6 +23,7 @@ from torch import Tensor
 from robust_eval.attacks._aim import Aim
 from robust_eval.attacks._fields import Steps
 from robust_eval.classifier import Classifier
+from robust_eval.classifier.masked import Layout
 from robust_eval.geometry import random_start, unit_l2
 from robust_eval.losses import margin
 from robust_eval.methods import FEW, Attack, Passes
@@ -39,6 +40,7 @@ __all__ = ["Noise"]
 class Noise(Attack):
     """Random points of the ball."""
 
+    masked_as: ClassVar[Layout | None] = "pixels"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     gradients: ClassVar[bool] = False
     baseline: ClassVar[bool] = True

@@ -19,7 +19,7 @@ On a linear model with two classes it flips exactly the examples whose margin is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -29,6 +29,7 @@ from robust_eval.attacks._aim import JUDGING_DRAWS, Aim, Target, choose_aim
 from robust_eval.attacks._ascent import ascend, ascent_cost
 from robust_eval.attacks._fields import Fraction, Steps
 from robust_eval.classifier import Classifier
+from robust_eval.classifier.masked import Layout
 from robust_eval.geometry import random_start
 from robust_eval.losses import LossName, loss_for
 from robust_eval.methods import Attack, Passes
@@ -45,6 +46,7 @@ __all__ = ["PGD"]
 class PGD(Attack):
     """Projected gradient descent."""
 
+    masked_as: ClassVar[Layout | None] = "pixels"
     eps: Pixels = 8 / 255
     """Radius, in units of the [0, 1] pixel range."""
     norm: Literal["linf", "l2"] = "linf"

@@ -28,6 +28,7 @@ from pydantic import Field
 from robust_eval.attacks._aim import Aim
 from robust_eval.attacks._fields import Steps
 from robust_eval.classifier import Classifier
+from robust_eval.classifier.masked import Layout
 from robust_eval.corruptions.deformation import Interpolation, Matrix, warped
 from robust_eval.fields import Real
 from robust_eval.losses import margin
@@ -55,6 +56,7 @@ class Candidate(NamedTuple):
 class RotationTranslation(Attack):
     """The worst of a grid of rotations and translations."""
 
+    masked_as: ClassVar[Layout | None] = None
     norms: ClassVar[tuple[Bound, ...]] = ("spatial",)
     gradients: ClassVar[bool] = False
     own_units: ClassVar[bool] = True

@@ -36,6 +36,7 @@ from robust_eval.attacks._aim import Aim, mean_log_probability
 from robust_eval.attacks._fields import Steps
 from robust_eval.attacks._l1 import project_l1
 from robust_eval.classifier import Classifier
+from robust_eval.classifier.masked import Layout
 from robust_eval.fields import Real
 from robust_eval.losses import margin
 from robust_eval.methods import FEW, Attack, Passes
@@ -61,6 +62,7 @@ TINY = 1e-12
 class Square(Attack):
     """Square attack."""
 
+    masked_as: ClassVar[Layout | None] = "crop"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     gradients: ClassVar[bool] = False
 

@@ -23,14 +23,15 @@ from torch import Tensor, nn
 
 from robust_eval.attacks._aim import Aim
 from robust_eval.classifier import Classifier, to_eval
+from robust_eval.classifier.masked import Layout
 from robust_eval.errors import CheckpointError, ConfigError, DataError
 from robust_eval.fields import Real
 from robust_eval.identity import file_sha256
 from robust_eval.methods import FEW, Attack, Passes
 from robust_eval.models.answers import ANSWERS, answers
 from robust_eval.models.checkpoint import state_sha256
-from robust_eval.models.factory import is_factory
 from robust_eval.models.loading import load_network, recipe_on_card
+from robust_eval.models.named import gives_network
 from robust_eval.paths import misnamed
 from robust_eval.registry import Resolved, build, find, resolver, version
 from robust_eval.rng import Rng
@@ -43,6 +44,7 @@ __all__ = ["Transfer"]
 class Transfer(Attack):
     """What an attack on a surrogate does; :func:`_resolve` gives it the fields of the attack behind the colon."""
 
+    masked_as: ClassVar[Layout | None] = None
     baseline: ClassVar[bool] = True
     asks_model: ClassVar[bool] = False
     behind: ClassVar[str]
@@ -74,7 +76,7 @@ class Transfer(Attack):
     def _surrogate(self) -> _Surrogate:
         names = ("surrogate", "architecture", "mean", "std")
         path, architecture, mean, std = (getattr(self, name) for name in names)
-        if path is None and not is_factory(architecture):
+        if path is None and not gives_network(architecture):
             raise ConfigError(
                 f"attack 'transfer:{self.behind}': expected surrogate, the file of another model's weights "
                 f"(--set transfer:{self.behind}.surrogate=other.safetensors), got none"
@@ -170,7 +172,9 @@ def _loaded(
             "weights with a card beside them can do without"
         )
     made = load_network(path, architecture, mean, std, recipe=recipe, where=f"surrogate {path}: ")
-    return _Surrogate(to_eval(made.network), made.identity(sha256 or state_sha256(made.network)))
+    return _Surrogate(
+        to_eval(made.network), made.identity(made.weights_sha256 or sha256 or state_sha256(made.network))
+    )
 
 
 @resolver("attack", "transfer")

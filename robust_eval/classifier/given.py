@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 else:  # what is none is told in words of ours, not of whoever checks types at run time
     Network = Any
 
-__all__ = ["Network", "answering", "device_of", "expect_count", "network_given", "say_if_training"]
+__all__ = [
+    "Network",
+    "answering",
+    "black_box",
+    "device_of",
+    "expect_count",
+    "network_given",
+    "say_if_training",
+]
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +85,11 @@ def device_of(network: nn.Module) -> torch.device | None:
         for tensor in tensors:
             return tensor.device
     return None
+
+
+def black_box(network: nn.Module) -> bool:
+    """Whether a network says that it answers and has no gradient, as a function of numpy's arrays does."""
+    return any(getattr(module, "black_box", False) is True for module in network.modules())
 
 
 def say_if_training(network: nn.Module) -> None:

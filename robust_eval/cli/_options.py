@@ -22,6 +22,7 @@ __all__ = [
     "Compiled",
     "Data",
     "Device",
+    "Download",
     "DryRun",
     "GradientDraws",
     "Imports",
@@ -34,6 +35,7 @@ __all__ = [
     "Settings",
     "Size",
     "Std",
+    "Weights",
     "as_class_order",
     "import_methods",
     "path_named",
@@ -61,12 +63,28 @@ Checkpoint = Annotated[
 Arch = Annotated[
     str | None,
     typer.Option(
-        help="Architecture by name, or path/to/file.py:factory, which runs the code of that file. "
-        "Default: that of the checkpoint's card."
+        help="Architecture by name; torchvision:NAME, timm:NAME, hf:FOLDER or robustbench:NAME; "
+        "torchscript:FILE, export:FILE or onnx:FILE, programs that are run; or path/to/file.py:factory, which runs the "
+        "code of that file. Arguments in brackets, 'net.py:build(depth=18)'. Default: that of the checkpoint's card."
     ),
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY", help="Where in the checkpoint the weights lie, if there are several, such as ema."
+    ),
+]
+Download = Annotated[
+    bool,
+    typer.Option("--download", help="Let the library of --arch fetch its published weights."),
+]
 Data = Annotated[
-    str, typer.Option(help="A named set, a .npz file or an image folder.  [required]", show_default=False)
+    str,
+    typer.Option(
+        help="A named set, an image folder, or a .npz, .npy,.npy, .csv, .parquet, .tar or other file (guide evaluate); "
+        "file.py:factory runs that file.  [required]",
+        show_default=False,
+    ),
 ]
 Mean = Annotated[str | None, typer.Option(help="Normalisation inside the model, e.g. 0.49,0.48,0.45.")]
 Std = Annotated[str | None, typer.Option(help="Normalisation inside the model, e.g. 0.25,0.24,0.26.")]

@@ -15,6 +15,7 @@ from robust_eval.cli._options import (
     ClassOrder,
     Data,
     Device,
+    Download,
     DryRun,
     Imports,
     Mean,
@@ -25,6 +26,7 @@ from robust_eval.cli._options import (
     Settings,
     Size,
     Std,
+    Weights,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ def analyze(
     ] = None,
     mean: Mean = None,
     std: Std = None,
+    weights: Weights = None,
+    download: Download = False,
     size: Size = None,
     class_order: ClassOrder = None,
     name: ModelName = None,
@@ -88,7 +92,7 @@ def analyze(
     if not data:
         raise ConfigError("--data: expected a named set, a .npz file or an image folder, got none")
     fields = settings(set_)
-    model = model_table(checkpoint, arch, name, mean, std, fields)
+    model = model_table(checkpoint, arch, name, mean, std, fields, weights=weights, download=download)
     others = sets_in("--other", other)
     require_sets(resize, others, "--other")
     every = "all" in [word.strip() for word in analyses.split(",")]

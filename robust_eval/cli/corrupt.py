@@ -48,8 +48,8 @@ def corrupt(
     from robust_eval.config.method_tables import MethodTables
     from robust_eval.config.problems import Problems
     from robust_eval.config.settings import apply_settings, settings, split_names
+    from robust_eval.config.sources import opened
     from robust_eval.corruptions._written import NOTES, write
-    from robust_eval.data import open_source
     from robust_eval.data.corrupted import known_types
     from robust_eval.errors import ConfigError
 
@@ -80,7 +80,7 @@ def corrupt(
         problems.lines.append(f"--corruptions: expected names or all, got none; known: {', '.join(known)}")
     if problems.lines:
         raise ConfigError(dict.fromkeys(problems.lines))  # one field is wrong five times
-    source = open_source(data, size=size, class_order=as_class_order(class_order))
+    source = opened(data, size=size, class_order=as_class_order(class_order))
     examples = source.test(n)
     folder = run_folder(out)
     console = open_console()

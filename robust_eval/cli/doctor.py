@@ -17,6 +17,7 @@ from robust_eval.cli._options import (
     ClassOrder,
     Data,
     Device,
+    Download,
     GradientDraws,
     Imports,
     Mean,
@@ -25,6 +26,7 @@ from robust_eval.cli._options import (
     Settings,
     Size,
     Std,
+    Weights,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ def doctor(
     pool: Annotated[str | None, typer.Option(help="Training images that defenses mix with.")] = None,
     mean: Mean = None,
     std: Std = None,
+    weights: Weights = None,
+    download: Download = False,
     size: Size = None,
     class_order: ClassOrder = None,
     seed: Seed = 0,
@@ -100,7 +104,7 @@ def doctor(
             "size": size,
             "class_order": class_order,
         },
-        "model": [model_table(checkpoint, arch, None, mean, std, fields)],
+        "model": [model_table(checkpoint, arch, None, mean, std, fields, weights=weights, download=download)],
         "attack": [{"name": "pgd", "norm": norm, "eps": radius}],
         "defense": [{"name": item} for item in split_names("defense", defenses)],
     }
@@ -175,11 +179,14 @@ def _cost(cells: Sequence[Cell], bench: Workbench) -> str:
 def _enough(data: str, size: int | None, class_order: str | None) -> int | None:
     """Return how many test images are plenty, ``None`` where the set has fewer."""
     from robust_eval.cli._options import as_class_order
-    from robust_eval.data import open_source
+    from robust_eval.config.sources import opened
+    from robust_eval.data import takes_size
     from robust_eval.errors import DataError
 
+    if size is None and takes_size(data):
+        size = 1  # of any size, as the model may say which
     try:
-        open_source(data, size=size, class_order=as_class_order(class_order)).test(_PLENTY)
+        opened(data, size=size, class_order=as_class_order(class_order)).test(_PLENTY)
     except DataError:  # whatever else is wrong with it is told when it is read for good
         return None
     return _PLENTY

@@ -17,6 +17,7 @@ from robust_eval.cli._options import (
     Compiled,
     Data,
     Device,
+    Download,
     DryRun,
     GradientDraws,
     Imports,
@@ -29,6 +30,7 @@ from robust_eval.cli._options import (
     Settings,
     Size,
     Std,
+    Weights,
     path_named,
 )
 from robust_eval.cli._shown import Format
@@ -112,8 +114,26 @@ def evaluate(
     ] = False,
     mean: Mean = None,
     std: Std = None,
+    weights: Weights = None,
+    download: Download = False,
     size: Size = None,
     class_order: ClassOrder = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path_named,
+            metavar="PATH",
+            help="Pixels that attacks may change (1; others 0): a .npy, .npz or PNG file of [h,w], [c,h,w] or one for "
+            "each image. Default: all.",
+        ),
+    ] = None,
+    skip_unreadable: Annotated[
+        bool,
+        typer.Option(
+            "--skip-unreadable",
+            help="Leave out images that cannot be read, and say which. Default: they end the run.",
+        ),
+    ] = False,
     name: ModelName = None,
     seed: Seed = 0,
     out: Out = None,
@@ -144,14 +164,21 @@ def evaluate(
 
     import_methods(import_)
     if not data:
-        raise ConfigError("--data: expected a named set, a .npz file or an image folder, got none")
+        raise ConfigError("--data: expected a named set, a file or a folder of images, got none")
     if attacks is None and budget is None:
         budget = "default"
     fields = settings(set_)
     tables = evaluation_tables(
-        model=model_table(checkpoint, arch, name, mean, std, fields),
+        model=model_table(checkpoint, arch, name, mean, std, fields, weights=weights, download=download),
         name=model_name(checkpoint, arch, name),
-        data={"name": data, "n": n, "pool": pool, "size": size, "class_order": class_order},
+        data={
+            "name": data,
+            "n": n,
+            "pool": pool,
+            "size": size,
+            "class_order": class_order,
+            "skip_unreadable": skip_unreadable,
+        },
         attacks=attacks or "",
         budget=budget,
         eps=eps,
@@ -168,7 +195,11 @@ def evaluate(
         gradient_draws=gradient_draws,
         fields=fields,
     )
-    experiment = parse(tables | {"imports": import_ or ()}, where="evaluate", folder=Path.cwd())
+    experiment = parse(
+        tables | {"imports": import_ or (), "mask": None if mask is None else str(mask)},
+        where="evaluate",
+        folder=Path.cwd(),
+    )
     return execute(
         experiment,
         out or Path("runs") / folder_name(tables["name"]),

@@ -51,8 +51,9 @@ def list_methods(
             print(f"  {name}({', '.join(fields)})")
             if long:
                 print("\n".join(f"      {line}".rstrip() for line in card(each, name).splitlines()) + "\n")
-        if each == "attack":
-            print("\n".join(f"  {line}" for line in _behind_prefixes()))
+        if each in ("attack", "architecture"):
+            lines = _behind_prefixes() if each == "attack" else _networks_elsewhere()
+            print("\n".join(f"  {line}" for line in lines))
     return 0
 
 
@@ -65,6 +66,13 @@ def _behind_prefixes() -> list[str]:
         *lines,
         *(f"{library}:NAME (any of {library} {version})" for library, version in installed().items()),
     ]
+
+
+def _networks_elsewhere() -> list[str]:
+    """What else gives a network: other libraries, programs in files, code."""
+    from robust_eval.models.zoo import known
+
+    return [*known(), "path/to/file.py:FACTORY (a function of yours, whose file is run)"]
 
 
 def _default(field: object) -> str:

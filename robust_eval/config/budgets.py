@@ -4,6 +4,7 @@
 ``default`` are the six attacks that papers on regularizers report, and Auto-PGD.
 ``strong`` is what a claim of robustness should survive: a baseline of random noise, long walks with restarts, the
 smallest perturbations in l2 and linf, and AutoAttack (Croce and Hein 2020) in its standard form at the end.
+``black_box`` is what a function without gradients allows: Square and HopSkipJump, 1000 queries an image each.
 
 Each is a list of tables as in an experiment file; radii are given beside it, and any field can still be set.
 """
@@ -34,6 +35,10 @@ BUDGETS: dict[str, tuple[Table, ...]] = {
         {"name": "cw"},
         {"name": "deepfool"},
         {"name": "apgd_ce"},
+    ),
+    "black_box": (
+        {"name": "square", "queries": 1000},
+        {"name": "hop_skip_jump", "queries": 1000},
     ),
     "strong": (
         {"name": "noise"},

@@ -18,24 +18,27 @@ from typing import Any, NamedTuple
 
 import pydantic
 
+from robust_eval.config import sources
 from robust_eval.config.budgets import budget
 from robust_eval.config.card import card_tables, is_card
 from robust_eval.config.every import every
 from robust_eval.config.frame import DataTable, Frame, ModelTable
 from robust_eval.config.method_tables import AnalysisPlan, AttackPlan, MethodTables, Table, located
+from robust_eval.config.preprocessing import prepared
 from robust_eval.config.problems import Problems
 from robust_eval.config.settings import change_tables
 from robust_eval.config.toml import read_toml, toml
 from robust_eval.config.trust import code_in
 from robust_eval.corruptions._given import given_tables
-from robust_eval.data import ClassOrder, Examples, Source, open_source
-from robust_eval.data.corrupted import CorruptedFiles, open_corrupted
+from robust_eval.data import Examples, Source, absolute
+from robust_eval.data.corrupted import CorruptedFiles
+from robust_eval.data.mask import PixelMask, as_mask, read_mask
 from robust_eval.errors import THEIRS, ConfigError, near
 from robust_eval.methods import Corruption, Defense
-from robust_eval.models.factory import is_factory
+from robust_eval.models.named import from_anywhere
 from robust_eval.models.recipe import Recipe
 from robust_eval.models.source import ModelSource
-from robust_eval.paths import exists, expanded, is_folder, misnamed, resolved, shown, what_is
+from robust_eval.paths import expanded, misnamed, resolved, shown, what_is
 from robust_eval.printable import printable
 from robust_eval.registry import explain, names
 from robust_eval.surroundings import surroundings_kept
@@ -59,6 +62,8 @@ class Given(NamedTuple):
     """The images to measure on."""
     models: tuple[Callable[[Examples], ModelSource], ...]
     """What makes each model, which is tried on images."""
+    mask: Any = None
+    """The pixels that attacks may change, as an array."""
 
 
 @dataclass(frozen=True)
@@ -78,20 +83,29 @@ class Experiment:
 
     def source(self) -> Source:
         """Open the data to measure on."""
-        return _source(self.frame, self.folder) if self.given is None else self.given.source
+        return sources.measured(self.frame, self.folder) if self.given is None else self.given.source
 
     def pool_source(self) -> Source:
         """Open the pool that the file names."""
-        return _pool_source(self.frame, self.folder)
+        return sources.pool(self.frame, self.folder)
 
     def corrupted(self) -> CorruptedFiles | None:
         """Open the corrupted images that the file names, if it does."""
-        return _corrupted(self.frame, self.folder)
+        return sources.corrupted(self.frame, self.folder)
 
     def other_source(self, name: str) -> Source:
         """Open a second set of images, which an analysis compares with."""
-        name = _at(self.folder, name)
-        return open_source(name, class_order=_order_of(self.frame, name))
+        return sources.other(self.frame, self.folder, name)
+
+    def mask(self, source: Source, examples: Examples) -> PixelMask | None:
+        """Return the pixels that attacks may change; ``None`` where all are."""
+        ordered = not source.shuffled
+        if self.given is not None and self.given.mask is not None:
+            return as_mask(self.given.mask, examples.shape, len(examples), ordered=ordered)
+        if self.frame.mask is None:
+            return None
+        path = Path(self.absolute(self.frame.mask))
+        return read_mask(path, examples.shape, len(examples), ordered=ordered)
 
     def absolute(self, path: str) -> str:
         """Return a path of the file, which starts at the experiment's folder, as one from anywhere."""
@@ -104,18 +118,20 @@ class Experiment:
         for table in tables.get("model", ()):
             if "checkpoint" in table:
                 table["checkpoint"] = _absolute(self.folder, table["checkpoint"])
-            if is_factory(table.get("architecture")):
-                table["architecture"] = _absolute(self.folder, table["architecture"])
+            if "architecture" in table:
+                table["architecture"] = from_anywhere(table["architecture"], self.absolute)
         for table in (tables.get("recipe", {}), *tables.get("train", ()), *tables.get("attack", ())):
             if isinstance(table, dict):
                 table |= located(table, self.folder)
         for table in tables.get("analysis", ()):
             if isinstance(table, dict) and "other" in table:
                 others = [table["other"]] if isinstance(table["other"], str) else table["other"]
-                table["other"] = [_at(self.folder, other) for other in others]
+                table["other"] = [sources.at(self.folder, other) for other in others]
         for key in ("name", "pool"):
             if key in tables["data"]:
-                tables["data"][key] = _at(self.folder, tables["data"][key])
+                tables["data"][key] = sources.at(self.folder, tables["data"][key])
+        if "mask" in tables:
+            tables["mask"] = _absolute(self.folder, tables["mask"])
         if "corrupted" in tables["data"]:
             tables["data"]["corrupted"] = _absolute(self.folder, tables["data"]["corrupted"])
         # modules are found by name, so the place to look for them is kept; first, above the tables
@@ -181,7 +197,7 @@ def read(
     if data is not None:
         if (problem := misnamed(data)) is not None:
             raise ConfigError(f"--data: {problem}")
-        given = data if data in names("data") else str(expanded(data).absolute())
+        given = data if data in names("data") else absolute(Path.cwd(), data)
         table = tables.get("data")
         tables["data"] = {**(table if isinstance(table, dict) else {}), "name": given}
     change_tables(tables, fields or {})
@@ -207,6 +223,11 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path, given: Given |
     for module in frame.imports:
         with problems:
             import_module(module, folder)
+    if given is None:
+        with problems:
+            frame = prepared(
+                frame, lambda path: sources.at(folder, path), lambda path: _absolute(folder, path)
+            )
     parser = MethodTables(problems, folder)
     named: Sequence[Table] = ()
     if frame.budget is not None:
@@ -216,7 +237,7 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path, given: Given |
     attacks = [plan for i, table in enumerate(tried) for plan in parser.attacks(table, i - len(named))]
     asked: Sequence[str | Table] = every("corruption", frame.corruption, problems)
     with problems:
-        if (files := _corrupted(frame, folder)) is not None:
+        if (files := sources.corrupted(frame, folder)) is not None:
             asked = ()  # where they cannot be used, none is looked at further
             among = list(files.severities)
             asked = given_tables(files, every("corruption", frame.corruption, problems, among=among))
@@ -229,10 +250,10 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path, given: Given |
     analyses = [plan for i, table in enumerate(frame.analysis) for plan in parser.analyses(table, i)]
     source: Source | None = None
     with problems:
-        source = _source(frame, folder) if given is None else given.source
+        source = sources.measured(frame, folder) if given is None else given.source
     if frame.data.pool is not None:
         with problems:
-            _pool_source(frame, folder)
+            sources.pool(frame, folder)
     recipes = [parser.recipe(frame.recipe, table, i, source) for i, table in enumerate(frame.train)]
     # the trainings of one table differ in their seed alone and are one line of a report
     called = [found[0][0] for found in recipes if found] + [table.name for table in frame.model if table.name]
@@ -271,48 +292,6 @@ def _frame(tables: Table, problems: Problems) -> Frame:
         named = isinstance(name, str) and misnamed(name) is None
         rest["data"] = {"name": name if named else "digits"}
     return adapter.validate_python(rest)
-
-
-def _at(folder: Path, name: str) -> str:
-    """Return the path of data relative to the experiment's folder; a registered name, or one that nothing has,
-    stays as it is.
-    """
-    path = _absolute(folder, name)
-    return path if name not in names("data") and (exists(path) or "/" in name) else name
-
-
-def _source(frame: Frame, folder: Path) -> Source:
-    """Open the data, with what the file changes about its training images."""
-    data = frame.data
-    return open_source(
-        _at(folder, data.name),
-        size=data.size,
-        class_order=data.class_order,
-        per_class=data.per_class,
-        label_noise=data.label_noise,
-        noisy_labels=data.noisy_labels,
-        seed=data.seed,
-    )
-
-
-def _pool_source(frame: Frame, folder: Path) -> Source:
-    """Open the pool; images of a folder are resized like those measured."""
-    assert frame.data.pool is not None
-    name = _at(folder, frame.data.pool)
-    size = frame.data.size if is_folder(name) else None
-    return open_source(name, size=size, class_order=_order_of(frame, name))
-
-
-def _order_of(frame: Frame, name: str) -> ClassOrder | None:
-    """Return the order of the classes of a second set, which is that of the images measured."""
-    return frame.data.class_order if name not in names("data") and is_folder(name) else None
-
-
-def _corrupted(frame: Frame, folder: Path) -> CorruptedFiles | None:
-    given = frame.data.corrupted
-    if given is None:
-        return None
-    return open_corrupted(Path(_absolute(folder, given)), frame.data.class_order)
 
 
 def _absolute(folder: Path, name: str) -> str:

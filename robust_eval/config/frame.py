@@ -9,9 +9,9 @@ from pydantic import Field
 
 from robust_eval.bounds import LAST_SEED, MOST
 from robust_eval.config.method_tables import Table
-from robust_eval.data import ClassOrder
+from robust_eval.data import ClassOrder, Interpolation
 from robust_eval.fields import Real, Seed, Side, Whole
-from robust_eval.models.factory import is_factory
+from robust_eval.models.named import gives_network
 from robust_eval.registry import checked
 
 __all__ = ["DataTable", "Frame", "ModelTable"]
@@ -25,7 +25,7 @@ class DataTable:
     """The images to measure on."""
 
     name: Name
-    """A registered set, a ``.npz`` file or an image folder."""
+    """A registered set, a file or folder of a known format, or ``path/to/file.py:factory``, which runs that file."""
     n: Annotated[Whole, Field(ge=1)] | None = None
     """How many test images; all if left out."""
     pool: Name | None = None
@@ -34,10 +34,17 @@ class DataTable:
     """Folder of corrupted test images, such as CIFAR-10-C, that the ``[[corruption]]`` tables are read from; all that
     is in it if there are no such tables. They are made if left out."""
     size: Side | None = None
-    """Side in pixels to which a folder's images are resized and cropped."""
+    """Side in pixels to which encoded images are resized and cropped; as the model's library says, if left out."""
+    resize: Side | Literal["squash"] | None = None
+    """Shorter side to which encoded images are resized before ``size`` is cropped, or ``squash`` to resize both
+    sides; ``size`` if left out."""
+    interpolation: Interpolation | None = None
+    """How encoded images are resized; bilinear if left out."""
     class_order: ClassOrder | None = None
     """How an image folder's classes are numbered whose names are all numbers, as ``numbers`` or as ``text`` (10 before
     2); as numbers, which is said, if left out."""
+    skip_unreadable: bool = False
+    """Whether images that cannot be read are left out, which is said; otherwise they end the run."""
     per_class: Annotated[Whole, Field(ge=1)] | None = None
     """How many training images of each class are kept; all if left out."""
     label_noise: Annotated[Real, Field(ge=0, le=1)] = 0.0
@@ -58,17 +65,22 @@ class ModelTable:
     model."""
     architecture: str | Table | None = None
     """A registered name, a table with ``name`` and fields, or ``path/to/file.py:factory``, which runs that file; may
-    be left out when the checkpoint has a card of :command:`robust-eval train` beside it."""
+    be left out when the checkpoint has a card of :command:`robust-eval train` beside it. ``torchvision:NAME`` and the
+    other prefixes are those of :command:`robust-eval list architectures`."""
     name: str | None = None
     mean: tuple[Real, ...] | None = None
     std: tuple[Real, ...] | None = None
+    weights: Name | None = None
+    """Where in the checkpoint the weights lie, if there are several, such as ``ema``."""
+    download: bool = False
+    """Whether a library may fetch weights that are not here."""
     seed: Seed | None = None
     """Weights that are drawn from it and not trained, in place of a checkpoint: a network to start from."""
 
     def __post_init__(self) -> None:
         if self.seed is not None and self.checkpoint is not None:
             raise ValueError("seed: expected a checkpoint or the seed of weights to draw, got both")
-        if self.seed is not None and (self.architecture is None or is_factory(self.architecture)):
+        if self.seed is not None and (self.architecture is None or gives_network(self.architecture)):
             raise ValueError(
                 f"seed: expected the name of an architecture to draw weights for, got {self.architecture!r}"
             )
@@ -93,6 +105,8 @@ class Frame:
     """Modules of the user's that register further methods. Importing runs their code."""
     folder: str | None = None
     """Where relative paths and ``imports`` start; the experiment file's own folder if left out."""
+    mask: Name | None = None
+    """A ``.npy``, ``.npz`` or PNG file of the pixels that attacks may change (1), all others kept (0)."""
     watch_test: bool = False
     """Whether the accuracy on the test images is logged after each pass of a training. Nothing is chosen by it."""
     data: DataTable

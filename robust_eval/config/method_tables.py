@@ -14,8 +14,9 @@ from robust_eval.config.problems import Problems
 from robust_eval.data import Source
 from robust_eval.errors import ConfigError
 from robust_eval.methods import Analysis, Architecture, Attack, Corruption, Curriculum, Defense, Regularizer
-from robust_eval.models.factory import is_factory
+from robust_eval.models.named import file_named, from_anywhere, gives_network
 from robust_eval.models.recipe import Recipe
+from robust_eval.models.zoo import call_of, entry_of
 from robust_eval.paths import expanded, misnamed, shown, what_is
 from robust_eval.registry import Kind, build, describe, explain, find
 from robust_eval.threat import ANY_IMAGE, DEFAULT_RADIUS, Access, parse_number
@@ -177,8 +178,12 @@ class MethodTables:
         problems = self.problems.at(f"[[model]] {i + 1}")
         if checkpoint is not None and (problem := misnamed(checkpoint)) is not None:
             problems.add(f"checkpoint: {problem}")
-        if isinstance(architecture, str) and is_factory(architecture):
-            file = architecture.rpartition(":")[0] or architecture
+        file = None
+        with problems:
+            if architecture is not None and (entry := entry_of(architecture)) is not None:
+                call_of(entry, architecture)  # whose arguments may be wrong
+            file = file_named(architecture)
+        if file is not None:
             if (problem := misnamed(file)) is not None:
                 problems.add(f"architecture: {problem}")
             elif (lies := what_is(_absolute(self.folder, file))) not in ("a file", "none"):
@@ -188,7 +193,7 @@ class MethodTables:
                 f"architecture: expected file.py:factory, got {architecture!r}; add the name of the function "
                 f"that returns the network, as in '{architecture}:build'"
             )
-        elif architecture is not None and not is_factory(architecture):
+        elif architecture is not None and not gives_network(architecture):
             _method("architecture", architecture, problems)
 
     def _find(self, kind: Kind, name: str) -> type[Any] | None:
@@ -285,8 +290,8 @@ def located(fields: Mapping[str, Any], folder: Path) -> Table:
         paths["curriculum"] = curriculum | located(curriculum, folder)
     if "surrogate" in fields or "architecture" in fields:
         architecture = fields.get("architecture")
-        if is_factory(architecture):
-            paths["architecture"] = _absolute(folder, str(architecture))
+        if gives_network(architecture):
+            paths["architecture"] = from_anywhere(architecture, lambda path: _absolute(folder, path))
     return paths
 
 

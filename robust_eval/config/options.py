@@ -17,6 +17,7 @@ from robust_eval.data import NOISE
 from robust_eval.data.corrupted import open_corrupted
 from robust_eval.errors import ConfigError
 from robust_eval.methods import Attack
+from robust_eval.models.named import short_name
 from robust_eval.paths import expanded
 from robust_eval.registry import describe, find
 from robust_eval.threat import parse_number
@@ -92,6 +93,9 @@ def model_table(
     mean: str | None,
     std: str | None,
     fields: dict[str, dict[str, Any]],
+    *,
+    weights: str | None = None,
+    download: bool = False,
 ) -> dict[str, Any]:
     """Return the ``[[model]]`` table of these options; the architecture's own fields are taken out of ``fields``.
 
@@ -113,12 +117,14 @@ def model_table(
         "name": name,
         "mean": _numbers("--mean", mean),
         "std": _numbers("--std", std),
+        "weights": weights,
+        "download": download,
     }
 
 
 def model_name(checkpoint: Path | None, arch: str | None, name: str | None) -> str:
     """Return what a run folder is called after: the name given, or that of the file, or of the factory's function."""
-    return name or (_short(checkpoint.stem) if checkpoint else str(arch).rsplit(":", 1)[-1])
+    return name or (_short(checkpoint.stem) if checkpoint else short_name(str(arch)))
 
 
 def _comparisons(ood: str, shift: str, *, resize: bool) -> Tables:

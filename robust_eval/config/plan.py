@@ -15,17 +15,20 @@ from typing import Any, Literal
 from robust_eval.checks.examination import Examination
 from robust_eval.config.experiment import Experiment, ModelTable
 from robust_eval.config.method_tables import AnalysisPlan
+from robust_eval.config.misfits import misfits_of
+from robust_eval.config.numbering import counted_alike, counted_from_0
 from robust_eval.corruptions._given import given
 from robust_eval.data import NOISE, Examples, noise, require_same_shape, resized, without_labels
+from robust_eval.data.mask import PixelMask
 from robust_eval.errors import ConfigError, DataError
 from robust_eval.identity import content_key
 from robust_eval.methods import Analysis, Attack, Defense, Task
-from robust_eval.models.factory import is_factory
+from robust_eval.models.named import from_anywhere
 from robust_eval.models.recipe import Recipe
 from robust_eval.models.source import ModelSource, OwnModel, RecipeModel, own_model
 from robust_eval.registry import describe
 from robust_eval.results.cell import Cell, Data
-from robust_eval.rng import Rng, seeded
+from robust_eval.rng import Rng
 from robust_eval.surroundings import surroundings_kept
 from robust_eval.threat import DEFAULT_RADIUS, Access
 
@@ -42,6 +45,10 @@ def plan(experiment: Experiment) -> list[Cell]:
     examples = source.test(experiment.frame.data.n)
     if (files := experiment.corrupted()) is not None:
         experiment = replace(experiment, corruptions=given(files, experiment.corruptions, examples))
+    mask = experiment.mask(source, examples)
+    found: Sequence[ModelSource] | None = None
+    if not experiment.recipes:
+        examples, found = counted_from_0(examples, source, lambda each: _models(experiment, None, each))
     mixes = any(defense.needs_pool for defense in experiment.defenses)
     looks = any(plan.analysis.needs_training for plan in experiment.analyses)
     named = experiment.frame.data.pool is not None
@@ -51,7 +58,11 @@ def plan(experiment: Experiment) -> list[Cell]:
     shaped: list[Attack | Defense] = [*(attack.attack for attack in experiment.attacks), *experiment.defenses]
     if misfits := [text for method in shaped if (text := method.misfit(examples.shape))]:
         raise ConfigError(dict.fromkeys(misfits))
-    data = Data(source.name, examples, _pool(experiment, train, examples) if pooled else None)
+    if mask is not None:
+        _require_maskable(experiment)
+    data = Data(
+        source.name, examples, counted_alike(_pool(experiment, train, examples), found) if pooled else None
+    )
     learnt = None if data.pool is None else data.pool.labels
     looked = [plan.analysis for plan in experiment.analyses]
     if lacking := [text for analysis in looked if (text := analysis.lacks(examples.labels, learnt))]:
@@ -63,15 +74,15 @@ def plan(experiment: Experiment) -> list[Cell]:
     ]
     cells: dict[str, Cell] = {}
     known: dict[str, str] = {}
-    for model in _models(experiment, train, examples):
+    for model in found or _models(experiment, train, examples):
         same_as = known.setdefault(content_key(model.identity), model.name)
         if same_as != model.name:
             raise ConfigError(
                 f"model {model.name!r} is the same as {same_as!r}: same weights or same recipe; drop one"
             )
-        if misfits := [*_misfits(model, analyses), *_beyond(model, experiment)]:
-            raise ConfigError(misfits)
-        for cell in _cells(experiment, model, data, analyses):
+        if problems := misfits_of(model, [plan.attack for plan in experiment.attacks], analyses):
+            raise ConfigError(problems)
+        for cell in _cells(experiment, model, data, analyses, mask):
             same = cells.get(cell.key)
             # one cell, however often it is asked for: it is scored at all of the radii
             score_at = tuple(sorted({*cell.score_at, *(same.score_at if same else ())}))
@@ -151,7 +162,11 @@ def _require_startable(name: str, recipe: Recipe, train: Examples, test: Example
 
 
 def _cells(
-    experiment: Experiment, model: ModelSource, data: Data, analyses: list[tuple[Analysis, Data | None]]
+    experiment: Experiment,
+    model: ModelSource,
+    data: Data,
+    analyses: list[tuple[Analysis, Data | None]],
+    mask: PixelMask | None,
 ) -> list[Cell]:
     cells = []
     for defense in (None, *experiment.defenses):
@@ -169,10 +184,25 @@ def _cells(
             cells += [Cell(**shared, perturbation=look, access=seen) for look in _examinations(experiment)]
         for attack, access, score_at, _ in experiment.attacks:
             for how in ("none",) if defense is None else access:
-                cells.append(Cell(**shared, perturbation=attack, access=how, score_at=score_at))
+                cells.append(Cell(**shared, perturbation=attack, access=how, score_at=score_at, mask=mask))
         cells += [Cell(**shared, perturbation=corruption) for corruption in experiment.corruptions]
     seed = experiment.frame.seed
     return [*cells, *(Cell(model, data, analysis, seed=seed, other=other) for analysis, other in analyses)]
+
+
+def _require_maskable(experiment: Experiment) -> None:
+    """Raise ``ConfigError`` for a mask that holds nobody, and for attacks that cannot be held to one."""
+    attacks = [plan.attack for plan in experiment.attacks]
+    refused = [describe(attack).name for attack in attacks if attack.masked_as is None]
+    if not attacks:
+        raise ConfigError(
+            "mask: expected an attack that it is for, got none; name some, or leave the mask out"
+        )
+    if refused:
+        raise ConfigError(
+            f"mask: expected attacks that can be held to the free pixels, got {', '.join(dict.fromkeys(refused))}; "
+            "leave out those that turn images, ask another model or are another library's"
+        )
 
 
 def _others(experiment: Experiment, plan: AnalysisPlan, examples: Examples) -> list[Data | None]:
@@ -209,37 +239,6 @@ def _others(experiment: Experiment, plan: AnalysisPlan, examples: Examples) -> l
 def _parent(experiment: Experiment, name: str) -> str:
     """Return the folder that a set lies in."""
     return Path(experiment.absolute(name)).resolve().parent.name
-
-
-def _misfits(model: ModelSource, analyses: Sequence[tuple[Analysis, Data | None]]) -> list[str]:
-    """Return why analyses cannot look at a model, with the sets they compare with."""
-    if not analyses:
-        return []
-    with seeded(Rng(0)):
-        network = model.untrained().network
-    found = [text for analysis, _ in analyses if (text := analysis.misfit(network))]
-    for analysis, other in analyses:
-        if model.classes is None or other is None or not analysis.needs_labels:
-            continue
-        if (highest := int(other.examples.labels.max())) >= model.classes:
-            found.append(
-                f"{describe(analysis).name}: {other.name}: expected labels in 0..{model.classes - 1}, the outputs of "
-                f"the model, got label {highest}; name a test set of the same classes"
-            )
-    return list(dict.fromkeys(found))
-
-
-def _beyond(model: ModelSource, experiment: Experiment) -> list[str]:
-    """Return which attacks push to a class that a model does not have."""
-    found = []
-    for attack in [plan.attack for plan in experiment.attacks]:
-        target = getattr(attack, "target", None)
-        if isinstance(target, int) and model.classes is not None and target >= model.classes:
-            found.append(
-                f"attack {describe(attack).name!r}: target: expected a class in 0..{model.classes - 1}, as model "
-                f"{model.name} has, got {target}"
-            )
-    return list(dict.fromkeys(found))
 
 
 def _examinations(experiment: Experiment) -> list[Examination]:
@@ -296,9 +295,7 @@ def _pool(experiment: Experiment, train: Examples | None, examples: Examples) ->
 
 
 def _own_model(experiment: Experiment, table: ModelTable, examples: Examples) -> OwnModel:
-    architecture = table.architecture
-    if isinstance(architecture, str) and is_factory(architecture):
-        architecture = experiment.absolute(architecture)
+    architecture = from_anywhere(table.architecture, experiment.absolute)
     checkpoint = table.checkpoint
     return own_model(
         checkpoint=None if checkpoint is None else Path(experiment.absolute(checkpoint)),
@@ -308,6 +305,8 @@ def _own_model(experiment: Experiment, table: ModelTable, examples: Examples) ->
         std=table.std,
         examples=examples,
         seed=table.seed,
+        weights=table.weights,
+        download=table.download,
     )
 
 

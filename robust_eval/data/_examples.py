@@ -73,11 +73,7 @@ class Examples:
             images = self._clipped(images)
             low, high = images.min().item(), images.max().item()
             if not (low >= 0 and high <= 1):  # NaN fails both comparisons
-                hint = (
-                    "remove the NaN pixels"
-                    if low != low or high != high
-                    else "give the images before normalisation, divided by 255 (mean and std belong to the model)"
-                )
+                hint = "remove the NaN pixels" if low != low or high != high else _conversion(low, high)
                 raise DataError(
                     f"{source}: expected pixels in [0, 1], got values from {low:.4g} to {high:.4g}; {hint}"
                 )
@@ -186,6 +182,18 @@ class Examples:
 def as_pixels(images: Tensor) -> Tensor:
     """Return uint8 images divided by 255, float images as float32."""
     return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
+def _conversion(low: float, high: float) -> str:
+    """Return what brings images of another box to [0, 1]."""
+    if low >= 0 and 1 < high <= 255:
+        return "give the images before normalisation, divided by 255 (x / 255), or as bytes"
+    if -1 <= low < 0 and high <= 1:
+        return (
+            "give the images before normalisation: (x + 1) / 2 brings [-1, 1] to [0, 1], and mean 0.5 and std 0.5 "
+            "inside the model bring it back (--mean, --std); a radius is halved with it"
+        )
+    return "give the images before normalisation, divided by 255 (mean and std belong to the model)"
 
 
 def _part_of(files_sha256: str, which: Tensor | slice, n: int) -> str:

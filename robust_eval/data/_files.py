@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,15 +19,21 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from robust_eval.data._class_folders import File, readable
+from robust_eval.data._contents import ON_DISK, Contents
 from robust_eval.data._examples import Examples
+from robust_eval.data._seen import GREY, as_seen
 from robust_eval.data._source import Choose
 from robust_eval.data._streamed import Streamed, decoders
+from robust_eval.data._unreadable import left_out, unreadable
 from robust_eval.errors import DataError
 
-__all__ = ["Reader"]
+__all__ = ["Interpolation", "Reader", "Resize"]
 
-GREY = ("L", "LA", "1")
-"""Modes of Pillow without colour."""
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+"""How images are resized, by the words of Pillow."""
+Resize = int | Literal["squash"]
+"""Length of the shorter side before a crop, or ``squash``, which resizes both sides to that of the crop."""
+
 AT_ONCE = 512
 """Files decoded before they are copied into place: bounds memory."""
 LARGE = 4 << 30
@@ -45,14 +52,21 @@ class Reader:
     classes: int
     size: int | None = None
     """Side in pixels to which images are cropped at the centre; ``None`` leaves them as they are."""
-    resize: int | None = None
+    resize: Resize | None = None
     """Length of the shorter side before the crop; ``None`` is ``size``."""
+    interpolation: Interpolation = "bilinear"
     colour: bool = False
     """Whether grey files are read as colour even if all of them are grey."""
     names: tuple[str, ...] | None = None
     """Of the classes, if they are known."""
     fix: str = "remove it"
     """What to do about a file that cannot be read."""
+    skip_unreadable: bool = False
+    """Whether images that cannot be read are left out, which is said, and do not end the reading."""
+    upright: bool = True
+    """Whether the rotation that a camera noted is carried out."""
+    contents: Contents = ON_DISK
+    """Where the images lie."""
 
     def examples(
         self,
@@ -61,23 +75,26 @@ class Reader:
         n: int | None = None,
         choose: Choose | None = None,
         stream: bool = False,
+        training: bool = True,
     ) -> Examples:
         """Return the first ``n`` images, or those that ``choose`` picks by their labels; no others are opened.
 
-        What does not fit into memory raises ``DataError``, or is left in its files if told to ``stream``.
+        What does not fit into memory raises ``DataError``, or is left in its files if told to ``stream``. Test images
+        that are left there are told by their pixels all the same, those of ``training`` by their files.
         """
         if n is not None and n > len(files):
             raise DataError(f"{self.where}: expected at least {n} images, got {len(files)}; lower n")
-        files = files[:n]
-        labels = torch.tensor([file.label for file in files])
         if choose is not None:
-            chosen = choose(labels)
-            files, labels = [files[i] for i in chosen.tolist()], labels[chosen]
+            chosen = choose(torch.tensor([file.label for file in files]))
+            files = [files[i] for i in chosen.tolist()]
+        files = self._readable(files, n) if self.skip_unreadable else files[:n]
+        labels = torch.tensor([file.label for file in files])
         paths = [file.path for file in files]
-        first = self._image(paths[0])
+        first = self._first(paths)
         size = len(paths) * first.nbytes
         # training takes its part of the images out, which doubles them
-        streamed, large = stream and _free() < 2 * size, stream and size > LARGE
+        streamed = stream and _free() < (2 if training else 1) * size
+        large = stream and training and size > LARGE
         files_names = self._names(paths) if streamed or large else []
         if streamed:
             images: Tensor | Streamed = self._streamed(files_names, paths, first)
@@ -91,19 +108,56 @@ class Reader:
         )
 
     def _names(self, paths: Sequence[Path]) -> list[bytes]:
-        return [os.fsencode(path.relative_to(self.root).as_posix()) for path in paths]
+        return [os.fsencode(os.path.relpath(path, self.root)) for path in paths]
+
+    def _readable(self, files: Sequence[File], n: int | None) -> list[File]:
+        """Return the first ``n`` files that can be read; says which others there were."""
+        kept: list[File] = []
+        bad: list[Path] = []
+        wanted = len(files) if n is None else n
+        with decoders() as pool:
+            for start in range(0, len(files), AT_ONCE):
+                part = files[start : start + AT_ONCE]
+                for file, image in zip(part, pool.map(self._tried, [f.path for f in part]), strict=True):
+                    if len(kept) < wanted:
+                        (bad.append(file.path) if image is None else kept.append(file))
+                if len(kept) == wanted:
+                    break
+        if bad:
+            left_out(self.where, bad, len(kept) + len(bad))
+        if (n is not None and len(kept) < n) or not kept:
+            raise DataError(
+                f"{self.where}: expected at least {n or 1} images that can be read, got {len(kept)}; lower n"
+            )
+        return kept
+
+    def _first(self, paths: Sequence[Path]) -> NDArray[np.uint8]:
+        """Return the first image that can be read: all have its size."""
+        for path in paths:
+            if (image := self._tried(path)) is not None:
+                return image
+        raise unreadable(self.where, paths, len(paths), self.fix)
+
+    def _tried(self, path: Path) -> NDArray[np.uint8] | None:
+        """Return an image, ``None`` where it cannot be read."""
+        try:
+            return self._image(path)
+        except DataError:
+            return None
 
     def _streamed(self, names: Sequence[bytes], paths: Sequence[Path], first: NDArray[np.uint8]) -> Streamed:
         # colour sets hold some grey files: of a set in colour, few files are looked at
-        colour = self.colour or any(not _is_grey(path, self.fix) for path in paths)
+        colour = self.colour or any(not self._is_grey(path) for path in paths)
         image = (3 if colour else 1, *first.shape[1:])
         return Streamed(self.root, np.array(names), replace(self, colour=colour)._image, image)
 
     def _files_sha256(self, names: Sequence[bytes], paths: Sequence[Path]) -> str:
         digest = hashlib.sha256(repr((self.size, self.resize, self.colour)).encode())
+        if self.interpolation != "bilinear":  # as it was before there was another
+            digest.update(self.interpolation.encode())
         for name, path in zip(names, paths, strict=True):
             try:
-                size = path.stat().st_size
+                size = self.contents.size(path)
             except OSError as error:
                 raise DataError(f"data: {path} cannot be read ({error.strerror}); {self.fix}") from None
             digest.update(b"%s\0%d\0" % (name, size))
@@ -111,14 +165,19 @@ class Reader:
 
     def _images(self, paths: Sequence[Path], first: NDArray[np.uint8]) -> UInt8[Tensor, "n c h w"]:
         images = np.empty((len(paths), *first.shape), np.uint8)
-        sizes = set()
+        sizes, bad = set(), []
         for i, image in enumerate(self._decoded(paths)):
+            if image is None:
+                bad.append(paths[i])
+                continue
             sizes.add(f"{image.shape[1]}x{image.shape[2]}")
             if len(sizes) > 1:
                 continue
             if len(image) > images.shape[1]:  # colour sets hold some grey files
                 images = np.repeat(images, len(image), axis=1)
             images[i] = image
+        if bad:
+            raise unreadable(self.where, bad, len(paths), self.fix)
         if len(sizes) > 1:
             raise DataError(
                 f"{self.where}: expected images of one size, got {', '.join(sorted(sizes)[:3])}"
@@ -136,50 +195,46 @@ class Reader:
                 "take fewer test images (n) or a smaller size"
             )
 
-    def _decoded(self, paths: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
+    def _decoded(self, paths: Sequence[Path]) -> Iterator[NDArray[np.uint8] | None]:
         with decoders() as pool:
             for start in range(0, len(paths), AT_ONCE):
-                yield from pool.map(self._image, paths[start : start + AT_ONCE])
+                yield from pool.map(self._tried, paths[start : start + AT_ONCE])
 
     def _image(self, path: Path) -> NDArray[np.uint8]:
-        with _opened(path, self.fix) as opened:
-            image = opened.convert("L" if not self.colour and opened.mode in GREY else "RGB")
+        with self._opened(path) as opened:
+            image = as_seen(opened, colour=self.colour, upright=self.upright)
         array = np.asarray(self._cropped(image))
         return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+    @contextmanager
+    def _opened(self, path: Path) -> Iterator[Image.Image]:
+        """Open an image; raises ``DataError`` for what is none, and for damage found within."""
+        try:
+            with Image.open(self.contents.open(path)) as opened:
+                yield opened
+        # Pillow answers damage with any of these
+        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+            raise unreadable("data", [path], 1, self.fix) from None
+
+    def _is_grey(self, path: Path) -> bool:
+        """Whether a file has no colour, by its first bytes."""
+        with self._opened(path) as opened:
+            return opened.mode in GREY
 
     def _cropped(self, image: Image.Image) -> Image.Image:
         if self.size is None:
             return image
+        way = Image.Resampling[self.interpolation.upper()]
         if self.resize is None:
-            return ImageOps.fit(image, (self.size, self.size), Image.Resampling.BILINEAR)
+            return ImageOps.fit(image, (self.size, self.size), way)
+        if self.resize == "squash":
+            return image.resize((self.size, self.size), way)
         # to whole pixels twice, as torchvision's Resize and CenterCrop do, whose numbers are the published ones
         shorter = min(image.size)
         width, height = (int(self.resize * side / shorter) for side in image.size)
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        image = image.resize((width, height), way)
         return image.crop((left, top, left + self.size, top + self.size))
-
-
-@contextmanager
-def _opened(path: Path, fix: str) -> Iterator[Image.Image]:
-    """Open an image of 8 bits per channel; raises ``DataError`` for any other file, and for damage found within."""
-    try:
-        with Image.open(path) as opened:
-            if opened.mode in ("I", "F") or opened.mode.startswith("I;"):
-                raise DataError(
-                    f"data: {path} has more than 8 bits per channel (mode {opened.mode}); "
-                    "convert the images to 8 bits, or give them as float in a .npz file"
-                )
-            yield opened
-    # Pillow answers damage with any of these
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
-        raise DataError(f"data: {path} is no image that can be read; {fix}") from None
-
-
-def _is_grey(path: Path, fix: str) -> bool:
-    """Whether a file has no colour, by its first bytes."""
-    with _opened(path, fix) as opened:
-        return opened.mode in GREY
 
 
 def _free() -> float:

@@ -26,6 +26,8 @@ class Source(ABC):
     """Zero padding in pixels that training on this set usually crops from, or ``resized``: crops of random size."""
     flip: bool = False
     """Whether training on this set usually mirrors images."""
+    shuffled: bool = False
+    """Whether images come in a fixed shuffled order, which nobody can give one mask each for."""
     mean: tuple[float, ...] | None = None
     """What networks for this set usually subtract from the pixels, per channel; ``None`` where nothing is usual."""
     std: tuple[float, ...] | None = None

@@ -16,15 +16,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robust_eval.data._asked import Asked
 from robust_eval.data._examples import Examples
 from robust_eval.data._npz import Npz, opened
 from robust_eval.data._source import Source
 from robust_eval.errors import DataError
+from robust_eval.paths import shown
 
-__all__ = ["Arrays"]
+__all__ = ["TEST", "TRAIN", "Arrays", "as_images", "as_labels", "recognised"]
 
 TEST = (("test_images", "test_labels"), ("images", "labels"), ("x", "y"))
 TRAIN = (("train_images", "train_labels"),)
+
+
+def recognised(asked: Asked) -> Arrays | None:
+    """Return the source of a ``.npz`` file, ``None`` for anything else."""
+    if asked.lies not in ("a file", "none") or asked.path.suffix.lower() != ".npz":
+        return None
+    if asked.lies == "none":
+        raise DataError(f"data: no file {shown(asked.name)}; give the path of an existing .npz file")
+    return Arrays(asked.path)
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ class Arrays(Source):
             names = [images for images, _ in TEST if images in file.names]
             if not names or any(labels in file.names for _, labels in TEST):
                 return None
-            x = _images(file.array(names[0]), f"{self.path}: {names[0]}")
+            x = as_images(file.array(names[0]), f"{self.path}: {names[0]}")
         return Examples(x, torch.zeros(len(x), dtype=torch.int64), 1, f"data {self.path}")
 
     def _names(self) -> list[str]:
@@ -73,7 +84,7 @@ class Arrays(Source):
         return None
 
     def _pair(self, file: Npz, images: str, labels: str, n: int | None) -> Examples:
-        y = _labels(file.array(labels), f"{self.path}: {labels}")
+        y = as_labels(file.array(labels), f"{self.path}: {labels}")
         shape, where = file.header(images).shape, f"data {self.path}"
         _require_images(shape, f"{self.path}: {images}")
         if shape[0] != len(y):
@@ -82,7 +93,7 @@ class Arrays(Source):
             )
         if n is not None and n > len(y):
             raise DataError(f"{where}: expected at least {n} images, got {len(y)}; lower n")
-        x = _images(file.array(images, n), f"{self.path}: {images}")
+        x = as_images(file.array(images, n), f"{self.path}: {images}")
         classes = int(y.max()) + 1 if len(y) else 1
         return Examples(x, y[:n], max(classes, 1), where)
 
@@ -92,7 +103,8 @@ def _require_images(shape: tuple[int, ...], where: str) -> None:
         raise DataError(f"{where}: expected images [n,c,h,w] or [n,h,w,c], got shape {list(shape)}")
 
 
-def _images(array: NDArray[Any], where: str) -> Tensor:
+def as_images(array: NDArray[Any], where: str) -> Tensor:
+    """Return images [n,c,h,w] as bytes or float32; raises ``DataError`` for another shape or type."""
     _require_images(array.shape, where)
     if array.ndim == 3:
         array = array[:, None]
@@ -122,7 +134,8 @@ def _as_pixels(array: NDArray[Any]) -> str:
     return f"they reach to {high}: divide by what white is, such as (x / {white}).astype('float32')"
 
 
-def _labels(array: NDArray[Any], where: str) -> Tensor:
+def as_labels(array: NDArray[Any], where: str) -> Tensor:
+    """Return labels [n] as whole numbers; raises ``DataError`` for another shape or type."""
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):

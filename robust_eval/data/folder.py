@@ -10,24 +10,51 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from robust_eval.data._asked import Asked
 from robust_eval.data._class_folders import ClassOrder, in_class_folders, shuffled, sub_folders
 from robust_eval.data._examples import Examples
-from robust_eval.data._files import Reader
+from robust_eval.data._files import Interpolation, Reader, Resize
 from robust_eval.data._source import Choose, Source
 from robust_eval.errors import DataError
 
-__all__ = ["Folder", "classes_of_split"]
+__all__ = ["Folder", "classes_of_split", "recognised"]
+
+
+def recognised(asked: Asked) -> Folder | None:
+    """Return the source of a folder, ``None`` for what is none."""
+    if asked.lies != "a folder":
+        return None
+    if asked.path.resolve() == Path(asked.path.resolve().anchor):
+        raise DataError(
+            f"data {asked.name}: expected a folder of images, got that of all files; name one in it"
+        )
+    return Folder(
+        asked.path,
+        asked.size,
+        asked.class_order,
+        asked.skip_unreadable,
+        asked.resize,
+        asked.interpolation or "bilinear",
+    )
 
 
 @dataclass(frozen=True)
 class Folder(Source):
     """An image folder. Classes are the sub-folders' names in alphabetical order, or as numbers where all are."""
 
+    shuffled = True
+
     path: Path
     size: int | None = None
-    """Side in pixels to which images are resized (shorter side, bilinear) and cropped at the centre."""
+    """Side in pixels to which images are resized (shorter side) and cropped at the centre."""
     class_order: ClassOrder | None = None
     """How classes are numbered whose names are all numbers; as numbers, which is said, for ``None``."""
+    skip_unreadable: bool = False
+    """Whether images that cannot be read are left out, which is said."""
+    resize: Resize | None = None
+    """Shorter side before the crop, or ``squash`` for both sides at once; ``None`` is ``size``."""
+    interpolation: Interpolation = "bilinear"
+    """How images are resized."""
 
     @property
     def name(self) -> str:
@@ -71,7 +98,14 @@ class Folder(Source):
         stream: bool = False,
     ) -> Examples:
         reader = Reader(
-            where=f"data {folder}", root=folder, classes=len(classes), size=self.size, names=tuple(classes)
+            where=f"data {folder}",
+            root=folder,
+            classes=len(classes),
+            size=self.size,
+            resize=self.resize,
+            interpolation=self.interpolation,
+            names=tuple(classes),
+            skip_unreadable=self.skip_unreadable,
         )
         return reader.examples(shuffled(in_class_folders(folder, classes)), n=n, choose=choose, stream=stream)
 

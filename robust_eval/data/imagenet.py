@@ -35,6 +35,7 @@ __all__ = ["ImageNet"]
 class ImageNet(Source):
     """A thousand classes, 1,281,167 training and 50,000 test images (``val``) in colour, cropped to one size."""
 
+    shuffled = True
     crop = "resized"
     flip = True
     mean = (0.485, 0.456, 0.406)
@@ -88,6 +89,7 @@ class ImageNet(Source):
             size=self.size,
             resize=round(self.size * 256 / 224),
             colour=True,
+            upright=False,  # as the published numbers were measured
             names=tuple(classes),
         )
         return reader.examples(shuffled(in_class_folders(folder, classes)), n=n, choose=choose, stream=stream)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from robust_eval.data._asked import Asked
 from robust_eval.data._class_folders import in_class_folders, shuffled, sub_folders
 from robust_eval.data._examples import Examples
 from robust_eval.data._files import Reader
@@ -26,7 +27,7 @@ from robust_eval.errors import DataError
 from robust_eval.fields import Side
 from robust_eval.registry import register
 
-__all__ = ["ImageNetV2", "ImageNetV2Threshold", "ImageNetV2TopImages"]
+__all__ = ["ImageNetV2", "ImageNetV2Threshold", "ImageNetV2TopImages", "recognised"]
 
 CLASSES = 1000
 PER_CLASS = 10
@@ -34,6 +35,7 @@ PER_CLASS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class _ImageNetV2(Source):
+    shuffled = True
     called: ClassVar[str]
     folder: ClassVar[str]
     """How the name of the unpacked folder begins; ``-format-val`` and the like may follow."""
@@ -74,6 +76,7 @@ class _ImageNetV2(Source):
             size=self.size,
             resize=round(self.size * 256 / 224),
             colour=True,
+            upright=False,  # as the published numbers were measured
         )
         return reader.examples(shuffled(files), n=n)
 
@@ -132,3 +135,18 @@ class ImageNetV2TopImages(_ImageNetV2):
 
     called: ClassVar[str] = "imagenet_v2_top_images"
     folder: ClassVar[str] = "imagenetv2-top"
+
+
+def recognised(asked: Asked) -> Source | None:
+    """Return the source of an unpacked ImageNet-v2, which is cropped in its own way; ``None`` for other folders."""
+    if asked.lies != "a folder" or asked.class_order is not None or asked.resize is not None:
+        return None
+    called = asked.path.resolve().name
+    if not called.startswith("imagenetv2-"):
+        return None
+    classes = sub_folders(asked.path)
+    if not classes or not all(name.isdecimal() for name in classes):
+        return None
+    kinds = (ImageNetV2, ImageNetV2Threshold, ImageNetV2TopImages)
+    kind = next((kind for kind in kinds if called.startswith(kind.folder)), ImageNetV2)
+    return kind(root=asked.path) if asked.size is None else kind(root=asked.path, size=asked.size)

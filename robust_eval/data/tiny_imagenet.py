@@ -34,6 +34,7 @@ FOLDER = "tiny-imagenet-200"
 class TinyImageNet(Source):
     """Two hundred classes, 100,000 training and 10,000 test images (``val``), 64 x 64 pixels in colour."""
 
+    shuffled = True
     crop = 4
     flip = True
     mean = (0.5, 0.5, 0.5)

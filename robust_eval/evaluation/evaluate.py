@@ -16,6 +16,7 @@ import torch
 
 from robust_eval import checks
 from robust_eval.adaptive import GlobalDraws
+from robust_eval.data.mask import changed_outside
 from robust_eval.evaluation.perturbing import Perturbed, attacked, corrupted, untouched, whom_to_attack
 from robust_eval.evaluation.prepared import Prepared
 from robust_eval.evaluation.provenance import how_perturbed, provenance
@@ -83,6 +84,7 @@ def _measured(prepared: Prepared, part: slice, *, keep: bool) -> _Part:
     where = "" if len(prepared.parts) == 1 else f" of images {part.start:,} to {part.stop:,}"
     prepared.told(f"clean answers{where}", 0, None)
     clean = prepared.clean.part(part)
+    free = None if cell.mask is None else cell.mask.of(part, x.device)
 
     if attack is not None:
         whom = whom_to_attack(prepared.aimed_at.clean.part(part).prediction, y) & ~attack.own_class(y)
@@ -92,7 +94,10 @@ def _measured(prepared: Prepared, part: slice, *, keep: bool) -> _Part:
             prepared.told(f"attack{where}, image passes", done, most)
 
         perturbed = prepared.perturbed(
-            part, lambda: attacked(attack, prepared.seen, x, y, whom, rng=rng.child("attack"), told=told)
+            part,
+            lambda: attacked(
+                attack, prepared.seen, x, y, whom, rng=rng.child("attack"), told=told, free=free
+            ),
         )
     elif perturbation is not None:
         assert isinstance(perturbation, Corruption)
@@ -104,6 +109,7 @@ def _measured(prepared: Prepared, part: slice, *, keep: bool) -> _Part:
     violated = torch.zeros_like(perturbed.attacked)
     if attack is not None:  # what left its constraints is taken back
         violated = checks.violations(x, perturbed.x, attack.threat)
+        violated |= False if free is None else changed_outside(free, x, perturbed.x)
         perturbed = perturbed._replace(x=torch.where(violated.view(-1, 1, 1, 1), x, perturbed.x))
 
     scored = clean
@@ -145,6 +151,8 @@ def _attack_checks(prepared: Prepared, parts: Sequence[_Part]) -> Iterator[Check
     own = attack.own_class(prepared.cell.data.examples.labels)
     if own.any():
         yield checks.target_class(own)
+    if prepared.black_box:
+        return
     zero, bad, whom = (
         torch.cat([getattr(part.perturbed, name) for part in parts])
         for name in ("zero_gradients", "bad_gradients", "attacked")

@@ -68,7 +68,7 @@ def examine(cell: Cell, bench: Workbench, *, begin: Callable[[str], None] | None
         model = prepared.model
         seen = prepared.seen if attacks else model
         model.ledger = seen.ledger = ledger
-        if whole and attacks:
+        if whole and attacks and not prepared.black_box:
             adapted = prepared.aimed_at.adapted
             verdicts += [checks.vanishing_gradient(adapted), checks.blind_pixels(adapted)]
             verdicts.append(checks.gradient_draws(adapted))

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from robust_eval.classifier import Classifier, Ledger
+from robust_eval.classifier.masked import Masked, views
 from robust_eval.errors import DataError
 from robust_eval.methods import Attack, Corruption
 from robust_eval.rng import Rng, seeded
@@ -71,8 +72,11 @@ def attacked(
     *,
     rng: Rng,
     told: Callable[[int], None] | None = None,
+    free: Bool[Tensor, "n c h w"] | None = None,
 ) -> Perturbed:
     """Attack the images of ``whom`` [n] through the model that the attack sees, and leave the others as they are.
+
+    Where pixels are ``free`` and others not, those alone are the attack's.
 
     ``rng`` carries the ids of all of them, under which their passes are counted; ``told`` is called with their sum.
     """
@@ -81,7 +85,10 @@ def attacked(
     assert rng.index is not None
     seen.ledger = ledger = Ledger(told)
     with seen.frozen(), seeded(rng), surroundings_kept():
-        result = attack.run(seen, x[whom], y[whom], rng=rng.select(whom))
+        if free is None:
+            result = attack.run(seen, x[whom], y[whom], rng=rng.select(whom))
+        else:
+            result = _within(attack, seen, x[whom], y[whom], free[whom], rng.select(whom))
     _expect_result(attack, result, x[whom])
     x_adv, step, target = x.clone(), torch.full_like(y, -1), None
     x_adv[whom], step[whom] = result.x_adv, result.step
@@ -103,6 +110,25 @@ def attacked(
         slow_because=seen.slow_because,
         batch_size=seen.batch_size,
     )
+
+
+def _within(
+    attack: Attack, seen: Classifier, x: Images, y: Labels, free: Bool[Tensor, "n c h w"], rng: Rng
+) -> AttackResult:
+    """Attack the free pixels of images; those of an image without any stay as they are."""
+    assert attack.masked_as is not None and rng.index is not None
+    x_adv, step, target = x.clone(), torch.full_like(y, -1), None
+    for view in views(free, attack.masked_as):
+        rows, ids = view.rows, rng.index[view.rows.to(rng.index.device)]
+        model = Masked(seen, x[rows], view, ids)
+        part = model.part
+        found = attack.run(model, part, y[rows], rng=rng.select(rows))
+        _expect_result(attack, found, part)
+        x_adv[rows], step[rows] = model.whole(found.x_adv), found.step
+        if found.target is not None:
+            target = torch.full_like(y, -1) if target is None else target
+            target[rows] = found.target
+    return AttackResult(x_adv, step, target)
 
 
 def _expect_result(attack: Attack, result: object, x: Images) -> None:

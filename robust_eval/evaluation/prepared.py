@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from robust_eval.adaptive import FEW, Adapted, adapt
+from robust_eval.adaptive.mending import Mending
 from robust_eval.checks import model_checks
 from robust_eval.classifier import Classifier, to_eval
 from robust_eval.classifier.accelerate import Precision
+from robust_eval.classifier.given import black_box
 from robust_eval.classifier.memory import images_that_fit
 from robust_eval.data import Examples
 from robust_eval.errors import DataError
@@ -54,7 +56,7 @@ DEPENDS_ON: dict[str, tuple[str, ...]] = {
     "corrupted": ("perturbation", "data", "seed"),
     "attacked": (
         *("model", "defense", "pool", "access"),
-        *("perturbation", "data", "seed", "draws", "gradient_draws"),
+        *("perturbation", "mask", "data", "seed", "draws", "gradient_draws"),
     ),
 }
 """Parts of the spec that decide what is kept. Attacked images are those of the cell that the attack is aimed at
@@ -265,8 +267,15 @@ class Prepared:
             )
         return wrapped.to(self.execution.device)
 
+    @cached_property
+    def black_box(self) -> bool:
+        """Whether the undefended network has no gradient to look for."""
+        return black_box(self.loaded.network)
+
     def _adapt(self) -> Adapted:
         base = self.loaded.network
+        if self.black_box:  # each question counts, and none would bring a gradient
+            return Adapted(self.model.network, Mending(base, (), 0.0, 0.0), None)
 
         def wrap(network: nn.Module) -> nn.Module:
             return self.model.network if network is base else self._defended(network)
@@ -287,6 +296,8 @@ class Prepared:
             )
 
     def _images_that_fit(self) -> int | None:
+        if self.black_box:  # a graph tells what fits
+            return None
         one, _ = self.images(slice(0, 1))
         network = self.loaded.network
         if isinstance(network, StochasticModule):

@@ -21,13 +21,15 @@ __all__ = ["how_perturbed", "provenance"]
 
 def provenance(prepared: Prepared, rows: pd.DataFrame, seconds: float) -> dict[str, Any]:
     """Return what a record says about how it was made."""
-    _, weights_sha256, training = prepared.loaded
+    _, weights_sha256, training, outputs = prepared.loaded
     return {
         "seconds": round(seconds, 4),
         **{name: int(rows[name].sum()) for name in ("forwards", "backwards") if name in rows},
         "device": str(prepared.execution.device),
         "weights_sha256": weights_sha256,
         **({} if training is None else {"training": training}),
+        **({} if outputs is None else {"outputs": outputs}),
+        **({"black_box": True} if prepared.black_box else {}),
         "versions": {
             "robust-eval": version("robust-eval"),
             "torch": str(torch.__version__),
@@ -47,6 +49,9 @@ def how_perturbed(prepared: Prepared, parts: Sequence[Perturbed]) -> dict[str, A
         "batch_size": perturbed.batch_size or prepared.batch_size,
     }
     attack = prepared.cell.perturbation
+    classes = prepared.cell.model.classes or prepared.cell.data.examples.classes
+    if isinstance(attack, Attack) and (words := attack.substitute(classes)) is not None:
+        facts["substitute"] = words
     if not (isinstance(attack, Attack) and attack.adapts):
         return facts
     adapted = prepared.aimed_at.adapted

@@ -34,6 +34,7 @@ from robust_eval.interface.progress import Bar
 from robust_eval.interface.results import Results
 from robust_eval.machine import pick_device
 from robust_eval.methods import Attack, Corruption, Defense
+from robust_eval.models.function import as_network, known_as_black_box
 from robust_eval.models.given import GivenModel, called_after, given_model
 from robust_eval.paths import misnamed, shown, what_is
 from robust_eval.registry import describe
@@ -79,6 +80,7 @@ def evaluate(
     name: str | None = None,
     data: str = "data",
     class_names: Sequence[str] | None = None,
+    mask: ImagesLike | None = None,
     seed: int = 0,
     gradient_draws: int | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -101,9 +103,12 @@ def evaluate(
     ``attacks``, ``corruptions`` and ``defenses`` are names (one, several, or with commas), methods such as
     ``robust_eval.attack("pgd", steps=40)``, or tables as in an experiment file; ``fields`` sets what they leave open:
     ``fields={"pgd": {"steps": 40}}``. ``eps`` are radii such as ``"8/255"`` (linf) or ``"l2:0.5"``. ``budget`` is
-    quick, default or strong; default where no attacks are given, and none with ``attacks="none"``. ``pool`` are the
+    quick, default, black_box or strong; default where no attacks are given (black_box for a function without gradients,
+    see :class:`~robust_eval.Function`), and none with ``attacks="none"``. ``pool`` are the
     training images that some defenses mix with, as ``(images, labels)`` or a loader. ``checks`` is quick, full or off:
     how thoroughly the model is examined for reasons not to trust its numbers.
+
+    ``mask`` holds the pixels that attacks may change (1 or true; the others 0): [h,w], [c,h,w], or one for each image.
 
     With ``out`` records are kept in that run folder: a second call measures only what is new, and ``robust-eval
     report`` reads it. Without, they lie in a folder that is removed with the results.
@@ -143,6 +148,7 @@ def _evaluated(
     name: str | None,
     data: str,
     class_names: Any,
+    mask: Any,
     seed: int,
     gradient_draws: int | None,
     out: Any,
@@ -153,7 +159,7 @@ def _evaluated(
     save_examples: bool | None,
     progress: bool | None,
 ) -> Results:
-    given = _models(model)
+    given = {title: as_network(one) for title, one in _models(model).items()}
     examples = given_images("images", x, y, names=class_names)
     # an attack on a model whose device nobody named goes where the model is
     place = pick_device(device if device is not None else str(_where(list(given.values())) or "cpu"))
@@ -164,7 +170,8 @@ def _evaluated(
     options = Options(place, batch_size, wanted, compiled, save_examples)
     images = GivenImages(data, examples, None if pool is None else _pool(pool))
     if attacks is None and budget is None:
-        budget = "default"
+        blind = any(known_as_black_box(one, examples[slice(2)].pixels()) for one in given.values())
+        budget = "black_box" if blind else "default"
     tables = evaluation_tables(
         model=None,
         name=name or next(iter(given)),
@@ -196,7 +203,7 @@ def _evaluated(
     makers = tuple(
         partial(given_model, model=one, name=title, mean=mean, std=std) for title, one in given.items()
     )
-    experiment = parse(tables, where="evaluate", folder=Path.cwd(), given=Given(images, makers))
+    experiment = parse(tables, where="evaluate", folder=Path.cwd(), given=Given(images, makers, mask))
     with _left_as_they_are(networks):
         if out is not None:
             return _measured(experiment, _folder(out), bar=Bar(shown=progress), options=options)

@@ -19,6 +19,7 @@ from robust_eval.arguments import (
     needs_rng,
 )
 from robust_eval.classifier import Classifier, ModelLike, answering, as_classifier, device_of, misclassified
+from robust_eval.classifier.masked import Layout
 from robust_eval.methods.passes import Passes
 from robust_eval.rng import Rng
 from robust_eval.surroundings import surroundings_kept
@@ -46,6 +47,9 @@ class Attack(ABC):
     """True if any attack worth its name must beat this one: noise, or what was made for another model."""
     asks_model: ClassVar[bool] = True
     """False if the images are made without asking the attacked model: random points, or points for another model."""
+    masked_as: ClassVar[Layout | None] = "image"
+    """What the attack is given where only some pixels may change (:mod:`robust_eval.classifier.masked`); ``None`` if it
+    cannot be held to a mask."""
     single_step: ClassVar[bool] = False
     """True if the attack is a method of one step: in a larger ball it may overshoot."""
     usual_share: ClassVar[float] = 1.0
@@ -66,6 +70,10 @@ class Attack(ABC):
 
     def cost(self, classes: int) -> Passes | None:
         """Return the passes an image costs at most, one that resists to the end; ``None`` if nobody knows."""
+        return None
+
+    def substitute(self, classes: int) -> str | None:
+        """Return what stands in for parts that are not defined for so few classes; ``None`` where nothing has to."""
         return None
 
     def own_class(self, y: Labels) -> Mask:

@@ -3,21 +3,74 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor
 
 from robust_eval.models._content import some
 
-__all__ = ["named_for", "required", "without_prefixes"]
+__all__ = ["Beside", "follows_another", "named_for", "normalisation_beside", "required", "without_prefixes"]
 
 # Put in front of every name by DataParallel, torch.compile and Lightning modules.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
+_CHANNELS = 16
+"""Numbers that a normalisation of images has at most."""
 _BOOKKEEPING = ("n_averaged", "total_ops", "total_params")
 """Counters that averaged models and THOP keep among the weights: nothing of them reaches an output."""
 
+_MEANS = {"mean": "std", "mu": "sigma", "image_mean": "image_std", "means": "sds", "_mean": "_std"}
+"""What the layers of a normalisation call their two tensors."""
+
 log = logging.getLogger(__name__)
+
+
+class Beside(NamedTuple):
+    """The normalisation that a file holds beside the weights of its network."""
+
+    place: str
+    """What its names begin with."""
+    mean: list[float]
+    std: list[float]
+
+
+def normalisation_beside(
+    expected: Iterable[str], state: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], Beside | None]:
+    """Return the weights without the mean and std of a layer in front of the network, and these.
+
+    A network that has such names of its own keeps them; so does a file with several layers of that kind.
+    """
+    ends = {name.rpartition(".")[2] for name in expected}
+    found = []
+    for name, mean in state.items():
+        start, _, end = name.rpartition(".")
+        other = f"{start}.{_MEANS.get(end)}".removeprefix(".")
+        if end in _MEANS and end not in ends and other in state:
+            std = state[other]
+            if (
+                mean.numel() == std.numel() <= _CHANNELS
+                and mean.is_floating_point()
+                and std.is_floating_point()
+            ):
+                found.append((name, other, Beside(start, _numbers(mean), _numbers(std))))
+    if len(found) != 1:
+        return dict(state), None
+    ((name, other, beside),) = found
+    return {key: value for key, value in state.items() if key not in (name, other)}, beside
+
+
+def follows_another(expected: Iterable[str], state: Mapping[str, Tensor]) -> bool:
+    """Whether the weights are those of a later part of a ``Sequential``, whose first part has none."""
+    expected = set(expected)
+    return bool(state) and all(re.match(r"[1-9]\d*\.", name) and name not in expected for name in state)
+
+
+def _numbers(tensor: Tensor) -> list[float]:
+    """Return the shortest decimals that are these numbers in float32: those that were written down."""
+    return [float(str(number)) for number in tensor.flatten().float().numpy()]
 
 
 def without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -27,12 +27,13 @@ from robust_eval.models._names import named_for, required, without_prefixes
 __all__ = ["channels_of", "classes_of", "load_into", "read_card", "read_state", "save", "state_sha256"]
 
 
-def read_state(path: str | Path) -> dict[str, Tensor]:
+def read_state(path: str | Path, weights: str | None = None) -> dict[str, Tensor]:
     """Return the weights in a file by name, on the CPU, without the levels and prefixes that wrappers add.
 
+    ``weights`` says where in the file they lie, if there are several.
     Raises ``CheckpointError``, one line, when the file is missing, needs code, or holds no plain weights.
     """
-    return without_prefixes(weights_in(Path(path)))
+    return without_prefixes(weights_in(Path(path), weights))
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], *, source: str | Path) -> None:

@@ -1,9 +1,9 @@
-"""A network from the user's own code: ``path/to/file.py:factory``.
+"""A network from the user's own code: ``path/to/file.py:factory``, or ``path/to/file.py:factory(depth=18)``.
 
-The names of this project's packages (``trainers``, ``defenses``, ``reports``) are ordinary ones, and a user's
-code may have its own. While the file is imported and the factory runs, what lies beside the file wins, as it
-would when the file is run by itself; afterwards the import state is as before. Modules of that folder are
-forgotten then, so a network should not import from it later, inside ``forward``.
+Arguments are literals, by name. The names of this project's packages (``trainers``, ``defenses``, ``reports``) are
+ordinary ones, and a user's code may have its own. While the file is imported and the factory runs, what lies beside the
+file wins, as it would when the file is run by itself; afterwards the import state is as before. Modules of that folder
+are forgotten then, so a network should not import from it later, inside ``forward``.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from torch import nn
 
 from robust_eval.errors import ConfigError, near
 from robust_eval.identity import users_code
+from robust_eval.models.call import call_in
+from robust_eval.models.function import Function
+from robust_eval.models.zoo import ENTRIES, entry_of
 from robust_eval.registry import methods_kept
 from robust_eval.surroundings import surroundings_kept
 
-__all__ = ["Made", "is_factory", "load_factory"]
+__all__ = ["Made", "call_factory", "is_factory", "load_factory"]
 
 _OURS = ("defenses", "reports", "trainers")
 
@@ -42,26 +45,35 @@ class Made(NamedTuple):
 
 
 def load_factory(spec: str) -> Made:
-    """Return what the factory of ``path/to/file.py:factory`` gives when called without arguments.
+    """Return what the factory of ``path/to/file.py:factory`` gives, called with the arguments behind it, or without.
 
-    The factory is a function, or a class derived from ``nn.Module``. Raises ``ConfigError``, one line, when
+    The factory is a function that returns a network or a function from images to logits, or a class derived from
+    ``nn.Module``. Raises ``ConfigError``, one line, when
     the file or the factory is missing, raises, or does not give an ``nn.Module``.
     """
-    path, name = _parsed(spec)
-    before = dict(sys.modules)
-    with surroundings_kept(), methods_kept(), _folder_wins(path.parent):
-        module = _imported(spec, path)
-        factory = _factory(spec, module, name)
-        try:
-            network = factory()
-        except (Exception, SystemExit) as error:
-            _blame(spec, f"the factory {name!r} raised", error, path)
-        code = users_code(path, before)
+    network, code = call_factory(spec)
+    if not isinstance(network, nn.Module) and inspect.isroutine(network):
+        network = Function(network)
     if not isinstance(network, nn.Module):
         raise ConfigError(
             f"{spec}: expected the factory to return an nn.Module, got {type(network).__name__}"
         )
     return Made(network, code)
+
+
+def call_factory(spec: str) -> tuple[object, dict[str, str]]:
+    """Return what a function gives, of whatever kind, and the sha256 of each module that its file has imported."""
+    call = call_in(spec)
+    path, name = _parsed(call.target)
+    before = dict(sys.modules)
+    with surroundings_kept(), methods_kept(), _folder_wins(path.parent):
+        module = _imported(spec, path)
+        factory = _factory(spec, module, name, call.arguments)
+        try:
+            made = factory(**call.arguments)
+        except (Exception, SystemExit) as error:
+            _blame(spec, f"the factory {name!r} raised", error, path)
+        return made, users_code(path, before)
 
 
 def _parsed(spec: str) -> tuple[Path, str]:
@@ -74,7 +86,9 @@ def _parsed(spec: str) -> tuple[Path, str]:
     path = Path(file).expanduser().resolve()
     if not path.is_file():
         beside = [other.name for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise ConfigError(f"{spec}: no such file {file!r}{near(path.name, beside)}")
+        prefixed = [] if path.suffix == ".py" else [f"{prefix}:{name}" for prefix in ENTRIES]
+        meant = near(f"{path.name}:{name}", prefixed) or near(path.name, beside)
+        raise ConfigError(f"{spec}: no such file {file!r}{meant}")
     if path.suffix != ".py":
         raise ConfigError(f"{spec}: expected a Python file ending in .py, got {path.name!r}")
     return path, name
@@ -94,21 +108,25 @@ def _imported(spec: str, path: Path) -> ModuleType:
     return module
 
 
-def _factory(spec: str, module: ModuleType, name: str) -> Callable[[], object]:
+def _factory(spec: str, module: ModuleType, name: str, arguments: dict[str, Any]) -> Callable[..., object]:
     known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
     if not hasattr(module, name):
         listed = f"; it has {', '.join(known)}" if known else ""
         raise ConfigError(f"{spec}: no function {name!r} in the file{near(name, known)}{listed}")
-    factory: Callable[[], object] = getattr(module, name)
+    factory: Callable[..., object] = getattr(module, name)
     if isinstance(factory, nn.Module) or not callable(factory):
         got = type(factory).__name__
         raise ConfigError(f"{spec}: expected a function that returns a network, got an object of type {got}")
     try:
-        inspect.signature(factory).bind()
+        inspect.signature(factory).bind(**arguments)
     except TypeError as error:
+        if arguments:
+            raise ConfigError(
+                f"{spec}: expected arguments of {name}{inspect.signature(factory)}, got others ({error})"
+            ) from None
         raise ConfigError(
             f"{spec}: expected a factory without arguments, got {name}{inspect.signature(factory)} "
-            f"({error}); give them defaults, or add a function that fills them in"
+            f"({error}); give them in brackets, '{name}(depth=18)', or give them defaults"
         ) from None
     except ValueError:
         pass  # a callable written in C has no signature to look at
@@ -184,4 +202,6 @@ def _top(name: str) -> str:
 
 def is_factory(architecture: object) -> bool:
     """Whether an architecture is given as ``path/to/file.py:factory``, or as a file whose factory was forgotten."""
-    return isinstance(architecture, str) and (":" in architecture or architecture.endswith(".py"))
+    if not isinstance(architecture, str) or entry_of(architecture) is not None:
+        return False
+    return ":" in architecture or architecture.endswith(".py")

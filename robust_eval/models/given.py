@@ -7,18 +7,27 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from robust_eval.adaptive.randomness import GlobalDraws
 from robust_eval.classifier import Classifier
 from robust_eval.classifier.given import device_of, network_given
 from robust_eval.classifier.normalized import Numbers
 from robust_eval.data import Examples
-from robust_eval.errors import THEIRS, ConfigError
+from robust_eval.errors import ConfigError
 from robust_eval.models.answers import answers
 from robust_eval.models.checkpoint import state_sha256
-from robust_eval.models.source import OwnModel, draws_by_nature, tried_on
+from robust_eval.models.function import Function
+from robust_eval.models.reading import (
+    as_logits,
+    declares_draws,
+    outputs_in_words,
+    read_identity,
+    say_outputs,
+    watched,
+)
+from robust_eval.models.source import OwnModel
+from robust_eval.models.trying import draws_by_nature, tried_on
 from robust_eval.printable import printable
 from robust_eval.types import StochasticModule
 
@@ -28,41 +37,6 @@ else:  # what is none is told in words of ours, not of whoever checks types at r
     GivenModel = Any
 
 __all__ = ["Function", "GivenModel", "called_after", "given_model"]
-
-
-class Function(nn.Module):
-    """A function from images [n,c,h,w] in [0, 1] to logits [n,k], as a network without weights.
-
-    Tensors or numpy arrays go in, as it takes them; what comes back as an array has no gradient.
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.function = function
-        self._arrays: bool | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return what the function answers."""
-        if self._arrays is None:
-            self._arrays, found = self._tried(x)
-        else:
-            found = self._asked(x)
-        if isinstance(found, Tensor):
-            return found
-        # integers are no logits, and are refused as such
-        return torch.as_tensor(found).to(x.device)
-
-    def _tried(self, x: Tensor) -> tuple[bool, Any]:
-        try:
-            return False, self.function(x)
-        except THEIRS as of_tensors:  # such as "no attribute astype"
-            try:
-                return True, self.function(x.detach().cpu().numpy())
-            except THEIRS:
-                raise of_tensors from None
-
-    def _asked(self, x: Tensor) -> Any:
-        return self.function(x.detach().cpu().numpy() if self._arrays else x)
 
 
 def given_model(
@@ -75,20 +49,29 @@ def given_model(
     few = examples[slice(16)]
     if device is not None and device.type != "cpu":
         few = Examples(few.images.to(device), few.labels.to(device), few.classes, few.source)  # type: ignore[union-attr]
+    shown = few.pixels()
+    network = as_logits(network, shown, classes=examples.classes)
     classes = tried_on(network, few, arch)  # first, since lazy layers have no weights before
     weights = state_sha256(network)
-    if not isinstance(network, StochasticModule) and draws_by_nature(network, few):
+    outputs = outputs_in_words(network, shown)
+    if not declares_draws(network) and draws_by_nature(watched(network), few):
         network = GlobalDraws(network)
     drawn = isinstance(network, StochasticModule) and network.stochastic
+    say_outputs(printable(name), network, outputs)
     return OwnModel(
         name=printable(name),
         network=network,
         arch=arch,
-        identity={"weights": weights, "architecture": {"given": arch, "code": _code(model)}},
+        identity={
+            "weights": weights,
+            "architecture": {"given": arch, "code": _code(model)},
+            **read_identity(network),
+        },
         weights_sha256=weights,
         classes=classes,
         shape=examples.shape,
         answers=None if drawn else answers(network, examples.shape, device),
+        outputs=outputs,
     )
 
 
@@ -96,6 +79,8 @@ def called_after(model: GivenModel) -> str:
     """Return what a model without a name is called: its class, or the name of its function."""
     if isinstance(model, Classifier):
         return called_after(model.network)
+    if isinstance(model, Function):
+        return model.called
     if isinstance(model, nn.Module) or not hasattr(model, "__name__"):
         return type(model).__name__
     return str(model.__name__)
@@ -117,6 +102,8 @@ def _code(model: GivenModel) -> str:
     """Return the sha256 of what a model does beside its weights, as far as that can be read."""
     if isinstance(model, Classifier):
         model = model.network
+    if isinstance(model, Function):
+        model = model.function
     if isinstance(model, nn.Module):
         classes = dict.fromkeys(type(module) for module in model.modules())
         texts = [repr(model), *map(_source, classes)]

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
-from robust_eval.adaptive.randomness import GlobalDraws, draws_by_itself
-from robust_eval.classifier import frozen
+from robust_eval.adaptive.randomness import GlobalDraws
+from robust_eval.classifier.given import black_box
 from robust_eval.classifier.normalized import Normalized
 from robust_eval.data import Examples
-from robust_eval.errors import THEIRS, CheckpointError, ConfigError, DataError
+from robust_eval.errors import ConfigError
 from robust_eval.identity import content_key, file_sha256
 from robust_eval.models.answers import ANSWERS, answers
 from robust_eval.models.checkpoint import load_into, read_card, read_state, state_sha256
+from robust_eval.models.class_names import class_names, compare_classes
 from robust_eval.models.loading import load_network, recipe_on_card
+from robust_eval.models.named import short_name
+from robust_eval.models.reading import (
+    as_logits,
+    declares_draws,
+    outputs_in_words,
+    read_identity,
+    say_outputs,
+    watched,
+)
 from robust_eval.models.recipe import Recipe
+from robust_eval.models.trying import PROBES, draws_by_nature, tried_on
+from robust_eval.models.zoo import entry_of
 from robust_eval.printable import printable
 from robust_eval.registry import describe
-from robust_eval.rng import Rng
-from robust_eval.surroundings import surroundings_kept
 from robust_eval.types import StochasticModule
 
-PROBES = 16
-"""Images on which a model is watched for randomness of its own."""
+log = logging.getLogger(__name__)
 
 __all__ = [
     "Loaded",
@@ -35,9 +44,7 @@ __all__ = [
     "OwnModel",
     "RecipeModel",
     "WeightsOf",
-    "draws_by_nature",
     "own_model",
-    "tried_on",
 ]
 
 
@@ -48,6 +55,8 @@ class Loaded(NamedTuple):
     weights_sha256: str
     training: dict[str, Any] | None = None
     """What its card says of how it was trained, beside the recipe: how much of noisy labels it learnt."""
+    outputs: str | None = None
+    """What it returns, in words, where that is not logits."""
 
 
 @runtime_checkable
@@ -180,6 +189,8 @@ class OwnModel:
     """Of the images that it was tried on."""
     answers: Tensor | None = field(default=None, repr=False, compare=False)
     """Its logits for a few fixed images of that shape; ``None`` where they depend on draws."""
+    outputs: str | None = None
+    """What it returns, in words, where that is not logits."""
     made_of: dict[str, Any] | None = field(default=None, repr=False)
     """What :func:`own_model` made it of: another process does so again, as its code may be in a file that is no module.
     """
@@ -204,17 +215,22 @@ class OwnModel:
         return isinstance(self.network, StochasticModule) and self.network.stochastic
 
     @property
+    def black_box(self) -> bool:
+        """Whether it answers and has no gradient."""
+        return black_box(self.network)
+
+    @property
     def structure(self) -> dict[str, Any]:
         """The file: of another one nothing is known."""
         return self.identity
 
     def load(self, weights_of: WeightsOf) -> Loaded:
         """Return the network, which has its weights already."""
-        return Loaded(self.network, self.weights_sha256)
+        return Loaded(self.network, self.weights_sha256, outputs=self.outputs)
 
     def untrained(self) -> Loaded:
         """Return the network itself: to be had at no cost."""
-        return Loaded(self.network, self.weights_sha256)
+        return Loaded(self.network, self.weights_sha256, outputs=self.outputs)
 
 
 def own_model(
@@ -226,6 +242,8 @@ def own_model(
     std: Sequence[float] | None,
     examples: Examples,
     seed: int | None = None,
+    weights: str | None = None,
+    download: bool = False,
 ) -> OwnModel:
     """Load a model of the user's and try it on an image; raises ``RobustEvalError`` when anything does not fit."""
     recipe = recipe_on_card(checkpoint, "architecture", "regularizer", "seed")
@@ -234,26 +252,45 @@ def own_model(
             "model: expected an architecture (--arch NAME or --arch file.py:factory), got none; "
             "only a checkpoint with a card beside it can do without"
         )
-    made = load_network(checkpoint, architecture, mean, std, recipe=recipe, examples=examples, seed=seed)
-    network, arch = made.network, made.arch
+    made = load_network(
+        checkpoint,
+        architecture,
+        mean,
+        std,
+        recipe=recipe,
+        examples=examples,
+        seed=seed,
+        weights=weights,
+        download=download,
+    )
+    arch, shown = made.arch, examples[slice(PROBES)].pixels()
+    network = as_logits(made.network, shown, classes=examples.classes)
     classes = tried_on(network, examples, arch)  # first, since lazy layers have no weights before
-    weights = file_sha256(checkpoint) if checkpoint is not None else state_sha256(network)
-    if not isinstance(network, StochasticModule) and draws_by_nature(network, examples):
+    compare_classes(arch, classes, made.class_names or class_names(checkpoint, made.network), examples)
+    sha256 = made.weights_sha256 or (
+        file_sha256(checkpoint) if checkpoint is not None else state_sha256(network)
+    )
+    if entry_of(architecture) is not None:
+        log.warning("model %s: weights with sha256 %s", arch, sha256)
+    outputs = outputs_in_words(network, shown)
+    if not declares_draws(network) and draws_by_nature(watched(network), examples):
         network = GlobalDraws(network)
     drawn = isinstance(network, StochasticModule) and network.stochastic
+    usual = recipe["regularizer"]["name"] if recipe else checkpoint.stem if checkpoint else short_name(arch)
+    called = printable(name or usual)
+    say_outputs(called, network, outputs)
     return OwnModel(
-        name=printable(
-            name or (recipe["regularizer"]["name"] if recipe else checkpoint.stem if checkpoint else arch)
-        ),
+        name=called,
         network=network,
         arch=arch,
-        identity=made.identity(weights),
-        weights_sha256=weights,
+        identity={**made.identity(sha256), **read_identity(network)},
+        weights_sha256=sha256,
         regularizer=recipe["regularizer"]["name"] if recipe else "unknown" if seed is None else "untrained",
         train_seed=recipe["seed"] if recipe else None,
         classes=classes,
         shape=examples.shape,
         answers=None if drawn else answers(network, examples.shape),
+        outputs=outputs,
         made_of={
             "checkpoint": checkpoint,
             "architecture": architecture,
@@ -262,6 +299,8 @@ def own_model(
             "std": std,
             "examples": examples,
             "seed": seed,
+            "weights": weights,
+            "download": download,
         },
     )
 
@@ -273,66 +312,3 @@ def _made_again(parts: dict[str, Any], word: str | None = None) -> OwnModel:
 
 def _as_it_is(parts: dict[str, Any]) -> OwnModel:
     return OwnModel(**parts)
-
-
-def draws_by_nature(network: nn.Module, examples: Examples) -> bool:
-    """Whether the network draws random numbers of its own; what it cannot answer is told by the cells it fails in."""
-    with surroundings_kept(), frozen(network):
-        try:
-            return draws_by_itself(network, examples[slice(PROBES)].pixels())
-        except THEIRS:
-            return draws_by_itself(network, examples[slice(2)].pixels())
-
-
-def _other_dtype(network: nn.Module, examples: Examples) -> torch.dtype | None:
-    """Return the dtype in which a network that cannot take float32 images takes them; ``None`` where there is none."""
-    for dtype in (torch.float64, torch.float16, torch.bfloat16):
-        try:
-            with surroundings_kept(), frozen(network), torch.no_grad():
-                network(examples[slice(2)].pixels().to(dtype))
-        except THEIRS:
-            continue
-        return dtype
-    return None
-
-
-def tried_on(network: nn.Module, examples: Examples, arch: str) -> int:
-    """Return how many outputs the network has; raise unless it maps two of the images to logits that the labels fit."""
-    shape = "x".join(map(str, examples.shape))
-    tensors = [t for t in (*network.parameters(), *network.buffers()) if not torch.nn.parameter.is_lazy(t)]
-    if any(tensor.is_inference() for tensor in tensors):
-        raise CheckpointError(
-            f"model {arch}: expected weights that autograd can use, got some made under torch.inference_mode; "
-            "make or load them outside of it"
-        )
-    try:
-        with surroundings_kept(), frozen(network), torch.no_grad():
-            few = examples[slice(2)].pixels()
-            if isinstance(network, StochasticModule):
-                network.redraw(Rng(0).for_batch(len(few)))
-            output = network(few.clone())  # which may write into what it is given
-    except ConfigError:
-        raise
-    except THEIRS as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        wanted = _other_dtype(network, examples)
-        fix = (
-            "give images it was made for, or the checkpoint for these"
-            if wanted is None
-            else f"it takes {wanted}: let its forward begin with x = x.to({wanted})"
-        )
-        raise CheckpointError(f"model {arch}: cannot take images of {shape} ({reason}); {fix}") from None
-    if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != len(examples[slice(2)]):
-        got = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise CheckpointError(f"model {arch}: expected logits [n,classes] for images [n,{shape}], got {got}")
-    if not output.is_floating_point():
-        raise CheckpointError(
-            f"model {arch}: expected logits of a floating-point type, got {output.dtype}; return them before the argmax"
-        )
-    highest = int(examples.labels.max())
-    if highest >= output.shape[1]:
-        raise DataError(
-            f"{examples.source}: expected labels in 0..{output.shape[1] - 1}, the outputs of {arch}, "
-            f"got label {highest}; give the model's own data, or the checkpoint for these classes"
-        )
-    return int(output.shape[1])

@@ -12,6 +12,7 @@ from typing import Any
 
 from robust_eval.checks.examination import Examination
 from robust_eval.data import Examples
+from robust_eval.data.mask import PixelMask
 from robust_eval.findings import SCHEMA
 from robust_eval.identity import content_key
 from robust_eval.methods import Analysis, Attack, Corruption, Defense
@@ -55,6 +56,8 @@ class Cell:
     score_at: tuple[float, ...] = field(default=(), compare=False)
     """Radii at which a minimal-norm attack is scored from its distances: not part of the key, since they cost
     nothing and can be added to a record later."""
+    mask: PixelMask | None = None
+    """The pixels that an attack may change; all for ``None``."""
     other: Data | None = None
     """A second set of images, which an analysis compares with."""
 
@@ -80,7 +83,7 @@ class Cell:
     @cached_property
     def spec(self) -> dict[str, Any]:
         """Everything that decides the numbers, as plain data."""
-        adapted: dict[str, Any] = {}
+        adapted: dict[str, Any] = {} if self.mask is None else {"mask": self.mask.sha256}
         if self.other is not None:
             adapted["other"] = _identity(self.other)
         if isinstance(self.perturbation, Examination) or getattr(self.perturbation, "adapts", False):
@@ -122,7 +125,7 @@ class Cell:
             "family": self.family,
             "perturbation": "none" if shown is None else shown.name,
             "params": params,
-            "norm": attack.threat.norm if attack else "none",
+            "norm": _norm(attack, self.mask),
             "eps": attack.threat.eps if attack else None,
             "severity": params.get("severity") if self.family == "corruption" else None,
             "seed": self.seed,
@@ -164,6 +167,13 @@ class Cell:
 
 def _cell(parts: dict[str, Any]) -> Cell:
     return Cell(**parts)
+
+
+def _norm(attack: Attack | None, mask: PixelMask | None) -> str:
+    """Return what bounds an attack, as numbers of one are never mixed with those of another."""
+    if attack is None:
+        return "none"
+    return attack.threat.norm if mask is None else f"{attack.threat.norm} {mask.text}"
 
 
 def _shown(method: object) -> Description:

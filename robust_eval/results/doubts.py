@@ -14,6 +14,7 @@ from robust_eval.results.comparisons import across
 from robust_eval.results.concerns import concerns, examines
 from robust_eval.results.entry import Entry
 from robust_eval.results.record import Record
+from robust_eval.threat import bare_norm
 
 __all__ = ["checked", "most_thorough", "worst_of_each"]
 
@@ -34,6 +35,7 @@ def most_thorough(examinations: Iterable[Entry], record: Record | None = None) -
     Where none was made in that norm it is the one in the norm beside it: l2 for l1, linf for l2.
     """
     norm, eps = (None, None) if record is None else (record.labels.get("norm"), record.labels.get("eps"))
+    norm = None if norm is None else bare_norm(str(norm))
     norms = _NEIGHBOURS.get(str(norm), ())
 
     def place(entry: Entry) -> tuple[Any, ...]:

@@ -78,6 +78,7 @@ def _card(source: RecipeModel, trained: Trained) -> dict[str, object]:
         "classes": source.examples.classes,
         "evaluations": trained.evaluations,
         "steps": trained.steps,
+        **({} if (names := source.examples.class_names) is None else {"class_names": list(names)}),
         **trained.usage,
         **_noise(source.examples, trained),
         **_test(source),

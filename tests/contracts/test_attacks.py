@@ -26,6 +26,8 @@ def fields(name):
 SHORT = {
     "auto_attack": {"steps": 20, "targets": 2, "queries": 100},
     "square": {"queries": 1500},
+    "hop_skip_jump": {"queries": 1000, "starts": 20},
+    "boundary": {"queries": 400, "starts": 20},
     "rotation_translation": {"angles": 5, "shifts": 3},
     "fgsm_normalised": {"std": (1.0,)},  # any number of channels, and eps in pixels
 }
@@ -193,6 +195,10 @@ def test_a_minimal_norm_is_within_5_percent_of_the_distance_to_the_nearest_hyper
     assert (predicted(network, x_adv) != y).all()
     ratio = distance(x, x_adv, norm) / optimum
     assert ratio.min() > 1 - 1e-5
+    if not find(
+        "attack", name
+    ).gradients:  # how near a search comes with all its queries is tested where it is alone
+        return
     # between several planes a descent may settle on the second nearest
     assert ratio.median() < 1.05 and ratio.max() < (1.05 if classes == 2 else 1.2)
 

@@ -28,6 +28,7 @@ from robust_eval.attacks._aim import Aim
 from robust_eval.attacks._fields import Steps
 from robust_eval.classifier import Classifier
 from robust_eval.classifier.dtypes import answered_in
+from robust_eval.classifier.masked import Layout
 from robust_eval.errors import ConfigError, RobustEvalError
 from robust_eval.fields import Whole
 from robust_eval.methods import Attack, Passes
@@ -80,6 +81,7 @@ class Theirs:
 class Peer(Attack):
     """An attack of another library, run on demand and measured like our own."""
 
+    masked_as: ClassVar[Layout | None] = None
     theirs: ClassVar[Theirs]
     adapts: ClassVar[bool] = False
     beats_single_step: ClassVar[bool] = False  # no library says which of its attacks go many steps

@@ -9,8 +9,14 @@ from robust_eval.findings import Check
 from robust_eval.results.attacked import kind_of, radii_of, same_radius, weak, why_unknown
 from robust_eval.results.comparisons.group import Found, Group
 from robust_eval.results.record import Record
+from robust_eval.threat import bare_norm
 
 __all__ = ["finds_most", "strong_enough"]
+
+WEAK = (
+    "only weak attacks were run at this radius (noise, a single step, a black box with few queries): the "
+    "accuracy under attack is lower"
+)
 
 
 @check(words="weak attacks alone at this radius", unit="count", across=60)
@@ -20,7 +26,7 @@ def strong_enough(group: Group) -> Found:
     Attacks by transfer are warned about already (``attacked_adaptively``), and make no number of others stronger. One
     that is not known here is not accused, nor are those beside it; where it stands alone, nothing is known.
     """
-    asked = [record for record in group.records if record.labels["norm"] in ("linf", "l2", "l1")]
+    asked = [record for record in group.records if bare_norm(record.labels["norm"]) in ("linf", "l2", "l1")]
     strong = [record for record in asked if record.labels["access"] != "transfer" and not weak(record)]
     known = [record for record in strong if kind_of(str(record.labels["perturbation"])) != "unknown"]
     for record in asked:
@@ -37,8 +43,9 @@ def strong_enough(group: Group) -> Found:
                 "strong_enough",
                 "warn" if alone and weak(record) else "ok",
                 float(len(alone)),
-                "only weak attacks were run at this radius (noise, a single step, a black box with few queries): the "
-                "accuracy under attack is lower; run pgd, apgd_ce or auto_attack as well",
+                f"{WEAK}; run square or hop_skip_jump with thousands of queries"
+                if record.provenance.get("black_box")
+                else f"{WEAK}; run pgd, apgd_ce or auto_attack as well",
             ),
         )
 

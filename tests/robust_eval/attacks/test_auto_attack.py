@@ -3,7 +3,6 @@ import torch
 
 from robust_eval import Classifier, Rng, attack
 from robust_eval.attacks.auto_attack import AutoAttack
-from robust_eval.errors import ConfigError
 from robust_eval.types import StochasticModule
 
 NORMS = pytest.mark.parametrize(("norm", "eps"), [("linf", 0.03), ("l2", 0.15), ("l1", 0.4)])
@@ -112,12 +111,24 @@ def test_who_resists_all_hands_back_the_point_at_which_the_cross_entropy_was_hig
     assert left.any() and torch.equal(result.x_adv[left], found.x_adv[left])
 
 
-@pytest.mark.parametrize(("version", "needed"), [("standard", 4), ("plus", 4), ("rand", 3)])
-def test_too_few_classes_are_refused_with_what_to_do(version, needed, linear, images, predicted):
-    network, x = linear(needed - 1), images(4)
-    words = f"at least {needed} classes for version '{version}', got {needed - 1}.*apgd_t with loss 'margin'"
-    with pytest.raises(ConfigError, match=words):
-        run(ensemble(version), Classifier(network), x, predicted(network, x))
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("version", ["standard", "plus", "rand"])
+def test_few_classes_have_a_substitute_that_is_named_and_flips_those_within_the_radius(
+    version, classes, linear, images, predicted, nearest, caplog
+):
+    network, x = linear(classes), images(24)
+    y = predicted(network, x)
+    method = ensemble(version, norm="l2", eps=0.15, steps=20)
+    x_adv = method(Classifier(network), x, y, rng=Rng(0))
+    near = nearest(network, x, y)
+    inside, outside = near < 0.98 * 0.15, near > 0.15
+    assert inside.any() and outside.any()
+    flipped = predicted(network, x_adv) != y
+    assert flipped[inside].all() and not flipped[outside].any()
+    named = version != "rand" or classes < 3
+    assert (method.substitute(classes) is not None) == named
+    assert (f"substitute for {classes} classes" in caplog.text) == named
+    assert method.substitute(4) is None
 
 
 def test_a_model_that_is_wrong_now_and_then_whatever_the_image_is_not_broken():

@@ -260,3 +260,23 @@ def test_a_stochastic_model_is_fooled_in_most_draws_and_not_just_on_its_boundary
     # 0.02 is beyond the boundary of the average, not of most draws
     nearest = run("fab_minimal", Shaky(), x, y, steps=15)
     assert ((nearest.step < 0) | (moved(x, nearest.x_adv, "linf") > 0.02)).all()
+
+
+def test_gradients_of_many_classes_are_looked_at_in_parts_and_the_nearest_plane_is_the_same(
+    linear, images, predicted, monkeypatch
+):
+    network, x = linear(12), images(6)
+    y = predicted(network, x)
+    whole = attack("fab_minimal", steps=5)(Classifier(network), x, y, rng=Rng(0))
+    sizes = []
+    ask = Classifier.jacobian
+
+    def seen(self, points, classes, **rest):
+        sizes.append(classes.numel() * points[0].numel())
+        return ask(self, points, classes, **rest)
+
+    monkeypatch.setattr(Classifier, "jacobian", seen)
+    monkeypatch.setattr("robust_eval.attacks._boundary_walk.MOST", 4 * 48)
+    parts = attack("fab_minimal", steps=5)(Classifier(network), x, y, rng=Rng(0))
+    assert max(sizes) <= 4 * 48
+    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-9)

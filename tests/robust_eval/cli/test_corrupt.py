@@ -197,7 +197,7 @@ def test_both_kinds_are_told_apart_in_one_report(done, own, work):
         (["--corruptions", "fog", "--set", "snow.side=32"], "--set snow: no such method in this run"),
         (["--corruptions", "fog", "--set", "fog.sid=32"], "unknown field 'sid' (did you mean 'side'?)"),
         (["--corruptions", "fog", "--n", "99"], "expected at least 99 images, got 12; lower n"),
-        (["--corruptions", "fog", "--size", "16"], "size is for image folders only"),
+        (["--corruptions", "fog", "--size", "16"], "size is for image folders"),
     ],
 )
 def test_a_bad_option_is_told_in_one_line_and_nothing_is_written(refused, arguments, words):

@@ -274,7 +274,7 @@ def test_a_cell_that_fails_is_told_and_does_not_stop_the_others(monkeypatch, cap
         ({"x": X * 255}, "divided by 255"),
         ({"x": X.permute(0, 2, 3, 1)[:, :, :, [0, 1, 2]].repeat(1, 2, 2, 1)}, "permute(0, 3, 1, 2)"),
         ({"y": None}, "images without labels; give y"),
-        ({"y": Y + 1}, "expected labels in 0..3, the outputs of Sequential, got label 4"),
+        ({"y": Y + 2}, "expected labels in 0..3, the outputs of Sequential, got label 5"),
         ({"y": Y[:5]}, "expected one for each of 40 images, got 5"),
         ({"eps": "8"}, "did you mean '8/255'"),
         ({"fields": {"pdg": {"steps": 3}}}, "fields: pdg: no such method in this run (did you mean 'pgd'?)"),
@@ -309,3 +309,24 @@ def test_help_reads_well():
         and Results is robust_eval.Results
     )
     assert {"evaluate", "load", "Results"} <= set(dir(robust_eval))
+
+
+def test_accuracy_under_a_masked_attack_is_the_share_of_margins_beyond_the_dual_norm_of_the_free_weights():
+    net, eps = linear(classes=2), 0.02
+    inside = X * 0.5 + 0.25  # so that no pixel meets the box
+    y = net(inside).argmax(1)
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[1:4, :3] = True
+    found = robust_eval.evaluate(net, inside, y, attacks="pgd", eps=eps, mask=mask, **QUICK)
+    with torch.no_grad():
+        normal, logits = net[1].weight[0] - net[1].weight[1], net(inside)
+        reach = eps * (normal.view(3, SIDE, SIDE).abs() * torch.from_numpy(mask)).sum()
+        held = (logits[:, 0] - logits[:, 1]).abs() > reach
+    row = found.table().set_index("perturbation").loc["pgd"]
+    assert row["accuracy"] == pytest.approx(float(held.double().mean())) and 0 < row["accuracy"] < 1
+    assert row["norm"].startswith("linf within a mask of 25 % of the pixels (")
+
+
+def test_a_mask_of_another_size_is_refused():
+    with pytest.raises(errors.ConfigError, match=r"mask: expected \[h,w\].* for images of 3x6x6"):
+        robust_eval.evaluate(NET, X, Y, attacks="fgsm", mask=np.ones((5, 5)), **QUICK)

@@ -43,7 +43,7 @@ def test_both_are_sources_and_give_a_network_at_no_cost(source):
 
 
 def test_an_own_model_is_its_network_and_asks_for_nothing():
-    assert OWN.load(refuse) == OWN.untrained() == (OWN.network, OWN.weights_sha256, None)
+    assert OWN.load(refuse) == OWN.untrained() == (OWN.network, OWN.weights_sha256, None, None)
 
 
 @pytest.mark.parametrize("normalised", [{}, {"mean": (0.5,), "std": (0.25,)}], ids=["plain", "normalised"])
