@@ -152,7 +152,8 @@ def as_logits(network: nn.Module, x: Images, *, classes: int) -> nn.Module:
     ``x`` are a few of the images, at least one, of data with so many classes. What cannot be read stays as it is: who
     tries it says what is wrong.
     """
-    if any(tensor.is_inference() for tensor in (*network.parameters(), *network.buffers())):
+    tensors = (t for t in (*network.parameters(), *network.buffers()) if not nn.parameter.is_lazy(t))
+    if any(tensor.is_inference() for tensor in tensors):
         return network
     with surroundings_kept(), frozen(network), torch.no_grad():
         try:

@@ -92,7 +92,7 @@ def test_strong_gives_every_norm_to_the_attacks_that_know_it(done, own):
 
 def test_an_unknown_budget_is_one_line(refused, own):
     assert refused(*own, "--budget", "qick") == (
-        "unknown budget 'qick' (did you mean 'quick'?); known: default, quick, strong"
+        "unknown budget 'qick' (did you mean 'quick'?); known: black_box, default, quick, strong"
     )
 
 
