@@ -9,11 +9,11 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import torch
 
@@ -59,7 +59,40 @@ EXAMPLES_KEPT = 100_000_000
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
+
+_OPTION = re.compile(r"--([a-z][a-z-]*)")
+_SPOKEN = {"--set": "fields:", "--no-progress": "progress=False"}
+
+
+def _in_python(error: RobustEvalError) -> RobustEvalError:
+    """Return an error of the command's rules with the names that its options have here."""
+
+    def argument(found: re.Match[str]) -> str:
+        return _SPOKEN.get(found[0], found[1].replace("-", "_"))
+
+    told = type(error).__new__(type(error))
+    told.__dict__.update(error.__dict__)
+    told.args = tuple(_OPTION.sub(argument, part) if isinstance(part, str) else part for part in error.args)
+    return told
+
+
+def _told_in_python(call: Callable[P, T]) -> Callable[P, T]:
+    """Have the errors of a call name arguments, where the command's rules name options."""
+
+    @wraps(call)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return call(*args, **kwargs)
+        except RobustEvalError as error:
+            raise _in_python(error) from None
+
+    return called
+
+
+@_told_in_python
 def evaluate(
     model: Models,
     x: ImagesLike | Loader,
@@ -122,43 +155,6 @@ def evaluate(
     Raises :class:`~robust_eval.RobustEvalError`, one line, for what cannot be measured. A cell that fails is in
     :attr:`Results.failed` and warned of; where all fail, ``MeasurementError`` is raised.
     """
-    try:
-        return _evaluated(**locals())
-    except RobustEvalError as error:
-        raise _in_python(error) from None
-
-
-def _evaluated(
-    model: Any,
-    x: Any,
-    y: Any,
-    *,
-    attacks: Any,
-    eps: Any,
-    budget: str | None,
-    corruptions: Any,
-    severity: Any,
-    defenses: Any,
-    pool: Any,
-    checks: str,
-    cross_check: bool,
-    fields: Any,
-    mean: Any,
-    std: Any,
-    name: str | None,
-    data: str,
-    class_names: Any,
-    mask: Any,
-    seed: int,
-    gradient_draws: int | None,
-    out: Any,
-    device: str | None,
-    batch_size: int | None,
-    precision: str,
-    compiled: bool,
-    save_examples: bool | None,
-    progress: bool | None,
-) -> Results:
     given = {title: as_network(one) for title, one in _models(model).items()}
     examples = given_images("images", x, y, names=class_names)
     # an attack on a model whose device nobody named goes where the model is
@@ -178,7 +174,7 @@ def _evaluated(
         data={"name": data},
         attacks=_named(attacks),
         budget=budget,
-        eps=[eps_text(value) for value in ([eps] if isinstance(eps, str | float | int) else eps)],
+        eps=[_eps_text(value) for value in ([eps] if isinstance(eps, str | float | int) else eps)],
         cross_check=cross_check,
         corruptions=_named(corruptions),
         severity=[severity] if isinstance(severity, int) else list(severity),
@@ -246,23 +242,7 @@ def _measured(experiment: Experiment, folder: Path, *, bar: Bar, options: Option
     return Results(folder, failed=outcome.failed)
 
 
-_OPTION = re.compile(r"--([a-z][a-z-]*)")
-_SPOKEN = {"--set": "fields:", "--no-progress": "progress=False"}
-
-
-def _in_python(error: RobustEvalError) -> RobustEvalError:
-    """Return an error of the command's rules with the names that its options have here."""
-
-    def argument(found: re.Match[str]) -> str:
-        return _SPOKEN.get(found[0], found[1].replace("-", "_"))
-
-    told = type(error).__new__(type(error))
-    told.__dict__.update(error.__dict__)
-    told.args = tuple(_OPTION.sub(argument, part) if isinstance(part, str) else part for part in error.args)
-    return told
-
-
-def eps_text(eps: str | float) -> str:
+def _eps_text(eps: str | float) -> str:
     """Return a radius as the options have it."""
     return eps if isinstance(eps, str) else repr(float(eps))
 
