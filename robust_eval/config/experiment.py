@@ -58,8 +58,8 @@ __all__ = [
 class Given(NamedTuple):
     """What was handed over in Python in the place of names and paths."""
 
-    source: Source
-    """The images to measure on."""
+    source: Source | None
+    """The images to measure on, where they are not named."""
     models: tuple[Callable[[Examples], ModelSource], ...]
     """What makes each model, which is tried on images."""
     mask: Any = None
@@ -83,7 +83,8 @@ class Experiment:
 
     def source(self) -> Source:
         """Open the data to measure on."""
-        return sources.measured(self.frame, self.folder) if self.given is None else self.given.source
+        given = None if self.given is None else self.given.source
+        return sources.measured(self.frame, self.folder) if given is None else given
 
     def pool_source(self) -> Source:
         """Open the pool that the file names."""
@@ -223,7 +224,8 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path, given: Given |
     for module in frame.imports:
         with problems:
             import_module(module, folder)
-    if given is None:
+    images = None if given is None else given.source
+    if images is None:
         with problems:
             frame = prepared(
                 frame, lambda path: sources.at(folder, path), lambda path: _absolute(folder, path)
@@ -250,7 +252,7 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path, given: Given |
     analyses = [plan for i, table in enumerate(frame.analysis) for plan in parser.analyses(table, i)]
     source: Source | None = None
     with problems:
-        source = sources.measured(frame, folder) if given is None else given.source
+        source = sources.measured(frame, folder) if images is None else images
     if frame.data.pool is not None:
         with problems:
             sources.pool(frame, folder)

@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
 from pathlib import Path
@@ -27,17 +27,25 @@ from robust_eval.classifier.normalized import Numbers
 from robust_eval.config.experiment import Experiment, Given, parse
 from robust_eval.config.options import evaluation_tables
 from robust_eval.config.plan import plan
+from robust_eval.data import Examples
 from robust_eval.data.given import GivenImages, given_images
 from robust_eval.errors import ConfigError, MeasurementError, RobustEvalError
-from robust_eval.files import sweep
+from robust_eval.interface.asked import (
+    asked_models,
+    eps_text,
+    folder_at,
+    is_name,
+    names_in,
+    place_of,
+    pool_of,
+    tables_in,
+)
 from robust_eval.interface.progress import Bar
 from robust_eval.interface.results import Results
 from robust_eval.machine import pick_device
 from robust_eval.methods import Attack, Corruption, Defense
-from robust_eval.models.function import as_network, known_as_black_box
-from robust_eval.models.given import GivenModel, called_after, given_model
-from robust_eval.paths import misnamed, shown, what_is
-from robust_eval.registry import describe
+from robust_eval.models.function import known_as_black_box
+from robust_eval.models.given import GivenModel, given_model
 from robust_eval.results.store import Store
 from robust_eval.run.answers import by_their_answers
 from robust_eval.run.run import run
@@ -48,9 +56,11 @@ if TYPE_CHECKING:
 
     Method = str | Attack | Corruption | Defense | Mapping[str, Any]
     Several = Method | Sequence[Method]
-    Models = GivenModel | Mapping[str, GivenModel]
+    Text = str
+    Name = str | os.PathLike[str]
+    Models = GivenModel | Name | Mapping[str, GivenModel | Name]
 else:  # what is none is told in words of ours, not of whoever checks types at run time
-    Several = Models = Loader = Any
+    Several = Models = Loader = Name = Text = Any
 
 __all__ = ["evaluate"]
 
@@ -95,24 +105,29 @@ def _told_in_python(call: Callable[P, T]) -> Callable[P, T]:
 @_told_in_python
 def evaluate(
     model: Models,
-    x: ImagesLike | Loader,
+    x: ImagesLike | Loader | Name,
     y: LabelsLike | None = None,
     *,
+    n: int | None = None,
+    arch: Text | None = None,
+    weights: Text | None = None,
+    download: bool = False,
     attacks: Several | None = None,
     eps: str | float | Sequence[str | float] = (),
     budget: str | None = None,
     corruptions: Several = (),
     severity: int | Sequence[int] = 3,
     defenses: Several = (),
-    pool: ImagesLike | Loader | None = None,
+    pool: ImagesLike | Loader | Name | None = None,
     checks: str = "quick",
     cross_check: bool = False,
     fields: Mapping[str, Mapping[str, Any]] | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
     name: str | None = None,
-    data: str = "data",
+    data: str | None = None,
     class_names: Sequence[str] | None = None,
+    size: int | None = None,
     mask: ImagesLike | None = None,
     seed: int = 0,
     gradient_draws: int | None = None,
@@ -131,7 +146,15 @@ def evaluate(
     ``model`` is a network (``torch.nn.Module``), a :class:`~robust_eval.Classifier`, a function from images to logits,
     or several of them by name, which are compared on the same images. ``x`` are images [n,c,h,w], floats in [0, 1] or
     bytes, as a tensor or a numpy array, and ``y`` their labels [n]; or ``x`` is a loader of batches of both. ``mean``
-    and ``std`` (one number a channel) are put inside the model, so that every radius is in pixels.
+    and ``std`` (one number a channel) are put inside the model, so that every radius is in pixels. ``n`` measures on
+    the first so many images.
+
+    Both may also be named as the command names them: the path of a checkpoint, whose architecture is ``arch``
+    (``"timm:resnet18"``, ``"net.py:build"``) and whose ``weights`` lie under that key, or an architecture that brings
+    its own (only with ``download`` from elsewhere); and a data set, a file, or a folder of images, which become
+    ``size`` pixels wide, or as the model's library says:
+
+        robust_eval.evaluate("best.safetensors", "val/", arch="timm:resnet18", attacks="pgd")
 
     ``attacks``, ``corruptions`` and ``defenses`` are names (one, several, or with commas), methods such as
     ``robust_eval.attack("pgd", steps=40)``, or tables as in an experiment file; ``fields`` sets what they leave open:
@@ -155,54 +178,63 @@ def evaluate(
     Raises :class:`~robust_eval.RobustEvalError`, one line, for what cannot be measured. A cell that fails is in
     :attr:`Results.failed` and warned of; where all fail, ``MeasurementError`` is raised.
     """
-    given = {title: as_network(one) for title, one in _models(model).items()}
-    examples = given_images("images", x, y, names=class_names)
+    own = {method: dict(values) for method, values in (fields or {}).items()}
+    asked = asked_models(
+        model, name=name, arch=arch, mean=mean, std=std, weights=weights, download=download, fields=own
+    )
+    given = asked.given
+    images = _images(x, y, class_names=class_names, pool=pool, called=data, size=size)
     # an attack on a model whose device nobody named goes where the model is
-    place = pick_device(device if device is not None else str(_where(list(given.values())) or "cpu"))
+    default = "auto" if asked.named else "cpu"
+    place = pick_device(device if device is not None else str(place_of(given.values()) or default))
     wanted = cast("Precision", precision)
     pick_precision(wanted, torch.device(place))
     if save_examples is None:
-        save_examples = out is None and 4 * math.prod(examples.images.shape) <= EXAMPLES_KEPT
+        save_examples = out is None and images is not None and _few(images.test(n))
     options = Options(place, batch_size, wanted, compiled, save_examples)
-    images = GivenImages(data, examples, None if pool is None else _pool(pool))
     if attacks is None and budget is None:
-        blind = any(known_as_black_box(one, examples[slice(2)].pixels()) for one in given.values())
+        shown = None if images is None else images.test(2).pixels()
+        blind = shown is not None and any(known_as_black_box(one, shown) for one in given.values())
         budget = "black_box" if blind else "default"
     tables = evaluation_tables(
         model=None,
-        name=name or next(iter(given)),
-        data={"name": data},
-        attacks=_named(attacks),
+        name=name or next(iter([*given, *asked.named])),
+        data={
+            "name": os.fspath(x) if is_name(x) else data or "data",
+            "n": n,
+            "size": size,
+            "pool": os.fspath(pool) if is_name(pool) else None,
+        },
+        attacks=names_in(attacks),
         budget=budget,
-        eps=[_eps_text(value) for value in ([eps] if isinstance(eps, str | float | int) else eps)],
+        eps=[eps_text(value) for value in ([eps] if isinstance(eps, str | float | int) else eps)],
         cross_check=cross_check,
-        corruptions=_named(corruptions),
+        corruptions=names_in(corruptions),
         severity=[severity] if isinstance(severity, int) else list(severity),
         corrupted=None,
-        defenses=_named(defenses),
+        defenses=names_in(defenses),
         ood="",
         shift="",
         resize=False,
         checks=checks,
         seed=seed,
         gradient_draws=gradient_draws,
-        fields={name: dict(values) for name, values in (fields or {}).items()},
+        fields=own,
         more={
-            "attack": _tables(attacks),
-            "corruption": _tables(corruptions),
-            "defense": _tables(defenses),
+            "attack": tables_in(attacks),
+            "corruption": tables_in(corruptions),
+            "defense": tables_in(defenses),
         },
     )
-    if name is not None and len(given) == 1:
-        given = {name: next(iter(given.values()))}
     networks = [one.network if isinstance(one, Classifier) else one for one in given.values()]
     makers = tuple(
         partial(given_model, model=one, name=title, mean=mean, std=std) for title, one in given.items()
     )
+    tables["model"] = list(asked.named.values())
     experiment = parse(tables, where="evaluate", folder=Path.cwd(), given=Given(images, makers, mask))
     with _left_as_they_are(networks):
         if out is not None:
-            return _measured(experiment, _folder(out), bar=Bar(shown=progress), options=options)
+            return _measured(experiment, folder_at(out), bar=Bar(shown=progress), options=options)
         folder = Path(tempfile.mkdtemp(prefix="robust-eval-"))
         try:
             found = _measured(experiment, folder, bar=Bar(shown=progress), options=options)
@@ -211,6 +243,38 @@ def evaluate(
             raise
         found.remove_with_it()
         return found
+
+
+def _images(
+    x: Any, y: Any, *, class_names: Sequence[str] | None, pool: Any, called: str | None, size: int | None
+) -> GivenImages | None:
+    """Return the images that were given, ``None`` where they are named."""
+    if is_name(x):
+        for option, value in (("y", y), ("class_names", class_names), ("data", called)):
+            if value is not None:
+                raise ConfigError(
+                    f"{option}: expected it beside images, got it with the name of a set; leave it out"
+                )
+        if pool is not None and not is_name(pool):
+            raise ConfigError(
+                "pool: expected the name of a set, as x is one, got images; name a file or a folder"
+            )
+        return None
+    if size is not None:
+        raise ConfigError(
+            "size: expected it with the name of a set, got images; resize them, or leave it out"
+        )
+    if is_name(pool):
+        raise ConfigError(
+            f"pool: expected images and labels, as x is given so, got the name {os.fspath(pool)!r}"
+        )
+    examples = given_images("images", x, y, names=class_names)
+    return GivenImages(called or "data", examples, None if pool is None else pool_of(pool))
+
+
+def _few(examples: Examples) -> bool:
+    """Whether the adversarials of these images are kept without being asked for."""
+    return 4 * math.prod(examples.images.shape) <= EXAMPLES_KEPT
 
 
 @contextmanager
@@ -240,89 +304,3 @@ def _measured(experiment: Experiment, folder: Path, *, bar: Bar, options: Option
     if outcome.failed and not any(store.has(cell.key) for cell in cells):
         raise MeasurementError(f"nothing could be measured: {outcome.failed[0].error}")
     return Results(folder, failed=outcome.failed)
-
-
-def _eps_text(eps: str | float) -> str:
-    """Return a radius as the options have it."""
-    return eps if isinstance(eps, str) else repr(float(eps))
-
-
-def _models(model: Any) -> dict[str, Any]:
-    """Return the models by name; raises ``ConfigError`` for what is none."""
-    given = (
-        dict(model) if isinstance(model, Mapping) and not _weights(model) else {called_after(model): model}
-    )
-    if not given:
-        raise ConfigError("model: expected a network, or several by name, got none")
-    for title, one in given.items():
-        if not isinstance(title, str) or not title:
-            raise ConfigError(f"model: expected names of models, got {title!r}")
-        if not isinstance(one, torch.nn.Module | Classifier) and not (
-            callable(one) and not isinstance(one, type)
-        ):
-            Classifier(one)  # says what it is and what to give
-    return given
-
-
-def _weights(model: Mapping[Any, Any]) -> bool:
-    """Whether it is a network's weights rather than networks."""
-    return any(isinstance(value, torch.Tensor) for value in model.values())
-
-
-def _where(models: Sequence[Any]) -> torch.device | None:
-    """Return the device of the first model that is on one."""
-    networks = [one.network if isinstance(one, Classifier) else one for one in models]
-    found = [device_of(network) for network in networks if isinstance(network, torch.nn.Module)]
-    return next((device for device in found if device is not None), None)
-
-
-def _pool(pool: Any) -> Any:
-    if isinstance(pool, tuple) and len(pool) == 2:
-        return given_images("pool", *pool)
-    return given_images("pool", pool, None)
-
-
-def _several(given: Several | None) -> list[Any]:
-    if given is None:
-        return []
-    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
-        return [given]
-    return list(given)
-
-
-def _named(given: Several | None) -> str:
-    """Return the names among the methods, as the options have them."""
-    return ",".join(item for item in _several(given) if isinstance(item, str))
-
-
-def _tables(given: Several | None) -> list[dict[str, Any]]:
-    """Return the tables of the methods that were given otherwise than by name."""
-    tables: list[dict[str, Any]] = []
-    for item in _several(given):
-        if isinstance(item, Mapping):
-            tables.append(dict(item))
-        elif not isinstance(item, str):
-            try:
-                described = describe(item)
-            except (KeyError, TypeError):
-                raise ConfigError(
-                    f"expected a method's name, such as 'pgd', a method or its table, got {type(item).__name__}"
-                ) from None
-            tables.append({"name": described.name, **described.params})
-    return tables
-
-
-def _folder(out: str | os.PathLike[str]) -> Path:
-    path = Path(out)
-    if (problem := misnamed(path)) is not None:
-        raise ConfigError(f"out: {problem}")
-    if (lies := what_is(path)) not in ("a folder", "none"):
-        raise ConfigError(f"out {shown(path)}: expected a folder, got {lies}; give another name")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"out {shown(path)}: cannot be made ({error.strerror}); give another folder"
-        ) from None
-    sweep(path, *Store.FOLDERS)
-    return path

@@ -75,15 +75,24 @@ class Results:
         """Return one row for each model, defense, attacker and perturbation.
 
         Columns: ``accuracy`` with its 95 % interval ``low`` and ``high`` (shares, not percent), ``n`` images,
-        ``verdict`` (ok, not_made, warn or fail: whether the number can be trusted) and ``checks``, the names of those
-        that object. ``worst_case`` is the worst over the attacks at a radius.
+        ``verdict`` (ok, unexamined, not_made, warn or fail: whether the number can be trusted) and ``checks``, the
+        names of those that object. Unexamined is a number of a model that no check has looked at. ``worst_case`` is
+        the worst over the attacks at a radius.
         """
         found = self._loaded.results
         found = found[found["metric"] == "accuracy"]
         shown = found[list(_SHOWN)].rename(columns=_SHOWN)
-        verdicts = [verdict_in(checks) for checks in found["checks"]]
+        of = ("model", "defense", "data")
+        examined = {tuple(entry.labels[name] for name in of) for entry in self._loaded.examinations}
+        verdicts = [
+            "unexamined" if verdict == "ok" and place not in examined else verdict
+            for verdict, *place_of in zip(
+                found["checks"].map(verdict_in), *(found[name] for name in of), strict=True
+            )
+            for place in [tuple(place_of)]
+        ]
         return shown.assign(
-            verdict=pd.Categorical(verdicts, VERDICTS, ordered=True),
+            verdict=pd.Categorical(verdicts, ("ok", "unexamined", *VERDICTS[1:]), ordered=True),
             checks=[", ".join(check_names(checks)) for checks in found["checks"]],
         ).reset_index(drop=True)
 

@@ -14,7 +14,7 @@ from robust_eval.adaptive.randomness import GlobalDraws
 from robust_eval.classifier.given import black_box
 from robust_eval.classifier.normalized import Normalized
 from robust_eval.data import Examples
-from robust_eval.errors import ConfigError
+from robust_eval.errors import CheckpointError, ConfigError
 from robust_eval.identity import content_key, file_sha256
 from robust_eval.models.answers import ANSWERS, answers
 from robust_eval.models.checkpoint import load_into, read_card, read_state, state_sha256
@@ -32,6 +32,8 @@ from robust_eval.models.reading import (
 from robust_eval.models.recipe import Recipe
 from robust_eval.models.trying import PROBES, draws_by_nature, tried_on
 from robust_eval.models.zoo import entry_of
+from robust_eval.paths import shown as shown_path
+from robust_eval.paths import what_is
 from robust_eval.printable import printable
 from robust_eval.registry import describe
 from robust_eval.types import StochasticModule
@@ -248,6 +250,8 @@ def own_model(
     """Load a model of the user's and try it on an image; raises ``RobustEvalError`` when anything does not fit."""
     recipe = recipe_on_card(checkpoint, "architecture", "regularizer", "seed")
     if architecture is None and not recipe:
+        if checkpoint is not None and (lies := what_is(checkpoint)) == "none":
+            raise CheckpointError(f"{shown_path(checkpoint)}: expected the file of a checkpoint, got {lies}")
         raise ConfigError(
             "model: expected an architecture (--arch NAME or --arch file.py:factory), got none; "
             "only a checkpoint with a card beside it can do without"

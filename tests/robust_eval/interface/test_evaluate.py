@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 import robust_eval
 from robust_eval import Classifier, Results, attack, errors
 from robust_eval.cli import app
+from robust_eval.data import open_source
+from robust_eval.registry import find
 
 SIDE = 6
 QUICK = {"checks": "off", "progress": False}
@@ -45,7 +47,7 @@ def test_the_accuracy_under_attack_is_the_share_of_margins_beyond_the_radius():
         held = ((logits[:, 0] - logits[:, 1]).abs() > reach) & (logits.argmax(1) == y)
     row = found[found["perturbation"] == "pgd"].iloc[0]
     assert 0 < row["accuracy"] < 0.9 and row["accuracy"] == pytest.approx(float(held.double().mean()))
-    assert row["low"] < row["accuracy"] < row["high"] and row["n"] == 40 and row["verdict"] == "ok"
+    assert row["low"] < row["accuracy"] < row["high"] and row["n"] == 40 and row["verdict"] == "unexamined"
     assert found[found["perturbation"] == "none"]["accuracy"].item() == pytest.approx(37 / 40)
 
 
@@ -234,6 +236,75 @@ def test_adversarials_are_saved_with_a_folder_only_where_asked(tmp_path):
     again = robust_eval.evaluate(NET, X, Y, save_examples=True, **asked)
     assert again.examples("pgd").x.shape == X.shape
     assert again.table()["accuracy"].tolist() == first.table()["accuracy"].tolist()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Weights of a small network in a file, the network, and images of the named set that it is asked about."""
+    torch.manual_seed(0)
+    net = find("architecture", "small_cnn")(width=4).build(channels=1, classes=10).eval()
+    path = tmp_path_factory.mktemp("saved") / "best.pt"
+    torch.save(net.state_dict(), path)
+    return path, net, open_source("digits").test(12)
+
+
+@pytest.mark.parametrize(("path_given", "name_given"), [(True, True), (True, False), (False, True)])
+def test_a_checkpoint_and_a_set_may_be_named_and_the_numbers_are_those_of_the_things_themselves(
+    saved, path_given, name_given
+):
+    path, net, digits = saved
+    asked = {"n": 12, "attacks": "pgd", "eps": "2/255", "mean": 0.5, "std": 0.25, "name": "it", **QUICK}
+    few = {"pgd": {"steps": 2}}
+    things = robust_eval.evaluate(net, digits.pixels(), digits.labels, fields=few, **asked).table()
+    if path_given:
+        asked |= {"arch": "small_cnn", "fields": few | {"small_cnn": {"width": 4}}}
+    else:
+        asked |= {"fields": few}
+    images = ("digits", None) if name_given else (digits.pixels(), digits.labels)
+    named = robust_eval.evaluate(path if path_given else net, *images, **asked).table()
+    columns = ["model", "perturbation", "eps", "accuracy", "n"]
+    pd.testing.assert_frame_equal(named[columns], things[columns])
+    with torch.no_grad():
+        right = net((digits.pixels() - 0.5) / 0.25).argmax(1) == digits.labels
+    assert named["accuracy"][0] == pytest.approx(right.double().mean().item())
+
+
+def test_models_in_files_and_in_memory_are_compared_and_each_keeps_its_name(saved):
+    path, net, _ = saved
+    both = {"file": path, "memory": net}
+    found = robust_eval.evaluate(
+        both, "digits", n=12, arch="small_cnn", fields={"small_cnn": {"width": 4}}, attacks="none", **QUICK
+    ).table()
+    clean = found[found["perturbation"] == "none"].set_index("model")["accuracy"]
+    assert sorted(clean.index) == ["file", "memory"] and clean["file"] == clean["memory"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"model": "none.pt"}, "none.pt: expected the file of a checkpoint, got none"),
+        (
+            {"model": NET, "arch": "small_cnn"},
+            "arch: expected it with the path of a checkpoint, got a network",
+        ),
+        ({"arch": 3}, "arch: expected a name, got int"),
+        ({"arch": "small_cnm"}, "did you mean 'small_cnn'"),
+        ({"mean": "half"}, "mean: expected numbers, one a channel, got 'half'"),
+        ({"model": "timm:resnet10t", "arch": "timm:resnet10t"}, "give one of them"),
+        ({"y": [1]}, "y: expected it beside images, got it with the name of a set"),
+        ({"pool": X}, "pool: expected the name of a set, as x is one, got images"),
+        ({"x": X, "y": Y, "pool": "digits"}, "pool: expected images and labels, as x is given so"),
+        ({"x": X, "y": Y, "size": 4}, "size: expected it with the name of a set, got images"),
+        ({"x": "digit"}, "did you mean 'digits'"),
+        ({"n": 0}, "n: expected >= 1, got 0"),
+        ({"model": ""}, "expected names of models, got ''"),
+    ],
+)
+def test_what_is_wrong_with_a_name_is_told_in_one_line(saved, wrong, told):
+    asked = {"model": saved[0], "x": "digits", "attacks": "none", **QUICK} | wrong
+    with pytest.raises(errors.RobustEvalError) as caught:
+        robust_eval.evaluate(**asked)
+    assert told in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_report_is_written_where_asked(tmp_path):
