@@ -24,6 +24,7 @@ from robust_eval.cli.analyze import analyze
 from robust_eval.cli.corrupt import corrupt
 from robust_eval.cli.doctor import doctor
 from robust_eval.cli.evaluate import evaluate
+from robust_eval.cli.gate import gate
 from robust_eval.cli.guide import guide
 from robust_eval.cli.list import list_methods
 from robust_eval.cli.report import report
@@ -49,6 +50,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "train": train,
     "corrupt": corrupt,
     "report": report,
+    "gate": gate,
     "list": list_methods,
     "guide": guide,
 }

@@ -10,6 +10,11 @@ _MEASURED = {
     1: "a cell failed, a record was left out, or a file could not be written",
 }
 _WRITTEN = {0: "done", 1: "a file could not be written"}
+_JUDGED = {
+    0: "every rule passes, though some may warn",
+    1: "a rule fails, or a file could not be written",
+    3: "no rule fails, and one cannot be judged: checks, missing numbers, other images, too few images",
+}
 _CODES: dict[str, dict[int, str]] = {
     "run": _MEASURED,
     "evaluate": _MEASURED,
@@ -21,6 +26,7 @@ _CODES: dict[str, dict[int, str]] = {
     "train": _WRITTEN,
     "corrupt": _WRITTEN,
     "report": {0: "written, of all records", 1: "some records were left out, or a file could not be written"},
+    "gate": _JUDGED,
     "list": {0: "done"},
     "guide": {0: "done"},
 }
@@ -47,6 +53,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "robust-eval report runs/mine",
         "robust-eval report runs/a runs/b --out both --baseline erm",
     ),
+    "gate": (
+        "robust-eval gate runs/mine --min 'pgd@8/255 >= 0.45' --min 'clean >= 90%'",
+        "robust-eval gate runs/mine --baseline runs/last --max-drop 'worst_case@linf:8/255 0.01'",
+        "robust-eval gate runs/mine --rules gate.toml --junit gate.xml --summary gate.md",
+    ),
     "list": ("robust-eval list attacks --long",),
     "guide": ("robust-eval guide trust",),
 }
@@ -54,7 +65,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 def epilog(command: str) -> str:
     """Return the end of a command's help; click breaks no lines behind its mark for paragraphs as they are."""
-    codes = _CODES[command] | _ALWAYS
+    codes = dict(sorted((_CODES[command] | _ALWAYS).items()))
     examples = "\n".join(f"  {line}" for line in EXAMPLES[command])
     meanings = "\n".join(f"  {code:<4} {meaning}" for code, meaning in codes.items())
     return f"\b\nExamples:\n{examples}\n\n\b\nExit codes:\n{meanings}"
