@@ -17,7 +17,9 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from reports.paired import adjusted
@@ -62,7 +64,7 @@ def drop(
     confidence: float = 0.95,
 ) -> Drop:
     """Return how much lower the scores are than before, image by image; both hold the same images, at least one."""
-    d = (before - scores).to_numpy(dtype=float)
+    d: NDArray[np.float64] = np.asarray(before, float) - np.asarray(scores, float)
     mean, error = map(float, adjusted(d))
     z = quantile(confidence)
     p = min(1.0, float(2 * norm.sf((mean - allowed) / error)))

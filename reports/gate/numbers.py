@@ -24,7 +24,7 @@ from robust_eval.results.doubts import worst_of_each
 from robust_eval.results.entry import Entry
 from robust_eval.results.failed import LOST, LOST_TOLD, error_told
 from robust_eval.results.load import Loaded, load
-from robust_eval.results.names import verdict_text
+from robust_eval.results.names import check_names, verdict_in, verdict_text
 from robust_eval.results.planned import unmeasured
 from robust_eval.results.worst_case import Attacked, survivors, within
 
@@ -173,7 +173,8 @@ class Run:
         by_key = {entry.record.key: entry for entry in self.loaded.entries}
         rows = self.loaded.results
         rows = rows[(rows["metric"] == "accuracy") & rows["family"].isin(_FAMILIES)]
-        for row in rows.astype(object).where(rows.notna(), None).to_dict("records"):
+        for item in rows.astype(object).where(rows.notna(), None).to_dict("records"):
+            row = {str(name): value for name, value in item.items()}
             if row["family"] == CLEAN and row["eps"] is not None:
                 continue  # a certificate
             line = Line(*(row[name] for name in Line._fields))
@@ -218,8 +219,9 @@ class Run:
         for labels in self.unmeasured:
             if labels["family"] not in _FAMILIES:
                 continue
+            line: dict[str, Any] = {name: labels.get(name) for name in Line._fields}
             yield Number(
-                Line(*(labels.get(name) for name in Line._fields)),
+                Line(**line),
                 labels["family"],
                 CLEAN if labels["family"] == CLEAN else labels["perturbation"],
                 labels["norm"],
@@ -250,8 +252,7 @@ class Run:
         known = {check.name: check for check in worst_of_each(c for entry in made_of for c in entry.checks)}
         found = []
         for part in [] if text == "ok" else text.split(";"):
-            name = part.removesuffix("!").removesuffix(" (not made)")
-            verdict = "fail" if part.endswith("!") else "not_made" if part.endswith(" (not made)") else "warn"
+            (name,), verdict = check_names(part), verdict_in(part)
             advice = LOST_TOLD if name == LOST else card_of(name).says
             check = known.get(name)
             if check is None or verdict_text([check]) != part:

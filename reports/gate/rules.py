@@ -33,7 +33,7 @@ from robust_eval.errors import ConfigError, near
 from robust_eval.paths import shown
 from robust_eval.printable import printable
 
-__all__ = ["Kind", "Rule", "Rules", "Strictness", "parse_rules", "read_rules", "require_confidence"]
+__all__ = ["Kind", "Rule", "Rules", "Strictness", "parse_rules", "read_rules", "require_confidence", "share"]
 
 Kind = Literal["min", "max_drop"]
 Strictness = Literal["must", "warn"]
@@ -115,6 +115,23 @@ def require_confidence(value: Any, *, where: str = "--confidence") -> float:
     return float(value)
 
 
+def share(text: str, *, what: str = "a share") -> float:
+    """Return the share that a text says, ``0.45`` or ``45%``; what could be either is refused with ``ConfigError``."""
+    found = re.fullmatch(_VALUE, text.strip(), re.IGNORECASE)
+    expected = f"expected {what} such as 0.45 or a percentage such as 45%, got {printable(text[:40])}"
+    try:
+        value = float(found["value"]) if found else float("nan")
+    except ValueError:
+        value = float("nan")
+    if found and found["percent"] and 0 <= value <= 100:
+        return value / 100
+    whole = found is not None and re.fullmatch(r"\+?0*[1-9]\d*", found["value"]) is not None
+    if found and not found["percent"] and not whole and 0 <= value <= 1:
+        return value
+    bare = found is not None and not found["percent"] and 0 < value <= 100
+    raise ConfigError(expected + (f"; write {value:g}% or {value / 100:g}" if bare else ""))
+
+
 def _settings(problems: Problems, table: Any) -> tuple[float | None, Strictness | None]:
     confidence: float | None = None
     if not isinstance(table, Mapping):
@@ -186,7 +203,11 @@ def _of_table(problems: Problems, table: Mapping[str, Any]) -> Rule:
     rule = _of_text(kinds[0], words[kinds[0]])
     return replace(
         rule,
-        named=replace(rule.named, **{key: words[key] for key in ("model", "defense") if key in words}),
+        named=replace(
+            rule.named,
+            model=words.get("model", rule.named.model),
+            defense=words.get("defense", rule.named.defense),
+        ),
         name=words.get("name", rule.name),
         reason=words.get("reason", ""),
         owner=words.get("owner", ""),
@@ -202,7 +223,7 @@ def _of_text(kind: Kind, text: str) -> Rule:
     found = re.fullmatch(form + _VALUE, text, re.IGNORECASE)
     if found is None:
         raise ConfigError(_misread(kind, text))
-    value = _share(kind, found["value"], percent=bool(found["percent"]))
+    value = share(found["value"] + found["percent"], what="a drop" if kind == "max_drop" else "a share")
     return Rule(kind, Named.parse(found["what"], of_drop=kind == "max_drop"), value, text, text)
 
 
@@ -220,26 +241,6 @@ def _misread(kind: Kind, text: str) -> str:
         "expected a number and its least value, such as 'pgd@8/255 >= 0.45' or 'clean >= 90%', "
         f"got {text[:80]!r}{more}"
     )
-
-
-def _share(kind: Kind, text: str, *, percent: bool) -> float:
-    """Return a share of a text; what could be a share or a percentage is refused."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise ConfigError(
-            f"expected a share such as 0.45 or a percentage such as 45%, got {text!r}"
-        ) from None
-    if percent and 0 <= value <= 100:
-        return value / 100
-    whole = re.fullmatch(r"\+?0*[1-9]\d*", text) is not None
-    if percent or not 0 <= value <= 1 or whole:
-        fix = f"; write {value:g}% or {value / 100:g}" if not percent and 0 < value <= 100 else ""
-        what = "a drop" if kind == "max_drop" else "a share"
-        raise ConfigError(
-            f"expected {what} such as 0.45 or a percentage such as 45%, got {text}{'%' * percent}{fix}"
-        )
-    return value
 
 
 def _require_known(problems: Problems, table: Mapping[str, Any], known: Sequence[str]) -> None:

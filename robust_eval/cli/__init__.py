@@ -27,6 +27,7 @@ from robust_eval.cli.evaluate import evaluate
 from robust_eval.cli.gate import gate
 from robust_eval.cli.guide import guide
 from robust_eval.cli.list import list_methods
+from robust_eval.cli.power import power
 from robust_eval.cli.report import report
 from robust_eval.cli.run import run
 from robust_eval.cli.train import train
@@ -51,6 +52,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "corrupt": corrupt,
     "report": report,
     "gate": gate,
+    "power": power,
     "list": list_methods,
     "guide": guide,
 }

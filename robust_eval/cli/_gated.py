@@ -2,18 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from robust_eval.errors import ConfigError, near
-from robust_eval.paths import shown
+from robust_eval.paths import resolved, shown, what_is
 
 if TYPE_CHECKING:
     from reports.gate import Gate, Rules
     from reports.gate.rules import Strictness
 
-__all__ = ["judged", "require_baseline", "rules_of", "write_outputs"]
+__all__ = ["Gated", "gated", "judged", "require_outputs", "rules_of", "write_outputs"]
+
+
+class Gated(NamedTuple):
+    """The gate that a run is judged by once it is measured."""
+
+    wanted: Rules
+    baseline: Path | None = None
+
+    def require_baseline(self, out: Path) -> None:
+        """Raise where drops have nothing to be measured from: it is told before anything is measured."""
+        from robust_eval.results.load import load
+
+        if self.baseline is None:
+            if named := [rule.name for rule in self.wanted.rules if rule.kind == "max_drop"]:
+                raise ConfigError(f"rule {named[0]!r}: expected a baseline to drop from; give --baseline RUN")
+            return
+        if resolved(self.baseline) == resolved(out):
+            raise ConfigError(
+                f"--baseline {shown(self.baseline)}: expected another run than the one that is measured; give --out a "
+                "folder of its own"
+            )
+        load([self.baseline], rows=False)
+
+    def code(self, run: Path, *, piped: bool) -> int:
+        """Judge the run, show the table, and return the exit code."""
+        from reports.gate.table import gate_table
+        from robust_eval.cli._console import open_console, open_log, say
+        from robust_eval.results.store import Store
+
+        if next(Store(run).records(rows=False), None) is None:
+            say(open_log(always=True), "gate: cannot judge: nothing was measured", style="bold yellow")
+            return NOTHING
+        found = judged(run, self.wanted, self.baseline)
+        (open_log(always=True) if piped else open_console()).print(gate_table(found))
+        return found.code
+
+
+NOTHING = 3
+"""The exit code where there is nothing to judge."""
+
+
+def gated(rules: Path | None, baseline: Path | None) -> Gated | None:
+    """Return what ``--gate`` and ``--baseline`` ask for."""
+    if rules is None:
+        if baseline is not None:
+            raise ConfigError("--baseline: expected rules to judge by as well, got none; add --gate FILE")
+        return None
+    return Gated(rules_of(rules), baseline)
 
 
 def rules_of(
@@ -39,14 +87,6 @@ def rules_of(
         )
     level = given.confidence if confidence is None else require_confidence(confidence)
     return Rules(every, level, cast("Strictness | None", checks or given.checks))
-
-
-def require_baseline(baseline: Path, wanted: Rules) -> None:
-    """Raise where drops have nothing to be measured from, before anything is measured."""
-    from robust_eval.results.load import load
-
-    del wanted
-    load([baseline], rows=False)
 
 
 def judged(run: Path, wanted: Rules, baseline: Path | None) -> Gate:
@@ -76,14 +116,25 @@ def write_outputs(
     from reports.gate.summary import summary as as_summary
     from robust_eval.files import write_text
 
-    texts = (
-        ("--junit", junit, lambda: as_junit(found)),
-        ("--sarif", sarif, lambda: as_sarif(found, place=run.as_posix())),
-        ("--summary", summary, lambda: as_summary(found)),
-    )
-    for option, path, made in texts:
-        if path is None:
-            continue
-        if path.is_dir():
-            raise ConfigError(f"{option} {shown(path)}: expected a file to write, got a folder; add a name")
-        write_text(path, made())
+    texts: dict[Path | None, Callable[[], str]] = {
+        junit: lambda: as_junit(found),
+        sarif: lambda: as_sarif(found, place=run.as_posix()),
+        summary: lambda: as_summary(found),
+    }
+    for path, made in texts.items():
+        if path is not None:
+            write_text(path, made())
+
+
+def require_outputs(**files: Path | None) -> None:
+    """Raise ``ConfigError`` for a file that cannot be written, before anything is judged."""
+    for name, path in files.items():
+        if path is not None and (found := what_is(path)) not in ("a file", "none"):
+            raise ConfigError(
+                f"--{name} {shown(path)}: expected a file to write, got {found}; give another name"
+            )
+    given = [resolved(path) for path in files.values() if path is not None]
+    if len(set(given)) < len(given):
+        raise ConfigError(
+            f"--{', --'.join(files)}: expected a file for each, got one for two; give other names"
+        )

@@ -7,7 +7,11 @@ __all__ = ["EXAMPLES", "PLUGINS", "epilog"]
 PLUGINS = "A method of your own: `robust-eval guide add-a-method`. Of ours: .github/CONTRIBUTING.md in the repository."
 _MEASURED = {
     0: "every planned cell has a record",
-    1: "a cell failed, a record was left out, or a file could not be written",
+    1: "a cell failed or was not measured, a record was left out, or a file could not be written",
+}
+_OR_JUDGED = {
+    **_MEASURED,
+    3: "with --gate, whose exit code it is then (`robust-eval gate -h`): a rule cannot be judged",
 }
 _WRITTEN = {0: "done", 1: "a file could not be written"}
 _JUDGED = {
@@ -16,8 +20,8 @@ _JUDGED = {
     3: "no rule fails, and one cannot be judged: checks, missing numbers, other images, too few images",
 }
 _CODES: dict[str, dict[int, str]] = {
-    "run": _MEASURED,
-    "evaluate": _MEASURED,
+    "run": _OR_JUDGED,
+    "evaluate": _OR_JUDGED,
     "analyze": _MEASURED,
     "doctor": {
         0: "no check failed, though some may warn",
@@ -27,6 +31,7 @@ _CODES: dict[str, dict[int, str]] = {
     "corrupt": _WRITTEN,
     "report": {0: "written, of all records", 1: "some records were left out, or a file could not be written"},
     "gate": _JUDGED,
+    "power": {0: "done"},
     "list": {0: "done"},
     "guide": {0: "done"},
 }
@@ -57,6 +62,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "robust-eval gate runs/mine --min 'pgd@8/255 >= 0.45' --min 'clean >= 90%'",
         "robust-eval gate runs/mine --baseline runs/last --max-drop 'worst_case@linf:8/255 0.01'",
         "robust-eval gate runs/mine --rules gate.toml --junit gate.xml --summary gate.md",
+    ),
+    "power": (
+        "robust-eval power --n 500 --drop 2%",
+        "robust-eval power --run runs/mine --baseline runs/last --drop 0.01",
     ),
     "list": ("robust-eval list attacks --long",),
     "guide": ("robust-eval guide trust",),

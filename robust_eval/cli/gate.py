@@ -88,9 +88,10 @@ def gate(
     accuracy); * stands for any. Shares (0.45) and percentages (45%) are both fine.
     """
     from robust_eval.cli._console import open_console
-    from robust_eval.cli._gated import judged, rules_of, write_outputs
+    from robust_eval.cli._gated import judged, require_outputs, rules_of, write_outputs
 
     wanted = rules_of(rules, least=min_ or (), drops=max_drop or (), confidence=confidence, checks=checks)
+    require_outputs(junit=junit, sarif=sarif, summary=summary)
     found = judged(run, wanted, baseline)
     write_outputs(found, run, junit=junit, sarif=sarif, summary=summary)
     from reports.gate.table import gate_table

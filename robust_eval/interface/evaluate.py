@@ -123,6 +123,7 @@ def evaluate(
     compiled: bool = False,
     save_examples: bool | None = None,
     progress: bool | None = None,
+    max_minutes: float | None = None,
 ) -> Results:
     """Measure a model clean, attacked, corrupted, plain or behind defenses, and return the table.
 
@@ -148,6 +149,8 @@ def evaluate(
 
     ``save_examples`` keeps the adversarials for :meth:`Results.examples`; by default without ``out``, where those of an
     attack take at most 100 MB.
+
+    After ``max_minutes`` what was measured is returned, and the rest is not measured.
 
     ``device`` is by default where the model is. ``progress`` shows a bar; by default in a notebook and on a terminal.
     The same arguments and ``seed`` give the same numbers.
@@ -202,10 +205,14 @@ def evaluate(
     experiment = parse(tables, where="evaluate", folder=Path.cwd(), given=Given(images, makers, mask))
     with _left_as_they_are(networks):
         if out is not None:
-            return _measured(experiment, _folder(out), bar=Bar(shown=progress), options=options)
+            return _measured(
+                experiment, _folder(out), bar=Bar(shown=progress), options=options, minutes=max_minutes
+            )
         folder = Path(tempfile.mkdtemp(prefix="robust-eval-"))
         try:
-            found = _measured(experiment, folder, bar=Bar(shown=progress), options=options)
+            found = _measured(
+                experiment, folder, bar=Bar(shown=progress), options=options, minutes=max_minutes
+            )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -229,14 +236,22 @@ def _left_as_they_are(models: Sequence[Any]) -> Iterator[None]:
                     network.to(device)
 
 
-def _measured(experiment: Experiment, folder: Path, *, bar: Bar, options: Options) -> Results:
+def _measured(
+    experiment: Experiment, folder: Path, *, bar: Bar, options: Options, minutes: float | None
+) -> Results:
     """Measure what has no record in the folder yet."""
     store = Store(folder)
     with bar:
         cells = by_their_answers(plan(experiment), store, tell=bar.tell)
-        outcome = run(cells, store, train=trainers.train, progress=bar, **options._asdict())
+        outcome = run(
+            cells, store, train=trainers.train, progress=bar, **options._asdict(), max_minutes=minutes
+        )
     for error, count in Counter(failure.error for failure in outcome.failed).items():
         log.warning("%s failed: %s", "1 cell" if count == 1 else f"{count} cells", error)
+    if outcome.stopped:
+        log.warning("stopped after %g minutes: not all was measured", minutes)
+        if not any(store.has(cell.key) for cell in cells):
+            raise MeasurementError(f"nothing could be measured in {minutes:g} minutes; give more")
     if outcome.failed and not any(store.has(cell.key) for cell in cells):
         raise MeasurementError(f"nothing could be measured: {outcome.failed[0].error}")
     return Results(folder, failed=outcome.failed)
