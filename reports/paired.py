@@ -69,9 +69,8 @@ def difference(scores: pd.Series[float], reference: pd.Series[float]) -> Differe
 def adjusted(d: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and standard error of differences along the last axis, with the two images added."""
     n = d.shape[-1] + 2
-    mean = d.sum(-1) / n
-    error: NDArray[np.float64] = np.sqrt(((d**2).sum(-1) + 2) / n - mean**2) / math.sqrt(n)
-    return mean, error
+    mean = np.asarray(d.sum(-1) / n)
+    return mean, np.asarray(np.sqrt(((d**2).sum(-1) + 2) / n - mean**2) / math.sqrt(n))
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -2,7 +2,7 @@
 
 from reports.gate.judge import judge
 from reports.gate.numbers import Run
-from reports.gate.rules import Rule, Rules, parse_rules, read_rules, require_confidence
+from reports.gate.rules import Rule, Rules, parse_rules, read_rules, require_confidence, require_strictness
 from reports.gate.verdict import Gate, Judged, Ruled
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "parse_rules",
     "read_rules",
     "require_confidence",
+    "require_strictness",
 ]

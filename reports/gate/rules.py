@@ -33,7 +33,17 @@ from robust_eval.errors import ConfigError, near
 from robust_eval.paths import shown
 from robust_eval.printable import printable
 
-__all__ = ["Kind", "Rule", "Rules", "Strictness", "parse_rules", "read_rules", "require_confidence", "share"]
+__all__ = [
+    "Kind",
+    "Rule",
+    "Rules",
+    "Strictness",
+    "parse_rules",
+    "read_rules",
+    "require_confidence",
+    "require_strictness",
+    "share",
+]
 
 Kind = Literal["min", "max_drop"]
 Strictness = Literal["must", "warn"]
@@ -115,6 +125,15 @@ def require_confidence(value: Any, *, where: str = "--confidence") -> float:
     return float(value)
 
 
+def require_strictness(value: Any, *, where: str = "--checks") -> Strictness | None:
+    """Return what a failed trust check does, ``None`` where nobody says; raises ``ConfigError`` for another word."""
+    if value not in (None, "must", "warn"):
+        raise ConfigError(
+            f"{where}: expected must or warn, got {value!r}{near(str(value), ('must', 'warn'))}"
+        )
+    return cast("Strictness | None", value)
+
+
 def share(text: str, *, what: str = "a share") -> float:
     """Return the share that a text says, ``0.45`` or ``45%``; what could be either is refused with ``ConfigError``."""
     found = re.fullmatch(_VALUE, text.strip(), re.IGNORECASE)
@@ -141,10 +160,9 @@ def _settings(problems: Problems, table: Any) -> tuple[float | None, Strictness 
     if "confidence" in table:
         with problems:
             confidence = require_confidence(table["confidence"], where="confidence")
-    checks = table.get("checks")
-    if checks not in (None, "must", "warn"):
-        problems.add(f"checks: expected must or warn, got {checks!r}{near(str(checks), ('must', 'warn'))}")
-    return confidence, checks
+    with problems:
+        return confidence, require_strictness(table.get("checks"), where="checks")
+    return confidence, None
 
 
 def _parsed(problems: Problems, given: Sequence[Any]) -> tuple[Rule, ...]:
@@ -219,7 +237,7 @@ def _of_text(kind: Kind, text: str) -> Rule:
     text = printable(text.strip())
     if len(text) > _LONGEST:
         raise ConfigError(f"expected at most {_LONGEST} letters, got {len(text)}")
-    form = r"(?P<what>.*?)\s*(?:>=|≥)\s*" if kind == "min" else r"(?P<what>.*\S)\s+"
+    form = r"(?P<what>.*?)\s*(?:>=|≥)\s*" if kind == "min" else r"(?P<what>.*[^\s<>=≤≥])\s+"
     found = re.fullmatch(form + _VALUE, text, re.IGNORECASE)
     if found is None:
         raise ConfigError(_misread(kind, text))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
-from robust_eval.errors import ConfigError, near
+from robust_eval.errors import ConfigError
 from robust_eval.paths import resolved, shown, what_is
 
 if TYPE_CHECKING:
     from reports.gate import Gate, Rules
-    from reports.gate.rules import Strictness
 
 __all__ = ["Gated", "gated", "judged", "require_outputs", "rules_of", "write_outputs"]
 
@@ -73,7 +72,7 @@ def rules_of(
     checks: str | None = None,
 ) -> Rules:
     """Return the rules of a file and of options, which overrule what the file says of how they are judged."""
-    from reports.gate import Rules, parse_rules, read_rules, require_confidence
+    from reports.gate import Rules, parse_rules, read_rules, require_confidence, require_strictness
 
     given = read_rules(file) if file is not None else Rules(())
     every = (*given.rules, *parse_rules(least=least, drops=drops))
@@ -81,12 +80,9 @@ def rules_of(
         raise ConfigError(
             "expected a rule, got none; give --min 'clean >= 0.9', --max-drop 'pgd@8/255 0.01' or --rules FILE"
         )
-    if checks not in (None, "must", "warn"):
-        raise ConfigError(
-            f"--checks: expected must or warn, got {checks!r}{near(str(checks), ('must', 'warn'))}"
-        )
+    strictness = require_strictness(checks)
     level = given.confidence if confidence is None else require_confidence(confidence)
-    return Rules(every, level, cast("Strictness | None", checks or given.checks))
+    return Rules(every, level, strictness or given.checks)
 
 
 def judged(run: Path, wanted: Rules, baseline: Path | None) -> Gate:

@@ -9,12 +9,20 @@ from typing import Any, cast
 
 import pandas as pd
 
-from reports.gate import Gate, Rules, Run, judge, parse_rules, read_rules, require_confidence
+from reports.gate import (
+    Gate,
+    Rules,
+    Run,
+    judge,
+    parse_rules,
+    read_rules,
+    require_confidence,
+    require_strictness,
+)
 from reports.gate.lines import HEADS, lines
-from reports.gate.rules import Strictness
 from reports.gate.summary import summary
 from reports.gate.table import gate_text
-from robust_eval.errors import ConfigError, near
+from robust_eval.errors import ConfigError
 from robust_eval.interface.results import Results, read
 
 __all__ = ["GateResult", "gate"]
@@ -83,10 +91,7 @@ def gate(
         )
     if not given.rules:
         raise ConfigError("rules: expected at least one, got none; give one such as 'clean >= 0.9'")
-    if checks not in (None, "must", "warn"):
-        raise ConfigError(
-            f"checks: expected must or warn, got {checks!r}{near(str(checks), ('must', 'warn'))}"
-        )
+    strictness = require_strictness(checks, where="checks")
     found = judge(
         _run(results),
         given.rules,
@@ -94,7 +99,7 @@ def gate(
         confidence=given.confidence
         if confidence is None
         else require_confidence(confidence, where="confidence"),
-        checks=cast("Strictness | None", checks or given.checks) or "must",
+        checks=strictness or given.checks or "must",
     )
     return GateResult(found)
 

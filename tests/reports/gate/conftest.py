@@ -43,12 +43,11 @@ def record(
         norm, eps = "none", None
     params = {**(params or {}), **({"severity": severity} if severity else {})}
     scores = np.array(score if score is not None else np.arange(n) < right, dtype=float)
+    described = {"name": perturbation, "params": params, "version": 1}
     spec = {
         "model": [model, identity],
         "data": {"fingerprint": fingerprint, "n": n},
-        "perturbation": None
-        if family == "clean"
-        else {"name": perturbation, "params": params, "version": 1, "at": eps},
+        "perturbation": None if family == "clean" else {**described, "at": eps},
         "defense": None if defense == "none" else [defense],
         "access": access,
         "seed": 0,
@@ -122,7 +121,7 @@ def save(folder: Path, *records):
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def made():
     """The makers of records."""
 

@@ -40,7 +40,7 @@ def test_with_a_confidence_the_bound_decides_and_between_them_it_needs_more_imag
     gate = found([made.record(right=90)], rules, confidence=0.95)
     assert [ruled.outcome for ruled in gate.ruled] == ["pass", "unknown", "fail"]
     assert gate.code == 1 and found([made.record(right=90)], rules[:2], confidence=0.95).code == 3
-    assert images_for_share(0.45, 0.44) < 9700 and "9,600 would do" in told(gate)
+    assert images_for_share(0.45, 0.44) < 9500 and "9,500 would do" in told(gate)
 
 
 def test_a_drop_fails_where_noise_does_not_explain_it_and_warns_where_it_could_hide_one(made, found):
@@ -63,15 +63,16 @@ def test_a_drop_is_compared_image_by_image(made, found):
 
 
 def test_several_drops_share_one_level(made, found):
-    before = [made.record(right=100, perturbation=name) for name in ("pgd", "bim", "mim")]
-    now = [made.record(right=92, perturbation=name, identity="b") for name in ("pgd", "bim", "mim")]
+    names = ("pgd", "bim", "mim")
+    before = [made.record(right=100, perturbation=name) for name in names]
+    now = [made.record(right=94, perturbation=name, identity="b") for name in names]
     alone = found(now, ["max-drop pgd@8/255 0"], before)
-    assert alone.outcome == "fail" and alone.drops == 1
+    assert (alone.outcome, alone.drops) == ("fail", 1)
+    together = found(now, [f"max-drop {name}@8/255 0" for name in names], before)
+    assert (together.outcome, together.drops) == ("warn", 3)
     p = alone.judged[0].drop.p
-    assert p < 0.05 / 3 or max(holm([p] * 3)) == 3 * p
-    few = [made.record(right=94, perturbation=name, identity="c") for name in ("pgd", "bim", "mim")]
-    gate = found(few, ["max-drop [*] *@8/255 0"], before)  # with the worst case
-    assert gate.drops == 8 - 4
+    assert p < 0.05 < max(holm([p] * 3))
+    assert "beyond what is allowed alone, not among 3 drops (Holm)" in told(together)
 
 
 def test_the_same_records_are_no_drop(made, found):
@@ -104,7 +105,7 @@ def test_models_are_matched_by_name_and_single_ones_anyhow(made, found):
     assert found(now, ["max-drop clean 1%"], [made.clean(model="old")]).code == 0
     two = [*now, made.clean(model="other", identity="c")]
     gate = found(two, ["max-drop clean 1%"], [made.clean(model="new")])
-    assert [each.outcome for each in gate.judged][0] == "warn" and "no model 'other'" in told(gate)
+    assert gate.judged[0].outcome == "warn" and "no model 'other'" in told(gate)
 
 
 def test_the_mean_over_corruptions_is_one_number(made, found):
@@ -201,7 +202,7 @@ def test_a_defended_model_is_judged_by_the_worst_over_all_attackers(made, found)
         made.record(defense="mixing", access="adaptive", right=60),
         made.record(),
     ]
-    gate = found(records, ["[net + *] worst_case@8/255 >= 0.5", "[net] worst_case@8/255 >= 0.5"])
+    gate = found(records, ["[net + mixing] worst_case@8/255 >= 0.5", "[net] worst_case@8/255 >= 0.5"])
     assert [(each.who, each.value) for each in gate.judged] == [("net + mixing", 0.3), ("net", 0.5)]
 
 

@@ -89,7 +89,7 @@ def test_mce_is_an_error_so_that_a_least_value_of_it_is_refused():
         (dropped, "0.01", "expected a number and the drop"),
         (least, "pgd@8 >= 0.4", ""),
         (least, "pgd@linf:8 >= 0.4", "did you mean '8/255'?"),
-        (least, "pgd@l3:8 >= 0.4", "did you mean 'l"),
+        (least, "pgd@lnf:8 >= 0.4", "did you mean 'linf'?"),
         (least, "pgd@eight >= 0.4", "expected a radius such as 8/255"),
         (least, "clean@3 >= 0.4", "clean has neither radius nor severity"),
         (least, "[] clean >= 0.4", "expected a model in the brackets"),
