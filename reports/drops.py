@@ -5,8 +5,9 @@ A drop is *shown* to be more than what is allowed where the whole interval of th
 
 Power is that of this test for n images: with ψ the mean squared difference of an image's scores (for scores of 0 and 1
 the share of *discordant* images, on which one model is right and the other wrong) and Δ the drop, an image's difference
-has mean Δ and variance ψ − Δ², and their mean over n images is taken as normal. A drop makes images discordant, so that
-ψ is at least Δ. By the symmetry of the interval, as many images as show a drop of Δ rule one out where there is none.
+has mean Δ and variance ψ − Δ², and their mean over n images is taken as normal. ψ is that of the two models compared:
+images that the drop makes discordant are in it, so that it is at least Δ. By the symmetry of the interval, as many
+images as show a drop of Δ rule one out where there is none.
 
 Ours: the two images that the interval adds are counted in the power, which matters where few images are discordant.
 """

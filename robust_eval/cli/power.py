@@ -98,7 +98,7 @@ def power(
     told = "with 80 % power, on the same images before and after; drops in points of accuracy"
     say(
         console,
-        f"At {100 * confidence:g} % {told}. Agreement: images on which both are right, or both wrong.",
+        f"At {100 * confidence:g} % {told}. Agreement: images on which both are right, or both wrong, with the drop.",
     )
     return 0
 

@@ -158,6 +158,8 @@ def evaluate(
     Raises :class:`~robust_eval.RobustEvalError`, one line, for what cannot be measured. A cell that fails is in
     :attr:`Results.failed` and warned of; where all fail, ``MeasurementError`` is raised.
     """
+    if max_minutes is not None and not max_minutes >= 0:
+        raise ConfigError(f"max_minutes: expected a number of at least 0, got {max_minutes!r}")
     given = {title: as_network(one) for title, one in _models(model).items()}
     examples = given_images("images", x, y, names=class_names)
     # an attack on a model whose device nobody named goes where the model is
@@ -203,6 +205,7 @@ def evaluate(
         partial(given_model, model=one, name=title, mean=mean, std=std) for title, one in given.items()
     )
     experiment = parse(tables, where="evaluate", folder=Path.cwd(), given=Given(images, makers, mask))
+    minutes = None if max_minutes is None else float(max_minutes)
     with _left_as_they_are(networks):
         if out is not None:
             return _measured(

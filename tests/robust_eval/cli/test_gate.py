@@ -58,7 +58,7 @@ def test_a_run_that_keeps_what_it_had_is_green_and_one_that_lost_it_is_red(cli, 
 
 def test_each_file_is_written_and_belongs_to_the_verdict(cli, runs, tmp_path):
     asked = ("--junit", "o/gate.xml", "--sarif", "o/gate.sarif", "--summary", "o/gate.md")
-    done = cli("gate", runs["worse"], "--min", "clean >= 99.9%", *asked)
+    done = cli("gate", runs["worse"], "--min", "clean >= 99.9%", "--checks", "warn", *asked)
     assert done.code == 1
     assert ElementTree.parse(tmp_path / "o/gate.xml").getroot().get("failures") == "1"
     assert json.loads((tmp_path / "o/gate.sarif").read_text())["runs"][0]["results"][0]["level"] == "error"
@@ -145,11 +145,15 @@ def test_without_time_nothing_is_measured_and_nothing_can_be_judged(cli, own, tm
 
 
 def test_in_python_a_gate_is_one_call(runs):
-    found = robust_eval.gate(runs["worse"], rules=["clean >= 10%", {"min": "clean >= 99.9%", "name": "all"}])
+    found = robust_eval.gate(
+        runs["worse"], rules=["clean >= 10%", {"min": "clean >= 99.9%", "name": "all"}], checks="warn"
+    )
     assert (found.passed, found.code, bool(found)) == (False, 1, False)
     table = found.table()
-    assert list(table["outcome"]) == ["FAIL", "pass"] and list(table["rule"]) == ["all", "clean >= 10%"]
-    assert "FAIL: 1 of 2 pass" in str(found) and found.summary().startswith("## Robustness gate: worse")
+    assert list(table["outcome"]) == ["FAIL", "warn"] and list(table["rule"]) == ["all", "clean >= 10%"]
+    assert "FAIL: 0 of 2 pass, 1 with a warning, 1 failed" in str(found) and found.summary().startswith(
+        "## Robustness gate: worse"
+    )
     results = robust_eval.load(runs["worse"])
     dropped = robust_eval.gate(results, baseline=runs["last"], rules="max-drop clean 1%", checks="warn")
     assert dropped.code == 1
