@@ -137,8 +137,11 @@ class Run:
         return name + (f" ({', '.join(more)})" if more else "")
 
     def meant(self, named: Named) -> list[Number]:
-        """Return the numbers that a rule names; of a defended model's worst cases the one over all attackers."""
+        """Return the numbers that a rule names, each once; of a defended model the worst case over all attackers."""
         found = [number for number in self.numbers if number.is_meant(named)]
+        attacks = {(n.line, n.norm, n.eps, _keys(n)) for n in found if n.name != WORST}
+        # of a single attack, the worst case is its own number
+        found = [n for n in found if n.name != WORST or (n.line, n.norm, n.eps, _keys(n)) not in attacks]
         whole = {
             (number.line._replace(access=""), number.text)
             for number in found
@@ -294,6 +297,10 @@ def _mean(line: Line, numbers: Sequence[Number]) -> Number | None:
         made_of=tuple(entry for n in inside for entry in n.made_of),
         doubts=worst_of_each(_each(inside)),
     )
+
+
+def _keys(number: Number) -> tuple[str, ...]:
+    return tuple(entry.record.key for entry in number.made_of)
 
 
 def _each(numbers: Iterable[Number]) -> Iterator[Check]:

@@ -134,10 +134,11 @@ def require_strictness(value: Any, *, where: str = "--checks") -> Strictness | N
     return cast("Strictness | None", value)
 
 
-def share(text: str, *, what: str = "a share") -> float:
+def share(text: str, *, example: float = 0.45) -> float:
     """Return the share that a text says, ``0.45`` or ``45%``; what could be either is refused with ``ConfigError``."""
     found = re.fullmatch(_VALUE, text.strip(), re.IGNORECASE)
-    expected = f"expected {what} such as 0.45 or a percentage such as 45%, got {printable(text[:40])}"
+    spelt = f"a share such as {example:g} or a percentage such as {100 * example:g}%"
+    expected = f"expected {spelt}, got {printable(text[:40])}"
     try:
         value = float(found["value"]) if found else float("nan")
     except ValueError:
@@ -241,7 +242,7 @@ def _of_text(kind: Kind, text: str) -> Rule:
     found = re.fullmatch(form + _VALUE, text, re.IGNORECASE)
     if found is None:
         raise ConfigError(_misread(kind, text))
-    value = share(found["value"] + found["percent"], what="a drop" if kind == "max_drop" else "a share")
+    value = share(found["value"] + found["percent"], example=0.01 if kind == "max_drop" else 0.45)
     return Rule(kind, Named.parse(found["what"], of_drop=kind == "max_drop"), value, text, text)
 
 

@@ -209,13 +209,11 @@ def evaluate(
     with _left_as_they_are(networks):
         if out is not None:
             return _measured(
-                experiment, _folder(out), bar=Bar(shown=progress), options=options, minutes=max_minutes
+                experiment, _folder(out), bar=Bar(shown=progress), options=options, minutes=minutes
             )
         folder = Path(tempfile.mkdtemp(prefix="robust-eval-"))
         try:
-            found = _measured(
-                experiment, folder, bar=Bar(shown=progress), options=options, minutes=max_minutes
-            )
+            found = _measured(experiment, folder, bar=Bar(shown=progress), options=options, minutes=minutes)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

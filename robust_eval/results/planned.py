@@ -24,9 +24,11 @@ _WORDS = ("model", "defense", "access", "data", "family", "perturbation", "norm"
 
 
 def write_plan(folder: Path, cells: Sequence[Cell]) -> None:
-    """Write which cells are to be measured."""
+    """Write which cells are to be measured; the same plan is left as it is."""
     planned = [{"key": cell.key, "labels": cell.labels} for cell in cells]
-    write_text(folder / PLANNED, json.dumps({"cells": planned}, indent=1) + "\n")
+    text, path = json.dumps({"cells": planned}, indent=1) + "\n", folder / PLANNED
+    if what_is(path) != "a file" or path.read_bytes() != text.encode():
+        write_text(path, text)
 
 
 def unmeasured(folder: Path) -> tuple[dict[str, Any], ...]:

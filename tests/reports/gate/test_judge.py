@@ -206,6 +206,12 @@ def test_a_defended_model_is_judged_by_the_worst_over_all_attackers(made, found)
     assert [(each.who, each.value) for each in gate.judged] == [("net + mixing", 0.3), ("net", 0.5)]
 
 
+def test_a_pattern_counts_the_number_of_a_single_attack_once(made, found):
+    gate = found([made.record(identity="b"), made.clean()], ["max-drop *@8/255 1%"], [made.record(right=99)])
+    assert [each.what for each in gate.judged] == ["pgd@linf:8/255"] and gate.drops == 1
+    assert found([made.record()], ["worst_case@8/255 >= 0.5"]).code == 0
+
+
 def test_draws_of_a_randomised_model_count_as_shares(made, found):
     gate = found([made.record(score=[0.5, 0.25] * 100)], ["pgd@8/255 >= 0.37"])
     assert gate.judged[0].value == 0.375 and gate.code == 0
