@@ -207,7 +207,11 @@ def test_a_defended_model_is_judged_by_the_worst_over_all_attackers(made, found)
 
 
 def test_a_pattern_counts_the_number_of_a_single_attack_once(made, found):
-    gate = found([made.record(identity="b"), made.clean()], ["max-drop *@8/255 1%"], [made.record(right=99)])
+    gate = found(
+        [made.record(identity="b"), made.clean(identity="b")],
+        ["max-drop *@8/255 1%"],
+        [made.record(right=99)],
+    )
     assert [each.what for each in gate.judged] == ["pgd@linf:8/255"] and gate.drops == 1
     assert found([made.record()], ["worst_case@8/255 >= 0.5"]).code == 0
 
