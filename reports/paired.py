@@ -16,12 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from robust_eval.metrics.exact_tests import mcnemar
 from robust_eval.metrics.intervals import Z
 
-__all__ = ["LEVEL", "Difference", "difference", "holm", "p_text"]
+__all__ = ["LEVEL", "Difference", "adjusted", "difference", "holm", "p_text"]
 
 LEVEL = 0.05
 """Probability that luck alone makes any difference of one table speak."""
@@ -57,13 +58,19 @@ def difference(scores: pd.Series[float], reference: pd.Series[float]) -> Differe
     if not n:
         return None
     d = one - other
-    mean = float(d.sum()) / (n + 2)
-    error = math.sqrt((float((d**2).sum()) + 2) / (n + 2) - mean**2) / math.sqrt(n + 2)
+    mean, error = map(float, adjusted(d))
     if np.isin(one, (0, 1)).all() and np.isin(other, (0, 1)).all():
         p = mcnemar(int((d > 0).sum()), int((d < 0).sum()))
     else:
         p = float(2 * norm.sf(abs(mean) / error))
     return Difference(float(d.mean()), max(-1.0, mean - Z * error), min(1.0, mean + Z * error), p, n)
+
+
+def adjusted(d: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard error of differences along the last axis, with the two images added."""
+    n = d.shape[-1] + 2
+    mean = np.asarray(d.sum(-1) / n)
+    return mean, np.asarray(np.sqrt(((d**2).sum(-1) + 2) / n - mean**2) / math.sqrt(n))
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -23,7 +23,7 @@ from robust_eval.results.names import differing, params_text
 from robust_eval.results.worst_case import Attacked, radii, survivors, within
 from robust_eval.threat import length_text
 
-__all__ = ["Aligned", "Shared", "Unlike", "aligned", "text_of"]
+__all__ = ["Aligned", "Shared", "Unlike", "aligned", "reasons", "text_of"]
 
 _PAIRS = 9
 """Pairs of models of runs that share no name, above which they are not set against one another."""
@@ -138,7 +138,7 @@ def _matched(one: Sequence[Entry], two: Sequence[Entry]) -> tuple[list[tuple[Ent
                 alike = [
                     other
                     for other in right
-                    if not _reasons(entry, other)
+                    if not reasons(entry, other)
                     and (not seeds or entry.labels["seed"] == other.labels["seed"])
                 ]
                 if alike:
@@ -147,9 +147,9 @@ def _matched(one: Sequence[Entry], two: Sequence[Entry]) -> tuple[list[tuple[Ent
                     right.remove(alike[0])
         for entry in left:
             if right:
-                nearest = min(right, key=lambda other: len(_reasons(entry, other)))
+                nearest = min(right, key=lambda other: len(reasons(entry, other)))
                 right.remove(nearest)
-                unlike.append(Unlike("; ".join(_reasons(entry, nearest)), entry, nearest))
+                unlike.append(Unlike("; ".join(reasons(entry, nearest)), entry, nearest))
     return matched, unlike
 
 
@@ -159,7 +159,7 @@ def _subject(entry: Entry, *, trainings: bool) -> tuple[object, ...]:
     return (*(labels.get(name) for name in names), labels.get("train_seed") if trainings else None)
 
 
-def _reasons(entry: Entry, other: Entry) -> list[str]:
+def reasons(entry: Entry, other: Entry) -> list[str]:
     """Return in words why two numbers must not be compared; nothing where they may."""
     one, two = entry.labels, other.labels
     told = [_images(entry, other)]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from robust_eval.classifier import Classifier as Classifier
     from robust_eval.errors import RobustEvalError as RobustEvalError
     from robust_eval.interface.evaluate import evaluate as evaluate
+    from robust_eval.interface.gate import gate as gate
     from robust_eval.interface.results import Results as Results
     from robust_eval.interface.results import read as load
     from robust_eval.methods import Attack as Attack
@@ -51,6 +52,7 @@ _PLACES = {
     "Task": "methods",
     "Trial": "methods",
     "evaluate": "interface.evaluate",
+    "gate": "interface.gate",
     "load": "interface.results",
     "register": "registry",
 }
@@ -79,6 +81,7 @@ __all__ = [
     "attack",
     "corruption",
     "evaluate",
+    "gate",
     "load",
     "register",
 ]

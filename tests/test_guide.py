@@ -16,6 +16,7 @@ import typer
 import defenses  # noqa: F401 - registers the methods
 import robust_eval.cli as command_line
 import trainers  # noqa: F401
+from reports.gate import read_rules
 from robust_eval import Classifier, Rng, attack, corruption, methods, registry
 from robust_eval.checks.examination import IMAGES
 from robust_eval.cli.guide import pages
@@ -188,7 +189,26 @@ def test_the_methods_of_the_examples_are_found_by_name_and_do_what_they_say(regi
 @every_page
 def test_experiment_files_are_valid(page):
     for text in blocks(TEXTS[page], "toml"):
+        if "[[rule]]" in text:
+            continue  # of a gate
         assert parse(tomllib.loads(text), where=page, folder=Path.cwd()).frame.name
+
+
+def test_the_rules_of_the_gate_are_valid(tmp_path):
+    (text,) = blocks(TEXTS["gate"], "toml")
+    (tmp_path / "gate.toml").write_text(text)
+    found = read_rules(tmp_path / "gate.toml")
+    assert (len(found.rules), found.confidence, found.checks) == (2, 0.95, "must")
+
+
+def test_the_builds_of_the_guide_are_short_and_their_commands_parse():
+    examples = blocks(TEXTS["gate"], "yaml")
+    assert len(examples) == 2
+    for text in examples:
+        assert len(text.splitlines()) < 10
+        for command in re.findall(r"robust-eval (.*?)(?: \|\| true)?$", text, flags=re.M):
+            if not command.startswith("install"):
+                parsed(shlex.split(command))
 
 
 def test_the_experiment_file_asks_for_two_radii_of_one_attack_and_scores_another_at_two():

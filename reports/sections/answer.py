@@ -10,6 +10,7 @@ from reports.scores import Scored
 from reports.section import Section, Source
 from reports.sections.beside import data_sentence
 from reports.sections.failed import failed_sentence
+from reports.sections.partial import partial_sentence
 from reports.sections.statement import statement
 from reports.sections.trust import NOTHING_RUN, trust
 from reports.sentences import sentences
@@ -32,7 +33,7 @@ def answer(source: Source) -> Answer:
     found = decided(source.table, scored)
     relied = _relied(source, found)
     told = sentences(found, scored, relied) if found.table.lines else ()
-    told = (*told, *data_sentence(source), *failed_sentence(source))
+    told = (*told, *data_sentence(source), *failed_sentence(source), *partial_sentence(source))
     return Answer(
         tuple(statement(source)), _several(found), found.table.columns, _lines(found, relied), told, FIRST
     )

@@ -24,8 +24,10 @@ from robust_eval.cli.analyze import analyze
 from robust_eval.cli.corrupt import corrupt
 from robust_eval.cli.doctor import doctor
 from robust_eval.cli.evaluate import evaluate
+from robust_eval.cli.gate import gate
 from robust_eval.cli.guide import guide
 from robust_eval.cli.list import list_methods
+from robust_eval.cli.power import power
 from robust_eval.cli.report import report
 from robust_eval.cli.run import run
 from robust_eval.cli.train import train
@@ -49,6 +51,8 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "train": train,
     "corrupt": corrupt,
     "report": report,
+    "gate": gate,
+    "power": power,
     "list": list_methods,
     "guide": guide,
 }

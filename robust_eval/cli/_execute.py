@@ -14,6 +14,7 @@ from robust_eval.paths import misnamed, shown, what_is
 
 if TYPE_CHECKING:
     from robust_eval.classifier.accelerate import Precision
+    from robust_eval.cli._gated import Gated
     from robust_eval.config.card import CardRun
     from robust_eval.config.experiment import Experiment
     from robust_eval.models.source import Loaded, ModelSource
@@ -62,11 +63,14 @@ def execute(
     budget: str | None = None,
     repeated: CardRun | None = None,
     format_: str | None = None,
+    max_minutes: float | None = None,
+    gated: Gated | None = None,
 ) -> int:
     """Measure what has no record yet, write the report, print its answer; return the exit code.
 
     The attacks of a ``budget`` are printed with their parameters first. The cells of a run that is ``repeated`` must be
-    among those planned. A ``format_`` that is a document has stdout to itself.
+    among those planned. A ``format_`` that is a document has stdout to itself. After ``max_minutes`` what was measured
+    is reported. With a gate, the exit code is its.
     """
     import tomli_w
     import torch
@@ -91,6 +95,8 @@ def execute(
             f"expected one process, got {processes} from torchrun; only `train` is shared out among them"
         )
     require_format(format_)
+    if gated is not None:
+        gated.require_baseline(out)
     log, alarm = open_log(), open_log(always=True)
     console = log if piped(format_) else open_console()
     store = Store(run_folder(out))
@@ -132,6 +138,7 @@ def execute(
             precision=wanted,
             compiled=compiled,
             save_examples=save_examples,
+            max_minutes=max_minutes,
         )
     left_out: tuple[str, ...] = ()
     if any(store.has(cell.key) for cell in cells):
@@ -146,6 +153,12 @@ def execute(
         say(alarm, f"failed: {'1 cell' if count == 1 else f'{count} cells'}: {error}", style="red")
     if outcome.failed:
         say(alarm, f"tracebacks: {store.folder / 'failed'}", style="red")
+    if outcome.stopped:
+        left = sum(not store.has(cell.key) for cell in cells) - len(outcome.failed)
+        told = f"{left} of {len(cells)} cells not measured: {max_minutes:g} minutes are over"
+        say(alarm, f"partial: {told}; the same command goes on from there", style="yellow")
+    if gated is not None:
+        return gated.code(store.folder, piped=piped(format_))
     whole = not outcome.failed and not left_out and all(store.has(cell.key) for cell in cells)
     return 0 if whole else 1
 

@@ -7,12 +7,21 @@ __all__ = ["EXAMPLES", "PLUGINS", "epilog"]
 PLUGINS = "A method of your own: `robust-eval guide add-a-method`. Of ours: .github/CONTRIBUTING.md in the repository."
 _MEASURED = {
     0: "every planned cell has a record",
-    1: "a cell failed, a record was left out, or a file could not be written",
+    1: "a cell failed or was not measured, a record was left out, or a file could not be written",
+}
+_OR_JUDGED = {
+    **_MEASURED,
+    3: "with --gate, whose exit code it is then (`robust-eval gate -h`): a rule cannot be judged",
 }
 _WRITTEN = {0: "done", 1: "a file could not be written"}
+_JUDGED = {
+    0: "every rule passes, though some may warn",
+    1: "a rule fails, or a file could not be written",
+    3: "no rule fails, and one cannot be judged: checks, missing numbers, other images, too few images",
+}
 _CODES: dict[str, dict[int, str]] = {
-    "run": _MEASURED,
-    "evaluate": _MEASURED,
+    "run": _OR_JUDGED,
+    "evaluate": _OR_JUDGED,
     "analyze": _MEASURED,
     "doctor": {
         0: "no check failed, though some may warn",
@@ -21,6 +30,8 @@ _CODES: dict[str, dict[int, str]] = {
     "train": _WRITTEN,
     "corrupt": _WRITTEN,
     "report": {0: "written, of all records", 1: "some records were left out, or a file could not be written"},
+    "gate": _JUDGED,
+    "power": {0: "done"},
     "list": {0: "done"},
     "guide": {0: "done"},
 }
@@ -47,6 +58,15 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "robust-eval report runs/mine",
         "robust-eval report runs/a runs/b --out both --baseline erm",
     ),
+    "gate": (
+        "robust-eval gate runs/mine --min 'pgd@8/255 >= 0.45' --min 'clean >= 90%'",
+        "robust-eval gate runs/mine --baseline runs/last --max-drop 'worst_case@linf:8/255 0.01'",
+        "robust-eval gate runs/mine --rules gate.toml --junit gate.xml --summary gate.md",
+    ),
+    "power": (
+        "robust-eval power --n 500 --drop 2%",
+        "robust-eval power --run runs/mine --baseline runs/last --drop 0.01",
+    ),
     "list": ("robust-eval list attacks --long",),
     "guide": ("robust-eval guide trust",),
 }
@@ -54,7 +74,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 def epilog(command: str) -> str:
     """Return the end of a command's help; click breaks no lines behind its mark for paragraphs as they are."""
-    codes = _CODES[command] | _ALWAYS
+    codes = dict(sorted((_CODES[command] | _ALWAYS).items()))
     examples = "\n".join(f"  {line}" for line in EXAMPLES[command])
     meanings = "\n".join(f"  {code:<4} {meaning}" for code, meaning in codes.items())
     return f"\b\nExamples:\n{examples}\n\n\b\nExit codes:\n{meanings}"

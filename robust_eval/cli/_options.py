@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Arch",
+    "Baseline",
     "BatchSize",
     "Checkpoint",
     "Checks",
@@ -24,8 +25,10 @@ __all__ = [
     "Device",
     "Download",
     "DryRun",
+    "GateRules",
     "GradientDraws",
     "Imports",
+    "MaxMinutes",
     "Mean",
     "ModelName",
     "Out",
@@ -161,6 +164,34 @@ SaveExamples = Annotated[
     typer.Option(
         "--save-examples",
         help="Keep the adversarials of each attack in examples/: .npz as floats, the first 50 as PNG, with a manifest.",
+    ),
+]
+MaxMinutes = Annotated[
+    float | None,
+    typer.Option(
+        "--max-minutes",
+        min=0,
+        max=MOST,
+        metavar="MINUTES",
+        help="Stop after this time: what is measured by then is kept and reported; a gate says what it cannot judge.",
+    ),
+]
+GateRules = Annotated[
+    Path | None,
+    typer.Option(
+        "--gate",
+        parser=path_named,
+        metavar="FILE",
+        help="Judge the run by the rules of this TOML file (guide gate) at the end; the exit code is the gate's.",
+    ),
+]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(
+        "--baseline",
+        parser=path_named,
+        metavar="RUN",
+        help="With --gate: the run that drops are measured from.",
     ),
 ]
 Settings = Annotated[

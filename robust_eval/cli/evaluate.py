@@ -10,6 +10,7 @@ import typer
 from robust_eval.bounds import MOST
 from robust_eval.cli._options import (
     Arch,
+    Baseline,
     BatchSize,
     Checkpoint,
     Checks,
@@ -19,8 +20,10 @@ from robust_eval.cli._options import (
     Device,
     Download,
     DryRun,
+    GateRules,
     GradientDraws,
     Imports,
+    MaxMinutes,
     Mean,
     ModelName,
     Out,
@@ -148,6 +151,9 @@ def evaluate(
     compiled: Compiled = False,
     save_examples: SaveExamples = False,
     format_: Format = None,
+    max_minutes: MaxMinutes = None,
+    gate: GateRules = None,
+    baseline: Baseline = None,
 ) -> int:
     """Measure your own checkpoint: clean, attacked, corrupted, plain or behind defenses.
 
@@ -155,6 +161,7 @@ def evaluate(
     """
     import defenses as _defenses  # noqa: F401 - registers the methods
     from robust_eval.cli._execute import execute
+    from robust_eval.cli._gated import gated
     from robust_eval.cli._options import import_methods
     from robust_eval.config.experiment import parse
     from robust_eval.config.options import evaluation_tables, model_name, model_table
@@ -163,6 +170,7 @@ def evaluate(
     from robust_eval.printable import folder_name
 
     import_methods(import_)
+    judge = gated(gate, baseline)
     if not data:
         raise ConfigError("--data: expected a named set, a file or a folder of images, got none")
     if attacks is None and budget is None:
@@ -211,4 +219,6 @@ def evaluate(
         dry_run=dry_run,
         budget=budget,
         format_=format_,
+        max_minutes=max_minutes,
+        gated=judge,
     )

@@ -8,10 +8,13 @@ from typing import Annotated
 import typer
 
 from robust_eval.cli._options import (
+    Baseline,
     BatchSize,
     Checks,
     Compiled,
     Device,
+    GateRules,
+    MaxMinutes,
     Precision,
     SaveExamples,
     Settings,
@@ -63,6 +66,9 @@ def run(
     compiled: Compiled = False,
     save_examples: SaveExamples = False,
     format_: Format = None,
+    max_minutes: MaxMinutes = None,
+    gate: GateRules = None,
+    baseline: Baseline = None,
 ) -> int:
     """Train, attack, corrupt and report what an experiment says; what has a record already is not repeated.
 
@@ -73,6 +79,7 @@ def run(
     import defenses  # noqa: F401 - registers the methods an experiment may name
     import trainers  # noqa: F401
     from robust_eval.cli._execute import execute
+    from robust_eval.cli._gated import gated
     from robust_eval.config.card import card_run, is_card
     from robust_eval.config.experiment import read
     from robust_eval.config.settings import settings
@@ -80,6 +87,7 @@ def run(
     from robust_eval.paths import expanded, is_file
     from robust_eval.printable import folder_name
 
+    judge = gated(gate, baseline)
     place = out if experiment is None else Path(experiment)
     goes_on = place is not None and is_file(place / "experiment.toml")
     if place is not None and goes_on:
@@ -111,4 +119,6 @@ def run(
         budget=parsed.frame.budget,
         repeated=card_run(expanded(name), of) if same else None,
         format_=format_,
+        max_minutes=max_minutes,
+        gated=judge,
     )

@@ -30,6 +30,7 @@ def provenance(prepared: Prepared, rows: pd.DataFrame, seconds: float) -> dict[s
         **({} if training is None else {"training": training}),
         **({} if outputs is None else {"outputs": outputs}),
         **({"black_box": True} if prepared.black_box else {}),
+        **_classes(prepared),
         "versions": {
             "robust-eval": version("robust-eval"),
             "torch": str(torch.__version__),
@@ -37,6 +38,12 @@ def provenance(prepared: Prepared, rows: pd.DataFrame, seconds: float) -> dict[s
             "python": platform.python_version(),
         },
     }
+
+
+def _classes(prepared: Prepared) -> dict[str, Any]:
+    """Return the names of the classes, which the record of the clean images keeps where there are any."""
+    names = prepared.cell.data.examples.class_names
+    return {"class_names": list(names)} if names and prepared.cell.family == "clean" else {}
 
 
 def how_perturbed(prepared: Prepared, parts: Sequence[Perturbed]) -> dict[str, Any]:

@@ -138,6 +138,7 @@ def evaluate(
     compiled: bool = False,
     save_examples: bool | None = None,
     progress: bool | None = None,
+    max_minutes: float | None = None,
 ) -> Results:
     """Measure a model clean, attacked, corrupted, plain or behind defenses, and return the table.
 
@@ -172,12 +173,16 @@ def evaluate(
     ``save_examples`` keeps the adversarials for :meth:`Results.examples`; by default without ``out``, where those of an
     attack take at most 100 MB.
 
+    After ``max_minutes`` what was measured is returned, and the rest is not measured.
+
     ``device`` is by default where the model is. ``progress`` shows a bar; by default in a notebook and on a terminal.
     The same arguments and ``seed`` give the same numbers.
 
     Raises :class:`~robust_eval.RobustEvalError`, one line, for what cannot be measured. A cell that fails is in
     :attr:`Results.failed` and warned of; where all fail, ``MeasurementError`` is raised.
     """
+    if max_minutes is not None and not max_minutes >= 0:
+        raise ConfigError(f"max_minutes: expected a number of at least 0, got {max_minutes!r}")
     own = {method: dict(values) for method, values in (fields or {}).items()}
     asked = asked_models(
         model, name=name, arch=arch, mean=mean, std=std, weights=weights, download=download, fields=own
@@ -232,12 +237,15 @@ def evaluate(
     )
     tables["model"] = list(asked.named.values())
     experiment = parse(tables, where="evaluate", folder=Path.cwd(), given=Given(images, makers, mask))
+    minutes = None if max_minutes is None else float(max_minutes)
     with _left_as_they_are(networks):
         if out is not None:
-            return _measured(experiment, folder_at(out), bar=Bar(shown=progress), options=options)
+            return _measured(
+                experiment, folder_at(out), bar=Bar(shown=progress), options=options, minutes=minutes
+            )
         folder = Path(tempfile.mkdtemp(prefix="robust-eval-"))
         try:
-            found = _measured(experiment, folder, bar=Bar(shown=progress), options=options)
+            found = _measured(experiment, folder, bar=Bar(shown=progress), options=options, minutes=minutes)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -293,14 +301,22 @@ def _left_as_they_are(models: Sequence[Any]) -> Iterator[None]:
                     network.to(device)
 
 
-def _measured(experiment: Experiment, folder: Path, *, bar: Bar, options: Options) -> Results:
+def _measured(
+    experiment: Experiment, folder: Path, *, bar: Bar, options: Options, minutes: float | None
+) -> Results:
     """Measure what has no record in the folder yet."""
     store = Store(folder)
     with bar:
         cells = by_their_answers(plan(experiment), store, tell=bar.tell)
-        outcome = run(cells, store, train=trainers.train, progress=bar, **options._asdict())
+        outcome = run(
+            cells, store, train=trainers.train, progress=bar, **options._asdict(), max_minutes=minutes
+        )
     for error, count in Counter(failure.error for failure in outcome.failed).items():
         log.warning("%s failed: %s", "1 cell" if count == 1 else f"{count} cells", error)
+    if outcome.stopped:
+        log.warning("stopped after %g minutes: not all was measured", minutes)
+        if not any(store.has(cell.key) for cell in cells):
+            raise MeasurementError(f"nothing could be measured in {minutes:g} minutes; give more")
     if outcome.failed and not any(store.has(cell.key) for cell in cells):
         raise MeasurementError(f"nothing could be measured: {outcome.failed[0].error}")
     return Results(folder, failed=outcome.failed)

@@ -7,25 +7,31 @@ from typing import NamedTuple
 
 from scipy.stats import norm
 
-__all__ = ["Interval", "wilson"]
+__all__ = ["Interval", "quantile", "wilson"]
 
-Z = float(norm.ppf(0.975))
+
+def quantile(confidence: float) -> float:
+    """Return how many standard errors an interval of this confidence reaches to either side: 1.96 for 0.95."""
+    return float(norm.ppf((1 + confidence) / 2))
+
+
+Z = quantile(0.95)
 
 
 class Interval(NamedTuple):
-    """A 95 % confidence interval."""
+    """A confidence interval, of 95 % unless somebody asked for another."""
 
     low: float
     high: float
 
 
-def wilson(successes: float, n: int) -> Interval:
+def wilson(successes: float, n: int, *, z: float = Z) -> Interval:
     """Return Wilson's score interval for a rate (Wilson 1927); equals scipy's for whole numbers of successes.
 
-    ``successes`` may be fractional: the mean over draws of a stochastic model.
+    ``successes`` may be fractional: the mean over draws of a stochastic model. ``z`` is the :func:`quantile`.
     """
     rate = successes / n
-    centre = (rate + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * math.sqrt(rate * (1 - rate) / n + Z**2 / (4 * n**2))
+    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
     # at rate 0 and 1 the bound is exactly 0 and 1, which rounding may miss
     return Interval(0.0 if rate == 0 else centre - half, 1.0 if rate == 1 else centre + half)

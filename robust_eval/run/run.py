@@ -8,7 +8,9 @@ from robust_eval.classifier.accelerate import Precision
 from robust_eval.errors import DamagedRecordError
 from robust_eval.models.recipe import Train
 from robust_eval.results.cell import Cell
+from robust_eval.results.planned import write_plan
 from robust_eval.results.store import Store
+from robust_eval.run.deadline import Deadline, OutOfTime
 from robust_eval.run.worker import Failure, Job, Options, Outcome, Progress, is_done, refresh, work
 
 __all__ = ["Failure", "Outcome", "Progress", "run"]
@@ -26,13 +28,17 @@ def run(
     precision: Precision = "auto",
     compiled: bool = False,
     save_examples: bool = False,
+    max_minutes: float | None = None,
 ) -> Outcome:
     """Measure the cells without a record; a failing cell is noted and does not stop the others.
 
     ``train`` trains the models of recipes, and ``modules`` are those that a worker in another process imports first.
-    With ``save_examples`` an attack's cell without its adversarials on disk is measured again.
+    With ``save_examples`` an attack's cell without its adversarials on disk is measured again. After ``max_minutes`` no
+    more is measured, and the outcome says that the run was stopped. The plan is written first, so that a run which ends
+    early is known to be partial.
     """
     options = Options(device, batch_size, precision, compiled, save_examples)
+    write_plan(store.folder, cells)
     missing = []
     for cell in cells:
         try:
@@ -45,6 +51,16 @@ def run(
         missing.append(cell)
     found = len(cells) - len(missing)
     progress.start(len(cells), found)
-    outcome = work(Job(tuple(missing), store.folder, train, tuple(modules), options), progress)
+    job = Job(tuple(missing), store.folder, train, tuple(modules), options)
+    outcome = work(job, progress) if max_minutes is None else _within(max_minutes, job, progress)
     outcome.found += found
     return outcome
+
+
+def _within(minutes: float, job: Job, progress: Progress) -> Outcome:
+    """Measure until the time is up."""
+    deadline = Deadline(progress, minutes)
+    try:
+        return work(job, deadline)
+    except OutOfTime:
+        return deadline.outcome

@@ -136,6 +136,8 @@ class Outcome:
     """Cells that had a record already."""
     done: list[Record] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
+    stopped: bool = False
+    """Whether its time was up before all cells were measured."""
 
 
 @runtime_checkable

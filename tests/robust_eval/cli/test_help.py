@@ -13,7 +13,19 @@ import typer
 from robust_eval.cli import app
 from robust_eval.cli._help import EXAMPLES
 
-COMMANDS = ["run", "evaluate", "analyze", "doctor", "train", "corrupt", "report", "list", "guide"]
+COMMANDS = [
+    "run",
+    "evaluate",
+    "analyze",
+    "doctor",
+    "train",
+    "corrupt",
+    "report",
+    "gate",
+    "power",
+    "list",
+    "guide",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
