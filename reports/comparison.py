@@ -28,15 +28,36 @@ def comparison(results: pd.DataFrame, *, metric: str = "accuracy") -> Comparison
     cells: dict[tuple[Line, Column], Number] = {}
     for row in results[results["metric"] == metric].to_dict("records"):
         cells[_line(row), _column(row, radii)] = _number(row)
-    cells = _over_seeds(_spread(cells))
+    each = _spread(cells)
+    cells = _over_seeds(each)
     columns = sorted({column for _, column in cells}, key=_column_order)
     lines = list(dict.fromkeys(line for line, _ in cells))
     if metric.startswith("accuracy"):
         corruptions = Comparison(metric, tuple(lines), tuple(columns), cells).in_mean()
-        means = {(line, MEAN): mean_of(line, corruptions, cells) for line in lines}
-        cells |= {place: mean for place, mean in means.items() if mean is not None}
+        spreads = _spreads_of_means(corruptions, each)
+        for line in lines:
+            if (mean := mean_of(line, corruptions, cells)) is not None:
+                cells[line, MEAN] = mean._replace(spread=spreads.get(line))
         columns += [MEAN] if any(column == MEAN for _, column in cells) else []
     return Comparison(metric, tuple(lines), tuple(columns), cells)
+
+
+def _spreads_of_means(
+    corruptions: Sequence[Column], each: Mapping[tuple[Line, Column], Number]
+) -> dict[Line, float]:
+    """Return the standard deviation of the mean over these columns, for lines whose every training has them all."""
+    means: dict[Line, list[float | None]] = {}
+    for line in dict.fromkeys(line for line, _ in each):
+        found = mean_of(line, corruptions, each)
+        if found is None:  # nothing was asked of it
+            continue
+        whole = found.value is not None and found.of == (len(corruptions), len(corruptions))
+        means.setdefault(line._replace(train_seed=None), []).append(found.value if whole else None)
+    return {
+        line: statistics.stdev(values)
+        for line, found in means.items()
+        if len(values := [value for value in found if value is not None]) == len(found) > 1
+    }
 
 
 def metrics(results: pd.DataFrame) -> list[str]:

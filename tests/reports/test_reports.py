@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from rich.console import Console
 import reports
 from reports.scores import Scored
 from reports.section import Source
-from reports.tables import Column
+from reports.tables import MEAN, Column
 from robust_eval.errors import DataError
 from robust_eval.findings import Check, Measurement
 from robust_eval.identity import content_key
@@ -343,9 +343,9 @@ def test_records_that_differ_in_nothing_shown_are_not_merged(tmp_path):
     assert single["perturbation"].nunique() == 2
 
 
-def trained(seed: int, correct: int, **fields: Any) -> Record:
-    """A clean record of one recipe, trained with this seed, that gets so many images right."""
-    made = clean(train_seed=seed, score=[1] * correct + [0] * (N - correct), **fields)
+def trained(seed: int, correct: int, make: Callable[..., Record] = clean, **fields: Any) -> Record:
+    """A record of one recipe, by default clean, trained with this seed, that gets so many images right."""
+    made = make(train_seed=seed, score=[1] * correct + [0] * (N - correct), **fields)
     spec = {**made.spec, "model": {"recipe": {"lr": 0.1, "seed": seed}}}
     labels = {**made.labels, "model_key": content_key({"model": spec["model"]})}
     return replace(made, key=content_key(spec), spec=spec, labels=labels)
@@ -364,6 +364,22 @@ def test_train_seeds_are_one_line_of_mean_and_standard_deviation(tmp_path):
     assert number.value == pytest.approx(shares.mean()) and number.spread == pytest.approx(shares.std(ddof=1))
     assert number.short == f"{100 * shares.mean():.1f} ± {100 * shares.std(ddof=1):.1f}"
     assert number.interval == ""
+
+
+def test_a_mean_over_corruptions_has_the_spread_of_the_means_of_trainings_that_met_them_all(tmp_path):
+    counts = {"fog": [1, 2, 4], "snow": [5, 2, 3]}
+    made = [
+        trained(seed, correct, corrupted, name=name)
+        for name, of in counts.items()
+        for seed, correct in enumerate(of)
+    ]
+    found = reports.comparison(reports.load([save(tmp_path / "all", *made)]).results)
+    (line,), cells = found.lines, found.cells
+    means = np.mean(list(counts.values()), axis=0) / N
+    assert cells[line, MEAN].value == pytest.approx(means.mean())
+    assert cells[line, MEAN].spread == pytest.approx(means.std(ddof=1))
+    fewer = reports.comparison(reports.load([save(tmp_path / "fewer", *made[:-1])]).results)
+    assert fewer.cells[fewer.lines[0], MEAN].spread is None
 
 
 def test_models_of_one_name_and_seed_alone_keep_their_seed(tmp_path):
