@@ -14,7 +14,7 @@ from robust_eval.threat import length_text
 
 __all__ = ["comparison", "mean_of", "metrics", "threats"]
 
-_NORMS = ("linf", "l2", "l1")
+_NORMS = ("linf", "l2", "l1", "l0")
 
 
 def comparison(results: pd.DataFrame, *, metric: str = "accuracy") -> Comparison:

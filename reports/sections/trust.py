@@ -14,7 +14,7 @@ from robust_eval.findings import Verdict, worst
 from robust_eval.results.doubts import most_thorough
 from robust_eval.results.entry import Entry
 from robust_eval.results.load import Loaded
-from robust_eval.threat import threat_text
+from robust_eval.threat import DEFAULT_RADIUS, threat_text
 
 __all__ = [
     "BASE_ONLY",
@@ -203,7 +203,7 @@ def _examined(group: _Group, *, elsewhere: bool) -> str:
     models = {_identity(entry) for entry in group.measured}
     looked_at = {_identity(entry) for entry in group.examinations}
     missing = len(models - looked_at) if looked_at else 0
-    norms = sorted({entry.labels["norm"] for entry in group.attacks} & {"linf", "l2", "l1"})
+    norms = sorted({entry.labels["norm"] for entry in group.attacks} & DEFAULT_RADIUS.keys())
     known = [str(entry.params.get("norm")) for entry in group.examinations]
     unseen = [norm for norm in norms if known and norm not in known]
     return "; ".join(

@@ -17,7 +17,7 @@ from robust_eval.attacks._aim import Aim, choose_aim
 from robust_eval.classifier import Classifier
 from robust_eval.geometry import length
 from robust_eval.rng import Rng
-from robust_eval.threat import Norm
+from robust_eval.threat import Ball
 from robust_eval.types import AttackResult, Images, Labels, Mask
 
 __all__ = ["Decisions", "away", "back_to_the_boundary", "by_decisions", "first_points", "per_image"]
@@ -159,7 +159,7 @@ def back_to_the_boundary(
     x: Images,
     points: Images,
     rows: Rows,
-    norm: Norm,
+    norm: Ball,
     *,
     within: Float[Tensor, " m"],
     rng: Rng,
@@ -184,14 +184,14 @@ def back_to_the_boundary(
         turn += 1
 
 
-def _between(x: Images, points: Images, middle: Float[Tensor, " m"], norm: Norm) -> Images:
+def _between(x: Images, points: Images, middle: Float[Tensor, " m"], norm: Ball) -> Images:
     share = per_image(middle)
     if norm == "l2":
         return x + share * (points - x)
     return torch.minimum(torch.maximum(points, x - share), x + share)
 
 
-def away(points: Images, x: Images, norm: Norm) -> Float[Tensor, " m"]:
+def away(points: Images, x: Images, norm: Ball) -> Float[Tensor, " m"]:
     """Return how far each point is from its image."""
     return length((points - x).flatten(1), norm)
 

@@ -37,7 +37,7 @@ from robust_eval.geometry import steepest, unit_l2
 from robust_eval.methods import FEW, Attack, Passes
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.threat import Norm, Threat
+from robust_eval.threat import Ball, Threat
 from robust_eval.types import AttackResult, Images, Labels
 
 __all__ = ["HopSkipJump"]
@@ -56,7 +56,7 @@ class HopSkipJump(Attack):
 
     masked_as: ClassVar[Layout | None] = "pixels"
     minimal_norm: ClassVar[bool] = True
-    norms: ClassVar[tuple[Norm, ...]] = ("l2", "linf")
+    norms: ClassVar[tuple[Ball, ...]] = ("l2", "linf")
     gradients: ClassVar[bool] = False
     adapts: ClassVar[bool] = False
 

@@ -77,10 +77,11 @@ def gradient_agrees(subject: Subject) -> Check | None:
     """
     x, y = subject.x[:FEW], subject.y[:FEW]
     rng = subject.rng.select(slice(len(x))).child("gradient_agrees")
-    assert subject.threat.norm != "l1" and subject.threat.eps is not None
+    norm, eps = subject.threat.norm, subject.threat.eps
+    assert (norm == "linf" or norm == "l2") and eps is not None
     # asked once as attacks do, for the error that tells of a model without gradients
     subject.seen.input_gradient(x[:1], y[:1], margin, rng=rng.select(slice(1)))
-    points = random_start(x, subject.threat.norm, subject.threat.eps, rng)
+    points = random_start(x, norm, eps, rng)
     seen = subject.seen.network
     if any(getattr(module, "straight_through", False) is True for module in seen.modules()):
         return None

@@ -58,7 +58,7 @@ def planted(subject: Subject, *, steps: int = 40) -> Check | None:
     Returns ``None`` for a stochastic model, of which no single point is certainly of one class, and where fewer than 2
     images have a readout. Costs 53 forwards an image, and at most ``steps`` + 1 gradients.
     """
-    if subject.seen.stochastic or subject.threat.norm == "l1":
+    if subject.seen.stochastic or subject.threat.norm not in ("linf", "l2"):
         return None
     few = slice(PLANTED)
     x, rng = subject.x[few], subject.rng.select(few).child("planted")
@@ -124,13 +124,13 @@ def _plant(seen: Classifier, x: Images, threat: Threat, rng: Rng) -> _Readouts:
 
 
 def _inside(x: Images, threat: Threat, rng: Rng) -> Images:
-    assert threat.norm != "l1" and threat.eps is not None
+    assert (threat.norm == "linf" or threat.norm == "l2") and threat.eps is not None
     return random_start(x, threat.norm, threat.eps / 2, rng)
 
 
 def _surface(x: Images, threat: Threat, rng: Rng) -> Images:
     """Return a random point at the surface: all pixels moved by the radius (linf), or a random direction (l2)."""
-    assert threat.eps is not None
+    assert (threat.norm == "linf" or threat.norm == "l2") and threat.eps is not None
     direction = steepest(rng.normal(*x.shape[1:], device=x.device).to(x.dtype), threat.norm)
     return (x + threat.eps * direction).clamp(0, 1)
 
@@ -139,7 +139,7 @@ def _climbs(
     seen: Classifier, x: Images, readout: _Readouts, rows: Labels, threat: Threat, steps: int, rng: Rng
 ) -> Mask:
     """Return for which of the images, whose readouts are those of ``rows``, PGD comes to a positive value."""
-    assert threat.eps is not None
+    assert (threat.norm == "linf" or threat.norm == "l2") and threat.eps is not None
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     active, clean, point = torch.arange(len(x), device=x.device), x, _inside(x, threat, rng.child("start"))
     for step in range(steps + 1):
