@@ -140,7 +140,7 @@ class AutoAttack(Attack):
             return None if classes >= 3 else "substitute for 2 classes: without APGD on DLR"
         if classes >= 4:
             return None
-        return f"substitute for {classes} classes: APGD climbs the margin, not the DLR loss"
+        return f"substitute for {classes} classes: margin in place of DLR"
 
     def _members(self, classes: int = 4) -> list[_Member]:
         """The attacks of this version on a model with so many classes, the cheap ones first."""

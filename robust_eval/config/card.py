@@ -87,6 +87,8 @@ class Method(_Part):
     access: list[str] = []
     draws: int | None = None
     """Over which a randomised model is scored."""
+    substitute: str | None = None
+    """What stood in for parts of an attack that are not defined for a model's few classes."""
     pool_sha256: str | None = None
     """The training images that it mixes with."""
 
