@@ -194,6 +194,7 @@ def _examined(group: _Group, *, elsewhere: bool) -> str:
     looks: dict[str, None] = {}
     for entry in _looks(group.examinations):
         at = "" if entry.params.get("level") == ANSWERS else _at(entry.params)
+        at += " within a mask" if entry.record.spec.get("mask") else ""
         looks[f"{entry.params.get('level', 'examined')}, {len(entry.record.rows)} images{at}"] = None
     for labels in group.failed:
         error = str(labels.get("error") or "").strip()
@@ -233,9 +234,10 @@ def _nearest(group: _Group, norm: str) -> str:
 
 def _looks(examinations: Sequence[Entry]) -> list[Entry]:
     """Return the most thorough examination of each training in each norm, those of the whole model first."""
-    of: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    of: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
     for entry in sorted(examinations, key=lambda entry: bool(entry.params.get("norm_only"))):
-        of[_identity(entry), str(entry.params.get("norm"))].append(entry)
+        mask = str(entry.record.spec.get("mask"))
+        of[_identity(entry), str(entry.params.get("norm")), mask].append(entry)
     return [best for group in of.values() if (best := most_thorough(group)) is not None]
 
 
