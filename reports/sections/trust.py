@@ -14,7 +14,7 @@ from robust_eval.findings import Verdict, worst
 from robust_eval.results.doubts import most_thorough
 from robust_eval.results.entry import Entry
 from robust_eval.results.load import Loaded
-from robust_eval.threat import DEFAULT_RADIUS, threat_text
+from robust_eval.threat import DEFAULT_RADIUS, bare_norm, threat_text
 
 __all__ = [
     "BASE_ONLY",
@@ -204,7 +204,7 @@ def _examined(group: _Group, *, elsewhere: bool) -> str:
     models = {_identity(entry) for entry in group.measured}
     looked_at = {_identity(entry) for entry in group.examinations}
     missing = len(models - looked_at) if looked_at else 0
-    norms = sorted({entry.labels["norm"] for entry in group.attacks} & DEFAULT_RADIUS.keys())
+    norms = sorted({bare_norm(entry.labels["norm"]) for entry in group.attacks} & DEFAULT_RADIUS.keys())
     known = [str(entry.params.get("norm")) for entry in group.examinations]
     unseen = [norm for norm in norms if known and norm not in known]
     return "; ".join(
@@ -227,7 +227,7 @@ def _at(params: dict[str, Any]) -> str:
 
 
 def _nearest(group: _Group, norm: str) -> str:
-    attack = next(entry for entry in group.attacks if entry.labels["norm"] == norm)
+    attack = next(entry for entry in group.attacks if bare_norm(entry.labels["norm"]) == norm)
     beside = most_thorough(group.examinations, attack.record)
     return "another norm" if beside is None else str(beside.params.get("norm"))
 

@@ -87,3 +87,13 @@ def test_a_substitute_stands_in_the_name_of_an_attack_and_cannot_break_out_of_a_
         return
     assert len(name) < 100 and "\n" not in name
     assert "<script>alert" not in page and "<script>alert" not in table and r"\input{x}" not in tex
+
+
+def test_norms_stand_in_one_order_with_a_mask_or_without(tmp_path):
+    for norm, eps in (("l0", 3.0), ("l2", 0.5), ("linf", 4 / 255)):
+        attacked(
+            tmp_path, name=f"of {norm}", norm=f"{norm} within a mask of 5 % of the pixels (abc)", eps=eps
+        )
+    text = told(tmp_path)
+    places = [text.index(words) for words in ("linf 4/255 within", "l2 0.5 within", "l0 3 pixels within")]
+    assert places == sorted(places)
