@@ -10,11 +10,11 @@ import pandas as pd
 
 from reports.tables import MEAN, Column, Comparison, Line, Number
 from robust_eval.results.failed import error_told
-from robust_eval.threat import length_text
+from robust_eval.threat import bare_norm, length_text
 
 __all__ = ["comparison", "mean_of", "metrics", "threats"]
 
-_NORMS = ("linf", "l2", "l1")
+_NORMS = ("linf", "l2", "l1", "l0")
 
 
 def comparison(results: pd.DataFrame, *, metric: str = "accuracy") -> Comparison:
@@ -185,7 +185,7 @@ def mean_of(
 
 def _column_order(column: Column) -> tuple[Any, ...]:
     family = {"clean": 0, "attack": 1}.get(column.family, 2)
-    norm = _NORMS.index(column.norm) if column.norm in _NORMS else len(_NORMS)
+    norm = _place(column.norm)
     eps = -1.0 if column.eps is None else column.eps
     severity = -1 if column.severity is None else column.severity
     if family == 1:
@@ -201,13 +201,17 @@ def _column_order(column: Column) -> tuple[Any, ...]:
     return (family, 0, column.perturbation, severity, False, "", eps)
 
 
+def _place(norm: str) -> int:
+    """Return where a norm stands among the others, with a mask or without."""
+    bare = bare_norm(norm)
+    return _NORMS.index(bare) if bare in _NORMS else len(_NORMS)
+
+
 def threats(results: pd.DataFrame) -> list[str]:
     """Return each norm with the radii it was attacked at, such as ``linf 2/255, 8/255``."""
     attacks = results[results["family"] == "attack"]
     found = []
-    for norm in sorted(
-        set(attacks["norm"]), key=lambda n: (_NORMS.index(n) if n in _NORMS else len(_NORMS), n)
-    ):
+    for norm in sorted(set(attacks["norm"]), key=lambda norm: (_place(norm), norm)):
         radii = {f"{eps:.6g}": eps for eps in attacks.loc[attacks["norm"] == norm, "eps"].dropna()}
         texts = list(dict.fromkeys(length_text(eps, norm) for eps in sorted(radii.values())))
         bare, space, mask = norm.partition(" ")

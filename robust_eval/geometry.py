@@ -7,25 +7,25 @@ from jaxtyping import Float
 from torch import Tensor
 
 from robust_eval.rng import Rng
-from robust_eval.threat import Norm
+from robust_eval.threat import Ball
 from robust_eval.types import Images
 
 __all__ = ["dual_length", "heading", "length", "project", "random_start", "steepest", "unit_l2"]
 
 
-def length(step: Float[Tensor, "*batch d"], norm: Norm) -> Float[Tensor, "*batch"]:
+def length(step: Float[Tensor, "*batch d"], norm: Ball) -> Float[Tensor, "*batch"]:
     """Return the length of each step."""
     if norm == "linf":
         return step.abs().amax(-1)
     return step.abs().sum(-1) if norm == "l1" else step.norm(dim=-1)
 
 
-def dual_length(normal: Float[Tensor, "*batch d"], norm: Norm) -> Float[Tensor, "*batch"]:
+def dual_length(normal: Float[Tensor, "*batch d"], norm: Ball) -> Float[Tensor, "*batch"]:
     """Return what a step of unit length in ``norm`` can bring at most along each normal."""
     return length(normal, "l1" if norm == "linf" else "linf" if norm == "l1" else "l2")
 
 
-def steepest(gradient: Images, norm: Norm) -> Images:
+def steepest(gradient: Images, norm: Ball) -> Images:
     """Return the direction of unit ``norm`` along which a linear loss grows fastest; zero where it does not grow."""
     return gradient.sign() if norm == "linf" else unit_l2(gradient)
 
@@ -50,7 +50,7 @@ def heading(gradient: Images, rng: Rng) -> Images:
     return unit_l2(gradient)
 
 
-def project(x_adv: Images, x: Images, norm: Norm, eps: float) -> Images:
+def project(x_adv: Images, x: Images, norm: Ball, eps: float) -> Images:
     """Return a point that lies in [0, 1] and in the ball of radius ``eps`` around ``x``.
 
     The nearest one for linf. For l2 the box follows the ball: it moves every pixel towards ``x``, so the
@@ -63,7 +63,7 @@ def project(x_adv: Images, x: Images, norm: Norm, eps: float) -> Images:
     return (x + delta * (eps / away.clamp(min=1e-12)).clamp(max=1)).clamp(0, 1)
 
 
-def random_start(x: Images, norm: Norm, eps: float, rng: Rng) -> Images:
+def random_start(x: Images, norm: Ball, eps: float, rng: Rng) -> Images:
     """Return a uniform draw from the ball of radius ``eps`` around ``x``, moved into [0, 1]."""
     shape = x.shape[1:]
     if norm == "linf":

@@ -34,6 +34,7 @@ from robust_eval.config.card import (
 )
 from robust_eval.results.entry import Entry
 from robust_eval.results.names import params_text
+from robust_eval.results.naming import substitute_of
 from robust_eval.threat import threat_text
 
 __all__ = ["card_json", "card_markdown", "card_of", "headlines", "plain"]
@@ -230,6 +231,7 @@ def _methods(entries: Iterable[Entry], kind: str) -> list[Method]:
             norm=str(entry.labels["norm"]) if kind == "attack" else None,
             draws=_whole(entry.record.spec.get("draws")) if kind == "defense" else None,
             pool_sha256=_text(entry.record.spec.get("pool")) if kind == "defense" else None,
+            substitute=(substitute_of(entry.record) or None) if kind == "attack" else None,
         )
         known = method.model_dump_json()
         found.setdefault(known, method)
@@ -301,7 +303,8 @@ def _used(card: Card) -> Iterator[tuple[str, str, str, str]]:
     ):
         alike: dict[tuple[str, str], list[str]] = defaultdict(list)
         for method in methods:
-            alike[_strength(method), params_text(method.params)].append(method.name)
+            stood_in = f" ({method.substitute})" if method.substitute else ""
+            alike[_strength(method), params_text(method.params)].append(f"{method.name}{stood_in}")
         for (strength, params), names in alike.items():
             yield kind, ", ".join(names), strength, params
 

@@ -5,7 +5,7 @@ The document has these fields; of what is not known the value is ``null``, never
 - ``schema``: 1; raised when the meaning of a field changes.
 - ``asked``: sentences that say what was measured and against whom.
 - ``columns``: what the numbers of a line are of, in their order: ``text`` (``worst case linf 8/255``), ``family``,
-  ``perturbation``, ``norm``, ``eps`` (in units of the [0, 1] pixel range), ``severity``.
+  ``perturbation``, ``norm``, ``eps`` (in units of the [0, 1] pixel range, l0 in pixels), ``severity``.
 - ``lines``: one for each model and defense: ``model``, ``defense``, ``attacker`` (against whom a defended model's
   numbers are, else ``null``), ``data``, ``seed`` (of the attacks), ``train_seed``, ``reliance`` (``relied``,
   ``unexamined``, ``not_made``, ``warn`` or ``fail``), ``words`` (what the checks say), and ``numbers``, one for each

@@ -149,7 +149,7 @@ def _short(known: Sequence[str]) -> list[str]:
 def _preset(preset: str, catalogue: Catalogue) -> tuple[str, ...]:
     """Return the columns of a preset in the order they are shown."""
     known = catalogue.names
-    norms = [name for name in known[: known.index("checks")] if f"worst case {name}" in _norms(catalogue)]
+    norms = [name for name in known[: known.index("checks")] if _is_worst(name, catalogue)]
     means = [name for name in known if name in GROUPS]
     distances = [name for name in known if name.startswith("distance ")]
     wanted: dict[str, list[str]] = {
@@ -165,9 +165,9 @@ def _preset(preset: str, catalogue: Catalogue) -> tuple[str, ...]:
     return tuple(name for name in wanted[preset] if name in known)
 
 
-def _norms(catalogue: Catalogue) -> set[str]:
-    """Return ``worst case NORM`` of those that were attacked."""
-    return {name.rpartition(" ")[0] for name in catalogue.worst}
+def _is_worst(norm: str, catalogue: Catalogue) -> bool:
+    """Whether a name is that of a norm with a worst case."""
+    return any(name.startswith(f"worst case {norm} ") for name in catalogue.worst)
 
 
 def _importance(style: Style, shown: Sequence[str]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The columns that a main table may have, by the names that a user gives them.
 
-``clean``; ``linf``, ``l2``, ``l1``: the worst case at the radius that the answer tells; ``corruptions``: the mean over
-corruptions; ``noise``, ``blur``, ``weather``, ``digital``: that over the types of a group; ``mce`` and ``mean error``;
+``clean``; ``linf``, ``l2``, ``l1``, ``l0``: the worst case at the radius told in the answer; ``corruptions``: the
+mean over all; ``noise``, ``blur``, ``weather``, ``digital``: that over the types of a group; ``mce``; ``mean error``;
 ``distance NORM``: the least median distance over the attacks that look for the smallest perturbation; ``checks``;
 ``regularizer``, ``arch``, ``epochs``, ``batch size``, ``lr``, ``weight decay``, ``optimizer``, ``trainings``. Any
 heading of ``table.md`` is a name too, such as ``pgd linf 8/255``, ``worst case l2 0.5`` or ``fog s3``.

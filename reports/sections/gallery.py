@@ -26,11 +26,11 @@ from robust_eval.results.difference import magnified, recomposed
 from robust_eval.results.entry import Entry
 from robust_eval.results.pictured import MOST, AttackPictured, CleanPictured, pictured
 from robust_eval.results.thumbnail import thumbnail
-from robust_eval.threat import threat_text
+from robust_eval.threat import length_text, threat_text
 
 __all__ = ["gallery", "sections"]
 
-_NORMS = ("linf", "l2", "l1", "spatial")
+_NORMS = ("linf", "l2", "l1", "l0", "spatial")
 _BYTES = 2 << 20
 _AROUND = 500
 """Characters of the page around a picture, about."""
@@ -235,6 +235,8 @@ def _verdict(attack: _Attack, seen: AttackPictured) -> tuple[Literal["broken", "
 
 def _length(norm: str, length: float) -> str:
     """Return a distance in three digits."""
+    if norm == "l0":
+        return length_text(length, norm)
     return f"{255 * length:.3g}/255" if norm == "linf" else f"{length:.3g}"
 
 

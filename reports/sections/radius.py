@@ -150,7 +150,9 @@ def _row(norm: str, name: str, at: float, kind: str, same: Sequence[Place]) -> d
     if len(same) > 1:
         spread = statistics.stdev(place.value for place in same)
         low, high = value - spread, value + spread
-    scale, unit = (255, "1/255") if bare_norm(norm) == "linf" else (1, "units of the [0, 1] pixel range")
+    bare = bare_norm(norm)
+    scale = 255 if bare == "linf" else 1
+    unit = {"linf": "1/255", "l0": "pixels"}.get(bare, "units of the [0, 1] pixel range")
     told = f"{name}; {threat_text(norm, at)}: {100 * value:.1f} % ({100 * low:.1f}–{100 * high:.1f}), n = {n}"
     return {
         "norm": norm,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from reports.comparison import threats
 from reports.section import Source
 from robust_eval.results.entry import Entry
 
 __all__ = ["images", "statement"]
+
+_NAMED = 3
+"""Black boxes that are named; of more the number is told."""
 
 
 def statement(source: Source) -> Iterator[str]:
@@ -26,10 +29,22 @@ def statement(source: Source) -> Iterator[str]:
     if not adversary:
         yield "No attack was run: these numbers say nothing about an adversary."
         return
-    yield (
-        "The adversary may use the model's weights and gradients and the true label, and change an image by "
-        f"{' or '.join(adversary)}, in units of the [0, 1] pixel range."
-    )
+    counted = [norm for norm in adversary if norm.startswith("l0 ")]
+    units = "" if len(counted) == len(adversary) else ", in units of the [0, 1] pixel range"
+    yield f"The adversary {_knows(source.entries)}, and change an image by {' or '.join(adversary)}{units}."
+
+
+def _knows(entries: Iterable[Entry]) -> str:
+    """Return what the adversary may use of the models that were attacked: of a black box its answers alone."""
+    attacked = [entry for entry in entries if entry.labels["family"] == "attack"]
+    asked = {e.labels["model"] for e in attacked if e.record.provenance.get("black_box") is True}
+    seen = {entry.labels["model"] for entry in attacked} - asked
+    if not asked:
+        return "may use the model's weights and gradients and the true label"
+    if not seen:
+        return "may use the model's answers alone (a black box: queries, no weights, no gradients) and the true label"
+    few = ", ".join(sorted(map(str, asked))) if len(asked) <= _NAMED else f"{len(asked)} of the models"
+    return f"may use a model's weights and gradients (black box, answers alone: {few}) and the true label"
 
 
 def images(entry: Entry) -> int:

@@ -14,7 +14,7 @@ from robust_eval.findings import Verdict, worst
 from robust_eval.results.doubts import most_thorough
 from robust_eval.results.entry import Entry
 from robust_eval.results.load import Loaded
-from robust_eval.threat import threat_text
+from robust_eval.threat import DEFAULT_RADIUS, bare_norm, threat_text
 
 __all__ = [
     "BASE_ONLY",
@@ -194,6 +194,7 @@ def _examined(group: _Group, *, elsewhere: bool) -> str:
     looks: dict[str, None] = {}
     for entry in _looks(group.examinations):
         at = "" if entry.params.get("level") == ANSWERS else _at(entry.params)
+        at += " within a mask" if entry.record.spec.get("mask") else ""
         looks[f"{entry.params.get('level', 'examined')}, {len(entry.record.rows)} images{at}"] = None
     for labels in group.failed:
         error = str(labels.get("error") or "").strip()
@@ -203,7 +204,7 @@ def _examined(group: _Group, *, elsewhere: bool) -> str:
     models = {_identity(entry) for entry in group.measured}
     looked_at = {_identity(entry) for entry in group.examinations}
     missing = len(models - looked_at) if looked_at else 0
-    norms = sorted({entry.labels["norm"] for entry in group.attacks} & {"linf", "l2", "l1"})
+    norms = sorted({bare_norm(entry.labels["norm"]) for entry in group.attacks} & DEFAULT_RADIUS.keys())
     known = [str(entry.params.get("norm")) for entry in group.examinations]
     unseen = [norm for norm in norms if known and norm not in known]
     return "; ".join(
@@ -226,16 +227,17 @@ def _at(params: dict[str, Any]) -> str:
 
 
 def _nearest(group: _Group, norm: str) -> str:
-    attack = next(entry for entry in group.attacks if entry.labels["norm"] == norm)
+    attack = next(entry for entry in group.attacks if bare_norm(entry.labels["norm"]) == norm)
     beside = most_thorough(group.examinations, attack.record)
     return "another norm" if beside is None else str(beside.params.get("norm"))
 
 
 def _looks(examinations: Sequence[Entry]) -> list[Entry]:
     """Return the most thorough examination of each training in each norm, those of the whole model first."""
-    of: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    of: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
     for entry in sorted(examinations, key=lambda entry: bool(entry.params.get("norm_only"))):
-        of[_identity(entry), str(entry.params.get("norm"))].append(entry)
+        mask = str(entry.record.spec.get("mask"))
+        of[_identity(entry), str(entry.params.get("norm")), mask].append(entry)
     return [best for group in of.values() if (best := most_thorough(group)) is not None]
 
 

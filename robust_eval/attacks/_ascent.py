@@ -49,7 +49,8 @@ def ascend(
     on the ball's surface that a single long step from the image would reach. It costs a forward pass, a third of a
     gradient, and saves an example that it fools the rest of the walk; the walk of the others stays what it is.
     """
-    assert threat.eps is not None
+    norm, eps = threat.norm, threat.eps
+    assert norm != "l0" and eps is not None
     ascended = loss_for(loss, targeted=aim.target is not None)
     x_adv, step = start.clone(), torch.full_like(aim.y, -1)
     rows = torch.arange(len(x), device=x.device)
@@ -67,9 +68,9 @@ def ascend(
         if accumulate is not None and active.momentum is not None:
             gradient = accumulate(active.momentum, gradient)
             active = active._replace(momentum=gradient)
-        direction = steepest(gradient, threat.norm)
+        direction = steepest(gradient, norm)
         if look_ahead and model.stops_early and t + 1 < steps and (t + 1).bit_count() == 1:
-            far = project(active.clean + threat.eps * direction, active.clean, threat.norm, threat.eps)
+            far = project(active.clean + eps * direction, active.clean, norm, eps)
             draws = active.rng.child("far end", t)
             fooled = active.aim.confirmed(model, far, model.proposal(far, rng=draws), rng=draws)
             if fooled.any():
@@ -78,7 +79,7 @@ def ascend(
             if not len(active.rows):
                 return AttackResult(x_adv, step, aim.target)
         moved = direction.mul_(step_size).add_(active.point)
-        active = active._replace(point=project(moved, active.clean, threat.norm, threat.eps))
+        active = active._replace(point=project(moved, active.clean, norm, eps))
     fooled = active.aim.reached(model.logits(active.point, rng=active.rng.child("last")))
     x_adv[active.rows] = active.point
     step[active.rows[fooled]] = steps

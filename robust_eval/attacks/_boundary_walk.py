@@ -18,7 +18,7 @@ from robust_eval.classifier import Classifier, misclassified
 from robust_eval.geometry import dual_length
 from robust_eval.losses import margin
 from robust_eval.rng import Rng
-from robust_eval.threat import Norm
+from robust_eval.threat import Ball
 from robust_eval.types import Images, Labels, Logits, Mask
 
 __all__ = [
@@ -147,7 +147,7 @@ def in_parts(rows: Int[Tensor, " rows"], model: Classifier, x: Images, *, walks:
         yield rows[first : first + size]
 
 
-def nearest_plane(model: Classifier, walks: Walks, norm: Norm, rng: Rng) -> Plane:
+def nearest_plane(model: Classifier, walks: Walks, norm: Ball, rng: Rng) -> Plane:
     """Return the plane to which each walk has the shortest way."""
     x, y, classes, exact = (
         walks.images(walks.at),
@@ -186,7 +186,7 @@ def _best_known(model: Classifier, logits: Logits, exact: Logits) -> Logits:
 
 
 def _nearest_of_all(
-    logits: Logits, normals: Float[Tensor, "n m d"], y: Labels, classes: Int[Tensor, "n m"], norm: Norm
+    logits: Logits, normals: Float[Tensor, "n m d"], y: Labels, classes: Int[Tensor, "n m"], norm: Ball
 ) -> Plane:
     gaps = logits.gather(1, y[:, None]) - logits.gather(1, classes)
     # a class whose gradient equals the label's is out of reach, not at distance 0 / 0
@@ -195,11 +195,11 @@ def _nearest_of_all(
     return Plane(gaps[everyone, nearest], normals[everyone, nearest])
 
 
-def _ways(gaps: Tensor, normals: Tensor, norm: Norm) -> Tensor:
+def _ways(gaps: Tensor, normals: Tensor, norm: Ball) -> Tensor:
     return (gaps.abs() / dual_length(normals, norm)).nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
-def _nearer(best: Plane, found: Plane, norm: Norm) -> Plane:
+def _nearer(best: Plane, found: Plane, norm: Ball) -> Plane:
     """Return the nearer of two planes of each walk; the first where both are as near."""
     take = _ways(found.gap, found.normal, norm) < _ways(best.gap, best.normal, norm)
     return Plane(

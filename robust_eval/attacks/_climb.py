@@ -22,7 +22,7 @@ from robust_eval.classifier import Classifier, Loss
 from robust_eval.geometry import project, random_start, steepest
 from robust_eval.losses import margin
 from robust_eval.rng import Rng
-from robust_eval.threat import Norm
+from robust_eval.threat import Ball
 from robust_eval.types import Images, Labels, Logits, Mask
 
 __all__ = ["Found", "Rules", "Task", "climb"]
@@ -34,7 +34,7 @@ MOMENTUM = 0.75
 class Rules(NamedTuple):
     """How a climb is made: what the fields of an attack say."""
 
-    norm: Norm
+    norm: Ball
     eps: float
     steps: int
     rho: float
@@ -158,7 +158,7 @@ def climb(task: Task) -> Found:
     return _resisting(task, state, found)
 
 
-def _phases(eps: float, norm: Norm, steps: int) -> list[tuple[float, int]]:
+def _phases(eps: float, norm: Ball, steps: int) -> list[tuple[float, int]]:
     """Radius and steps of each part of a walk; where steps are too few there is only the ball itself."""
     wide = math.ceil(0.3 * steps)
     if norm != "l1" or steps <= 2 * wide:
@@ -166,11 +166,11 @@ def _phases(eps: float, norm: Norm, steps: int) -> list[tuple[float, int]]:
     return [(3 * eps, wide), (2 * eps, wide), (eps, steps - 2 * wide)]
 
 
-def _start(x: Images, norm: Norm, radius: float, rng: Rng) -> Images:
+def _start(x: Images, norm: Ball, radius: float, rng: Rng) -> Images:
     return random_start_l1(x, radius, rng) if norm == "l1" else random_start(x, norm, radius, rng)
 
 
-def _first_size(norm: Norm, radius: float) -> float:
+def _first_size(norm: Ball, radius: float) -> float:
     return radius if norm == "l1" else 2 * radius
 
 
@@ -317,7 +317,7 @@ def _changed(point: Images, x: Images) -> Int[Tensor, " n"]:
     return (point != x).flatten(1).sum(1)
 
 
-def _moved(state: State, norm: Norm, radius: float, *, first: bool) -> Images:
+def _moved(state: State, norm: Ball, radius: float, *, first: bool) -> Images:
     """Return the next point of each walk."""
     if norm == "l1":
         # rounded down: two pixels, rounded up, would never become one
@@ -333,7 +333,7 @@ def _moved(state: State, norm: Norm, radius: float, *, first: bool) -> Images:
     return inside(torch.lerp(state.x_adv, moved, MOMENTUM).add_(repeated))
 
 
-def _projection(x: Images, norm: Norm, radius: float) -> Callable[[Images], Images]:
+def _projection(x: Images, norm: Ball, radius: float) -> Callable[[Images], Images]:
     """Return what brings points back into ball and box; it may write on them."""
     if norm != "linf":
         return lambda point: project(point, x, norm, radius)

@@ -6,21 +6,25 @@ labels alone answers it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from robust_eval.attacks._aim import Aim, choose_aim
+from robust_eval.attacks._aim import Aim, Target, choose_aim
 from robust_eval.classifier import Classifier
+from robust_eval.classifier.masked import Layout
 from robust_eval.geometry import length
+from robust_eval.methods import FEW, Attack, Passes
 from robust_eval.rng import Rng
-from robust_eval.threat import Norm
+from robust_eval.threat import Ball
 from robust_eval.types import AttackResult, Images, Labels, Mask
 
-__all__ = ["Decisions", "away", "back_to_the_boundary", "by_decisions", "first_points", "per_image"]
+__all__ = ["ByDecisions", "Decisions", "away", "back_to_the_boundary", "first_points", "per_image"]
 
 AT_ONCE = 1 << 22
 """Pixels of the images that walk together; their directions are a few times as many."""
@@ -68,39 +72,47 @@ class Decisions:
         return self.aim.select(each).reached(logits).view(m, k).to(points.dtype) * 2 - 1
 
 
-Walk = Callable[[Decisions, Images, Images, Rows, Rng], tuple[Images, Tensor]]
-"""From the images and adversarial points of some rows: nearer points, and the question that found each first."""
+class ByDecisions(Attack):
+    """An attack that asks for predicted classes alone and walks from a first adversarial point of each image.
 
+    An image without one comes back clean. Subclasses are dataclasses with these three fields.
+    """
 
-def by_decisions(
-    model: Classifier,
-    x: Images,
-    y: Labels,
-    *,
-    queries: int,
-    target: int | str | None,
-    starts: int,
-    rng: Rng,
-    walk: Walk,
-) -> AttackResult:
-    """Return what a walk makes of a first adversarial point of each image; an image without one comes back clean."""
-    everyone = choose_aim(model, x, y, target, rng=rng)  # type: ignore[arg-type]
-    x_adv, step = x.clone(), torch.full_like(y, -1)
-    for part in _parts(x):
-        clean, stream = x[part], rng.select(part)
-        ask = Decisions.begin(model, everyone.select(part), queries)
-        first, found = first_points(ask, clean, starts, rng=stream.child("start"))
-        rows = found.nonzero()[:, 0]
-        if not len(rows):
-            continue
-        since = ask.asked[rows] - 1
-        points = walk(ask, clean, first, rows, stream)[0]
-        if (
-            model.stochastic
-        ):  # a lucky draw is no success: the first point is asked where the last one was one
-            points, rows, since = _held(ask, points, first, rows, since, stream.child("held"))
-        x_adv[part[rows]], step[part[rows]] = points, since
-    return AttackResult(x_adv, step, everyone.target)
+    masked_as: ClassVar[Layout | None] = "pixels"
+    minimal_norm: ClassVar[bool] = True
+    gradients: ClassVar[bool] = False
+    adapts: ClassVar[bool] = False
+
+    queries: int
+    starts: int
+    target: Target | None
+
+    @abstractmethod
+    def walk(self, ask: Decisions, x: Images, first: Images, rows: Rows, rng: Rng) -> tuple[Images, Tensor]:
+        """Return the nearest adversarial points of these rows from their first ones, and their distances."""
+
+    def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
+        """Attack a batch [n,c,h,w] in [0, 1] that the model classifies correctly."""
+        everyone = choose_aim(model, x, y, self.target, rng=rng)
+        x_adv, step = x.clone(), torch.full_like(y, -1)
+        for part in _parts(x):
+            clean, stream = x[part], rng.select(part)
+            ask = Decisions.begin(model, everyone.select(part), self.queries)
+            first, found = first_points(ask, clean, self.starts, rng=stream.child("start"))
+            rows = found.nonzero()[:, 0]
+            if not len(rows):
+                continue
+            since = ask.asked[rows] - 1
+            points = self.walk(ask, clean, first, rows, stream)[0]
+            if model.stochastic:
+                # a lucky draw is no success: the first point is asked where the last one was one
+                points, rows, since = _held(ask, points, first, rows, since, stream.child("held"))
+            x_adv[part[rows]], step[part[rows]] = points, since
+        return AttackResult(x_adv, step, everyone.target)
+
+    def cost(self, classes: int) -> Passes:
+        """Return the passes of an image: every one has all of the queries."""
+        return Passes(self.queries + FEW, 0)
 
 
 def _held(
@@ -159,7 +171,7 @@ def back_to_the_boundary(
     x: Images,
     points: Images,
     rows: Rows,
-    norm: Norm,
+    norm: Ball,
     *,
     within: Float[Tensor, " m"],
     rng: Rng,
@@ -184,14 +196,14 @@ def back_to_the_boundary(
         turn += 1
 
 
-def _between(x: Images, points: Images, middle: Float[Tensor, " m"], norm: Norm) -> Images:
+def _between(x: Images, points: Images, middle: Float[Tensor, " m"], norm: Ball) -> Images:
     share = per_image(middle)
     if norm == "l2":
         return x + share * (points - x)
     return torch.minimum(torch.maximum(points, x - share), x + share)
 
 
-def away(points: Images, x: Images, norm: Norm) -> Float[Tensor, " m"]:
+def away(points: Images, x: Images, norm: Ball) -> Float[Tensor, " m"]:
     """Return how far each point is from its image."""
     return length((points - x).flatten(1), norm)
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from robust_eval.threat import Norm
+from robust_eval.threat import Ball
 
 __all__ = ["step_onto_plane"]
 
@@ -26,7 +26,7 @@ FEW = 128
 
 
 def step_onto_plane(
-    x: Float[Tensor, "*points n d"], normal: Float[Tensor, "n d"], gap: Float[Tensor, "*points n"], norm: Norm
+    x: Float[Tensor, "*points n d"], normal: Float[Tensor, "n d"], gap: Float[Tensor, "*points n"], norm: Ball
 ) -> Float[Tensor, "*points n d"]:
     """Return the smallest steps ``d`` in ``norm`` with ``⟨normal, d⟩ = gap`` and ``x + d`` in the box.
 
@@ -47,7 +47,7 @@ def step_onto_plane(
     return moves.mul_(direction)
 
 
-def _level(slope: Tensor, room: Tensor, brings: Tensor, wanted: Tensor, norm: Norm) -> Tensor:
+def _level(slope: Tensor, room: Tensor, brings: Tensor, wanted: Tensor, norm: Ball) -> Tensor:
     """Return how far each pixel moves, by one λ for all pixels (linf) or for all in proportion to ``slope`` (l2)."""
     wanted = wanted[..., None]
     rate = slope if norm == "linf" else slope.square()

@@ -50,7 +50,7 @@ from robust_eval.losses import LossName, cross_entropy, dlr, loss_for, require_c
 from robust_eval.methods import FEW, Attack, Passes, walk
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.threat import Norm, Pixels, Threat
+from robust_eval.threat import Ball, Pixels, Threat
 from robust_eval.types import AttackResult, Images, Labels, Logits
 
 __all__ = ["APGD", "DLRAPGD", "CrossEntropyAPGD", "TargetedAPGD"]
@@ -71,13 +71,13 @@ class APGD(Attack):
     """What the three share: the walk, its restarts, and the choice among the points it met."""
 
     masked_as: ClassVar[Layout | None] = "pixels"
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    norms: ClassVar[tuple[Ball, ...]] = ("linf", "l2", "l1")
     min_classes: ClassVar[int] = 2
     """Classes a model must have for the loss to be defined."""
 
     eps: Pixels = 8 / 255
     """Radius, in units of the [0, 1] pixel range."""
-    norm: Norm = "linf"
+    norm: Ball = "linf"
     steps: Steps = 100
     """Gradient steps of one walk."""
     restarts: Steps = 1

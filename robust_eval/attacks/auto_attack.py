@@ -42,7 +42,7 @@ from robust_eval.losses import LossName
 from robust_eval.methods import Attack, Passes
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.threat import Norm, Pixels, Threat
+from robust_eval.threat import Ball, Pixels, Threat
 from robust_eval.types import AttackResult, Images, Labels
 
 __all__ = ["AutoAttack"]
@@ -65,10 +65,10 @@ class AutoAttack(Attack):
     """AutoAttack."""
 
     masked_as: ClassVar[Layout | None] = "crop"
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    norms: ClassVar[tuple[Ball, ...]] = ("linf", "l2", "l1")
     eps: Pixels = 8 / 255
     """Radius, in units of the [0, 1] pixel range."""
-    norm: Norm = "linf"
+    norm: Ball = "linf"
     version: Literal["standard", "plus", "rand"] = "standard"
     """Which ensemble."""
     steps: Steps = 100
@@ -140,7 +140,7 @@ class AutoAttack(Attack):
             return None if classes >= 3 else "substitute for 2 classes: without APGD on DLR"
         if classes >= 4:
             return None
-        return f"substitute for {classes} classes: APGD climbs the margin, not the DLR loss"
+        return f"substitute for {classes} classes: margin in place of DLR"
 
     def _members(self, classes: int = 4) -> list[_Member]:
         """The attacks of this version on a model with so many classes, the cheap ones first."""

@@ -28,17 +28,14 @@ from pydantic import Field
 from torch import Tensor
 
 from robust_eval.attacks._aim import Target
-from robust_eval.attacks._decisions import Decisions, away, back_to_the_boundary, by_decisions, per_image
+from robust_eval.attacks._decisions import ByDecisions, Decisions, away, back_to_the_boundary, per_image
 from robust_eval.attacks._fields import Steps
-from robust_eval.classifier import Classifier
-from robust_eval.classifier.masked import Layout
 from robust_eval.fields import Real
 from robust_eval.geometry import unit_l2
-from robust_eval.methods import FEW, Attack, Passes
 from robust_eval.registry import register
 from robust_eval.rng import Rng
 from robust_eval.threat import Norm, Threat
-from robust_eval.types import AttackResult, Images, Labels
+from robust_eval.types import Images
 
 __all__ = ["Boundary"]
 
@@ -56,14 +53,10 @@ ShareOfWay = Annotated[Real, Field(gt=0, lt=1)]
 
 @register("attack", "boundary")
 @dataclass(frozen=True, kw_only=True)
-class Boundary(Attack):
+class Boundary(ByDecisions):
     """Boundary attack."""
 
-    masked_as: ClassVar[Layout | None] = "pixels"
-    minimal_norm: ClassVar[bool] = True
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)
-    gradients: ClassVar[bool] = False
-    adapts: ClassVar[bool] = False
 
     queries: Steps = 5000
     """Predictions asked for each image, at most."""
@@ -83,26 +76,7 @@ class Boundary(Attack):
         """The smallest L2 perturbation is looked for."""
         return Threat("l2", None)
 
-    def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
-        """Attack a batch [n,c,h,w] in [0, 1] that the model classifies correctly."""
-        return by_decisions(
-            model,
-            x,
-            y,
-            queries=self.queries,
-            target=self.target,
-            starts=self.starts,
-            rng=rng,
-            walk=self._walk,
-        )
-
-    def cost(self, classes: int) -> Passes:
-        """Return the passes of an image: every one has all of the queries."""
-        return Passes(self.queries + FEW, 0)
-
-    def _walk(
-        self, ask: Decisions, x: Images, first: Images, rows: Tensor, rng: Rng
-    ) -> tuple[Tensor, Tensor]:
+    def walk(self, ask: Decisions, x: Images, first: Images, rows: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
         """Return the nearest adversarial points of these rows."""
         clean = x[rows]
         within = clean.new_full((len(rows),), 1e-3)

@@ -58,7 +58,7 @@ from robust_eval.geometry import length
 from robust_eval.methods import Attack, Passes, walk
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.threat import Norm, Pixels, Threat
+from robust_eval.threat import Ball, Pixels, Threat
 from robust_eval.types import AttackResult, Images, Labels
 
 __all__ = ["FAB", "MinimalFAB", "TargetedFAB"]
@@ -69,9 +69,9 @@ class _Boundary(Attack):
     """What the three have in common: the step of a walk."""
 
     masked_as: ClassVar[Layout | None] = "pixels"
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    norms: ClassVar[tuple[Ball, ...]] = ("linf", "l2", "l1")
 
-    norm: Norm = "linf"
+    norm: Ball = "linf"
     steps: Steps = 100
     alpha_max: Annotated[Real, Field(ge=0, le=1)] = 0.1
     """Greatest weight α of the image's own projection."""

@@ -39,7 +39,7 @@ from robust_eval.geometry import dual_length, heading, length
 from robust_eval.methods import FEW, Attack, Passes, walk
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.threat import Norm, Threat
+from robust_eval.threat import Ball, Threat
 from robust_eval.types import AttackResult, Images, Labels
 
 __all__ = ["FMN"]
@@ -55,9 +55,9 @@ class FMN(Attack):
 
     masked_as: ClassVar[Layout | None] = "pixels"
     minimal_norm: ClassVar[bool] = True
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    norms: ClassVar[tuple[Ball, ...]] = ("linf", "l2", "l1")
 
-    norm: Norm = "linf"
+    norm: Ball = "linf"
     """What is made small."""
     steps: Steps = 100
     step_size: Positive = 1.0
@@ -112,7 +112,7 @@ def _into_the_box(gradient: Images, point: Images) -> Images:
     return gradient.masked_fill(out, 0)
 
 
-def _shrunk(delta: Images, eps: Float[Tensor, " n"], norm: Norm) -> Images:
+def _shrunk(delta: Images, eps: Float[Tensor, " n"], norm: Ball) -> Images:
     """Return the point of the ball of radius ``eps`` that is nearest to ``delta`` in L2."""
     radius = eps.view(-1, 1, 1, 1)
     if norm == "linf":

@@ -28,17 +28,14 @@ from pydantic import Field
 from torch import Tensor
 
 from robust_eval.attacks._aim import Target
-from robust_eval.attacks._decisions import Decisions, away, back_to_the_boundary, by_decisions, per_image
+from robust_eval.attacks._decisions import ByDecisions, Decisions, away, back_to_the_boundary, per_image
 from robust_eval.attacks._fields import Steps
-from robust_eval.classifier import Classifier
-from robust_eval.classifier.masked import Layout
 from robust_eval.fields import Positive, Whole
 from robust_eval.geometry import steepest, unit_l2
-from robust_eval.methods import FEW, Attack, Passes
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.threat import Norm, Threat
-from robust_eval.types import AttackResult, Images, Labels
+from robust_eval.threat import Ball, Threat
+from robust_eval.types import Images
 
 __all__ = ["HopSkipJump"]
 
@@ -51,14 +48,10 @@ FINEST = 1e-5
 
 @register("attack", "hop_skip_jump")
 @dataclass(frozen=True, kw_only=True)
-class HopSkipJump(Attack):
+class HopSkipJump(ByDecisions):
     """HopSkipJump attack."""
 
-    masked_as: ClassVar[Layout | None] = "pixels"
-    minimal_norm: ClassVar[bool] = True
-    norms: ClassVar[tuple[Norm, ...]] = ("l2", "linf")
-    gradients: ClassVar[bool] = False
-    adapts: ClassVar[bool] = False
+    norms: ClassVar[tuple[Ball, ...]] = ("l2", "linf")
 
     norm: Literal["l2", "linf"] = "l2"
     """What is made small."""
@@ -78,26 +71,7 @@ class HopSkipJump(Attack):
         """The smallest perturbation in ``norm`` is looked for."""
         return Threat(self.norm, None)
 
-    def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
-        """Attack a batch [n,c,h,w] in [0, 1] that the model classifies correctly."""
-        return by_decisions(
-            model,
-            x,
-            y,
-            queries=self.queries,
-            target=self.target,
-            starts=self.starts,
-            rng=rng,
-            walk=self._walk,
-        )
-
-    def cost(self, classes: int) -> Passes:
-        """Return the passes of an image: every one has all of the queries."""
-        return Passes(self.queries + FEW, 0)
-
-    def _walk(
-        self, ask: Decisions, x: Images, first: Images, rows: Tensor, rng: Rng
-    ) -> tuple[Tensor, Tensor]:
+    def walk(self, ask: Decisions, x: Images, first: Images, rows: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
         """Return the nearest adversarial points of these rows."""
         clean, pixels = x[rows], x[0].numel()
         theta = max(FINEST, pixels ** (-1.5 if self.norm == "l2" else -2.0))

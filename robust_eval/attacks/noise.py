@@ -29,7 +29,7 @@ from robust_eval.losses import margin
 from robust_eval.methods import FEW, Attack, Passes
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.threat import Norm, Pixels, Threat
+from robust_eval.threat import Ball, Pixels, Threat
 from robust_eval.types import AttackResult, Images, Labels
 
 __all__ = ["Noise"]
@@ -41,14 +41,14 @@ class Noise(Attack):
     """Random points of the ball."""
 
     masked_as: ClassVar[Layout | None] = "pixels"
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    norms: ClassVar[tuple[Ball, ...]] = ("linf", "l2", "l1")
     gradients: ClassVar[bool] = False
     baseline: ClassVar[bool] = True
     asks_model: ClassVar[bool] = False
 
     eps: Pixels = 8 / 255
     """Radius, in units of the [0, 1] pixel range."""
-    norm: Norm = "linf"
+    norm: Ball = "linf"
     draws: Steps = 100
     """Points tried, one forward pass each."""
     corners: bool = False

@@ -42,7 +42,7 @@ from robust_eval.losses import margin
 from robust_eval.methods import FEW, Attack, Passes
 from robust_eval.registry import register
 from robust_eval.rng import Rng
-from robust_eval.threat import Norm, Pixels, Threat
+from robust_eval.threat import Ball, Pixels, Threat
 from robust_eval.types import AttackResult, Images, Labels, Logits, Mask
 
 __all__ = ["Square"]
@@ -63,12 +63,12 @@ class Square(Attack):
     """Square attack."""
 
     masked_as: ClassVar[Layout | None] = "crop"
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    norms: ClassVar[tuple[Ball, ...]] = ("linf", "l2", "l1")
     gradients: ClassVar[bool] = False
 
     eps: Pixels = 8 / 255
     """Radius, in units of the [0, 1] pixel range."""
-    norm: Norm = "linf"
+    norm: Ball = "linf"
     queries: Steps = 5000
     """Forward passes of each restart, the start among them."""
     p_init: Annotated[Real, Field(gt=0, le=1)] = 0.8
@@ -237,11 +237,11 @@ class _Bumps:
     best: Images
     x: Images
     eps: float
-    norm: Norm
+    norm: Ball
     proposed: Images | None = None
 
     @staticmethod
-    def begin(x: Images, eps: float, norm: Norm, rng: Rng) -> _Bumps:
+    def begin(x: Images, eps: float, norm: Ball, rng: Rng) -> _Bumps:
         """Start from a grid of about five bumps across, with random signs and orientations."""
         n, channels, height, width = x.shape
         side = max(min(height, width) // 5, 1)
@@ -293,12 +293,12 @@ class _Bumps:
         return _Bumps(self.best[which], self.x[which], self.eps, self.norm)
 
 
-def _length(part: Float[Tensor, "*rows d"], norm: Norm) -> Float[Tensor, "*rows"]:
+def _length(part: Float[Tensor, "*rows d"], norm: Ball) -> Float[Tensor, "*rows"]:
     length: Tensor = torch.linalg.vector_norm(part, ord=2 if norm == "l2" else 1, dim=-1)
     return length
 
 
-def _at_full_length(delta: Images, x: Images, eps: float, norm: Norm) -> Images:
+def _at_full_length(delta: Images, x: Images, eps: float, norm: Ball) -> Images:
     """Return the point of the ball in this direction that uses all of the radius, as far as the box lets it."""
     if norm == "l1":
         # a millionth short of the border: what many pixels lose in rounding adds up
@@ -324,7 +324,7 @@ def _corner_square(
 
 
 @cache
-def _bump(side: int, norm: Norm, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "2 area"]:
+def _bump(side: int, norm: Ball, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "2 area"]:
     """Return a square of unit length, positive above and negative below, and the same turned (algorithm 3)."""
     upper = side // 2
     both = torch.cat([_hill(upper, side, norm), -_hill(side - upper, side, norm)])
@@ -332,7 +332,7 @@ def _bump(side: int, norm: Norm, dtype: torch.dtype, device: torch.device) -> Fl
     return torch.stack([both, both.T]).flatten(1).to(device, dtype)
 
 
-def _hill(height: int, width: int, norm: Norm) -> Float[Tensor, "height width"]:
+def _hill(height: int, width: int, norm: Ball) -> Float[Tensor, "height width"]:
     """Return a rectangle of unit length that falls from its centre: ``Σ_{k ≥ d} 1 / (k + 1)²`` at distance d, in L1 of
     the fourth power.
     """

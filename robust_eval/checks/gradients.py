@@ -6,7 +6,7 @@ import copy
 import logging
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from robust_eval.checks.card import check
@@ -77,17 +77,19 @@ def gradient_agrees(subject: Subject) -> Check | None:
     """
     x, y = subject.x[:FEW], subject.y[:FEW]
     rng = subject.rng.select(slice(len(x))).child("gradient_agrees")
-    assert subject.threat.norm != "l1" and subject.threat.eps is not None
+    norm, eps = subject.threat.norm, subject.threat.eps
+    assert (norm == "linf" or norm == "l2") and eps is not None
     # asked once as attacks do, for the error that tells of a model without gradients
     subject.seen.input_gradient(x[:1], y[:1], margin, rng=rng.select(slice(1)))
-    points = random_start(x, subject.threat.norm, subject.threat.eps, rng)
+    points = subject.held(random_start(x, norm, eps, rng), slice(len(x)))
+    free = None if subject.free is None else subject.free[: len(x)]
     seen = subject.seen.network
     if any(getattr(module, "straight_through", False) is True for module in seen.modules()):
         return None
     error = 1.0
     for dtype in (torch.float64, torch.float32):
         try:
-            error = min(error, _error(seen, points, y, rng, dtype))
+            error = min(error, _error(seen, points, y, rng, dtype, free))
         except (RuntimeError, TypeError):  # of mixed types, or of a network that cannot be copied
             if dtype == torch.float32:
                 raise
@@ -106,8 +108,18 @@ def gradient_agrees(subject: Subject) -> Check | None:
     )
 
 
-def _error(network: nn.Module, x: Images, y: Labels, rng: Rng, dtype: torch.dtype) -> float:
-    """Return the median relative error of directional derivatives, computed in this precision."""
+def _error(
+    network: nn.Module,
+    x: Images,
+    y: Labels,
+    rng: Rng,
+    dtype: torch.dtype,
+    free: Bool[Tensor, "n c h w"] | None,
+) -> float:
+    """Return the median relative error of directional derivatives, computed in this precision.
+
+    Of directions along the pixels that may change.
+    """
     h = STEPS[dtype]
     if dtype == torch.float64:
         network = copy.deepcopy(network).double()
@@ -122,6 +134,7 @@ def _error(network: nn.Module, x: Images, y: Labels, rng: Rng, dtype: torch.dtyp
             d = (rng.child("direction", direction).integers(2, *x.shape[1:], device=x.device) * 2 - 1).to(
                 dtype
             )
+            d = d if free is None else d * free
             with torch.no_grad():
                 there, back = (_margin(network, x + side * h * d, y, rng) for side in (1, -1))
             difference, product = (there - back).double() / (2 * h), (gradient * d).flatten(1).double().sum(1)
@@ -179,6 +192,7 @@ def smooth_loss(subject: Subject) -> Check:
         changes = []
         for point in range(POINTS):
             near = random_start(x, "linf", RADIUS, rng.child("point", point))
+            near = subject.held(near, slice(len(x)))
             change = (loss_at(near) - loss).abs() / loss.abs()
             changes.append(change.nan_to_num(nan=0.0).clamp(max=1))
     figure = torch.stack(changes).mean(0).median().item()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from robust_eval.checks.card import check
@@ -30,6 +30,8 @@ READ = 10
 STANDS_OUT = 0.75
 """How far out the outermost random point may lie, where the point at the surface is at 1."""
 TINY = 1e-12
+Free = Bool[Tensor, "n c h w"]
+"""The pixels that may change."""
 
 
 @check(
@@ -58,17 +60,18 @@ def planted(subject: Subject, *, steps: int = 40) -> Check | None:
     Returns ``None`` for a stochastic model, of which no single point is certainly of one class, and where fewer than 2
     images have a readout. Costs 53 forwards an image, and at most ``steps`` + 1 gradients.
     """
-    if subject.seen.stochastic or subject.threat.norm == "l1":
+    if subject.seen.stochastic or subject.threat.norm not in ("linf", "l2"):
         return None
     few = slice(PLANTED)
     x, rng = subject.x[few], subject.rng.select(few).child("planted")
     with subject.seen.frozen():
-        readout = _plant(subject.seen, x, subject.threat, rng)
+        free = torch.ones_like(x, dtype=torch.bool) if subject.free is None else subject.free[few]
+        readout = _plant(subject.seen, x, free, subject.threat, rng)
         rows = readout.exists.nonzero()[:, 0]
         if len(rows) < 2:
             return None
         draws = rng.child("climb").select(rows)
-        found = _climbs(subject.seen, x[rows], readout, rows, subject.threat, steps, draws)
+        found = _climbs(subject.seen, x[rows], free[rows], readout, rows, subject.threat, steps, draws)
     return Check(
         "planted",
         "warn" if below(int(found.sum()), len(rows), 0.95) else "ok",
@@ -95,7 +98,7 @@ class _Readouts(NamedTuple):
         return (away * self.weight[rows]).sum(1) - self.threshold[rows]
 
 
-def _plant(seen: Classifier, x: Images, threat: Threat, rng: Rng) -> _Readouts:
+def _plant(seen: Classifier, x: Images, free: Free, threat: Threat, rng: Rng) -> _Readouts:
     """Make readouts that tell one point at the surface of the ball from random points of half its radius."""
     read = seen.logits(x, rng=rng).topk(min(READ, classes_of(seen, x, rng)), dim=1).indices
 
@@ -103,8 +106,10 @@ def _plant(seen: Classifier, x: Images, threat: Threat, rng: Rng) -> _Readouts:
         return seen.logits(points, rng=rng).gather(1, read).double()
 
     assert threat.eps is not None
-    inner = torch.stack([features(_inside(x, threat, rng.child("inner", i))) for i in range(INNER)], 1)
-    outer = torch.stack([features(_surface(x, threat, rng.child("outer", i))) for i in range(CANDIDATES)], 1)
+    inner = torch.stack([features(_inside(x, free, threat, rng.child("inner", i))) for i in range(INNER)], 1)
+    outer = torch.stack(
+        [features(_surface(x, free, threat, rng.child("outer", i))) for i in range(CANDIDATES)], 1
+    )
     centre = inner.mean(1)
     inner, outer = inner - centre[:, None], outer - centre[:, None]
     covariance = inner.mT @ inner / INNER
@@ -123,25 +128,34 @@ def _plant(seen: Classifier, x: Images, threat: Threat, rng: Rng) -> _Readouts:
     return _Readouts(read, centre.to(x.dtype), weight.to(x.dtype), threshold.to(x.dtype), exists)
 
 
-def _inside(x: Images, threat: Threat, rng: Rng) -> Images:
-    assert threat.norm != "l1" and threat.eps is not None
-    return random_start(x, threat.norm, threat.eps / 2, rng)
+def _inside(x: Images, free: Free, threat: Threat, rng: Rng) -> Images:
+    assert (threat.norm == "linf" or threat.norm == "l2") and threat.eps is not None
+    return torch.where(free, random_start(x, threat.norm, threat.eps / 2, rng), x)
 
 
-def _surface(x: Images, threat: Threat, rng: Rng) -> Images:
+def _surface(x: Images, free: Free, threat: Threat, rng: Rng) -> Images:
     """Return a random point at the surface: all pixels moved by the radius (linf), or a random direction (l2)."""
-    assert threat.eps is not None
-    direction = steepest(rng.normal(*x.shape[1:], device=x.device).to(x.dtype), threat.norm)
+    assert (threat.norm == "linf" or threat.norm == "l2") and threat.eps is not None
+    drawn = rng.normal(*x.shape[1:], device=x.device).to(x.dtype)
+    direction = steepest(drawn * free, threat.norm)
     return (x + threat.eps * direction).clamp(0, 1)
 
 
 def _climbs(
-    seen: Classifier, x: Images, readout: _Readouts, rows: Labels, threat: Threat, steps: int, rng: Rng
+    seen: Classifier,
+    x: Images,
+    free: Free,
+    readout: _Readouts,
+    rows: Labels,
+    threat: Threat,
+    steps: int,
+    rng: Rng,
 ) -> Mask:
     """Return for which of the images, whose readouts are those of ``rows``, PGD comes to a positive value."""
-    assert threat.eps is not None
+    assert (threat.norm == "linf" or threat.norm == "l2") and threat.eps is not None
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    active, clean, point = torch.arange(len(x), device=x.device), x, _inside(x, threat, rng.child("start"))
+    active, clean = torch.arange(len(x), device=x.device), x
+    point = _inside(x, free, threat, rng.child("start"))
     for step in range(steps + 1):
         draws = rng.select(active).child("step", step)
         logits, gradient = seen.input_gradient(point, rows[active], readout.score, rng=draws)
@@ -149,9 +163,11 @@ def _climbs(
             logits = seen.logits(point, rng=draws)
         reached = readout.score(logits, rows[active]) > 0
         found[active[reached]] = True
-        active, clean, point, gradient = (part[~reached] for part in (active, clean, point, gradient))
+        active, clean, free, point, gradient = (
+            part[~reached] for part in (active, clean, free, point, gradient)
+        )
         if not len(active):
             break
-        moved = point + 2.5 / steps * threat.eps * steepest(gradient, threat.norm)
+        moved = point + 2.5 / steps * threat.eps * steepest(gradient * free, threat.norm)
         point = project(moved, clean, threat.norm, threat.eps)
     return found

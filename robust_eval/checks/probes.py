@@ -20,6 +20,7 @@ from robust_eval.checks.card import check
 from robust_eval.checks.subject import Subject, classes_of
 from robust_eval.classifier import misclassified
 from robust_eval.findings import Check
+from robust_eval.methods.held import run_within
 from robust_eval.metrics.exact_tests import above, more_often
 from robust_eval.registry import build
 from robust_eval.rng import Rng
@@ -78,7 +79,10 @@ class Probe(Subject):
         if key not in self._known:
             with self.seen.frozen(), self.model.frozen():
                 attack, rng = build("attack", name, ball | dict(params)), self.rng.child(name)
-                x_adv = attack.run(self.seen, self.x, self.y, rng=rng).x_adv
+                if self.free is None:
+                    x_adv = attack.run(self.seen, self.x, self.y, rng=rng).x_adv
+                else:
+                    x_adv = run_within(attack, self.seen, self.x, self.y, self.free, rng=rng).x_adv
                 share = self._known[key] = self.share(x_adv, rng.child("score"))
             if ball["norm"] == self.threat.norm:
                 length = self.threat.distance(self.x, x_adv).cpu().double()
@@ -101,7 +105,9 @@ class Probe(Subject):
         share = first.clone()
         if len(left):
             there, rng = left.to(self.x.device), self.rng if starts is None else self.rng.child(starts)
-            rest = Probe(self.model, self.seen, self.x[there], self.y[there], self.threat, rng.select(left))
+            free = None if self.free is None else self.free[there]
+            x, y = self.x[there], self.y[there]
+            rest = Probe(self.model, self.seen, x, y, self.threat, rng.select(left), free)
             share[left] = rest.attacked(name, params)
             self._note(left, rest.broken_at)
         return share
@@ -147,7 +153,7 @@ def _pgd(probe: Probe, steps: int) -> Float[Tensor, " n"]:
     quick=60,
     full=60,
 )
-def unbounded(subject: Subject) -> Check:
+def unbounded(subject: Subject) -> Check | None:
     """Fail when an attack that may change every pixel at will does not bring accuracy down to chance.
 
     BIM (PGD from the image itself: a random start in so large a ball is noise that breaks any model) with linf
@@ -155,8 +161,12 @@ def unbounded(subject: Subject) -> Check:
     what the exact binomial test allows, as ART's security curve has it; the idea is that of Athalye, Carlini and Wagner
     2018 (arXiv 1802.00420, section 3.1).
 
+    ``None`` where some pixels may change only: nobody knows what those can do at will.
+
     Costs at most 20 gradients and 15 forwards an image; few steps on a model that does not mask its gradients.
     """
+    if subject.free is not None:
+        return None
     probe = Probe.of(subject)
     params = {"steps": 20, "relative_step_size": 0.125}
     share = probe.attacked("bim", params, eps=1.0, norm="linf")

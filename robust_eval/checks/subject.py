@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
 from robust_eval.classifier import Classifier
 from robust_eval.rng import Rng
 from robust_eval.threat import Threat
@@ -25,6 +29,12 @@ class Subject(NamedTuple):
     """A fixed radius that the model is attacked at."""
     rng: Rng
     """One row for each image."""
+    free: Bool[Tensor, "n c h w"] | None = None
+    """The pixels that attacks may change, some of each image; all for ``None``."""
+
+    def held(self, points: Images, rows: Tensor | slice = slice(None)) -> Images:
+        """Return points for the images of these rows with the pixels that may not change as they are."""
+        return points if self.free is None else torch.where(self.free[rows], points, self.x[rows])
 
 
 def classes_of(model: Classifier, x: Images, rng: Rng) -> int:

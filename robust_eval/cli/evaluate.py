@@ -73,8 +73,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="[NORM:]VALUE",
-            help="Radius, e.g. 8/255 (linf) or l2:0.5; goes to every attack of that norm. Repeatable. "
-            "Default: linf:8/255 for bounded attacks, l2:0.5 for minimal-norm ones.",
+            help="Radius, e.g. 8/255 (linf), l2:0.5 or l0:10 (pixels); goes to every attack of that norm. Repeatable. "
+            "Default: linf:8/255 for bounded attacks, l2:0.5 for minimal-norm ones, l0:20.",
         ),
     ] = None,
     defenses: Annotated[str, typer.Option(help="Names, comma-separated, or all.")] = "",

@@ -52,7 +52,8 @@ class Threat(_Part):
 
     norm: str
     eps: list[float]
-    """Radii that were attacked at, in units of the [0, 1] pixel range; empty if only the smallest was looked for."""
+    """Radii that were attacked at, in units of the [0, 1] pixel range, of l0 in pixels; empty if only the smallest was
+    looked for."""
     access: list[str]
     """How attacks were aimed at defended models; ``none`` at models without a defense."""
 
@@ -86,6 +87,8 @@ class Method(_Part):
     access: list[str] = []
     draws: int | None = None
     """Over which a randomised model is scored."""
+    substitute: str | None = None
+    """What stood in for parts of an attack that are not defined for a model's few classes."""
     pool_sha256: str | None = None
     """The training images that it mixes with."""
 

@@ -19,7 +19,7 @@ from robust_eval.models.recipe import Recipe
 from robust_eval.models.zoo import call_of, entry_of
 from robust_eval.paths import expanded, misnamed, shown, what_is
 from robust_eval.registry import Kind, build, describe, explain, find
-from robust_eval.threat import ANY_IMAGE, DEFAULT_RADIUS, Access, parse_number
+from robust_eval.threat import ANY_IMAGE, DEFAULT_RADIUS, Access, misfit, parse_number
 
 __all__ = ["AnalysisPlan", "AttackPlan", "MethodTables", "Table", "located"]
 
@@ -103,7 +103,8 @@ class MethodTables:
         left_out = tuple(word for word in words if word not in usual)
         if cls.minimal_norm:
             unbounded = getattr(cls, "unbounded", False)
-            default = DEFAULT_RADIUS.get(str(fields.get("norm", cls.norms[0])), 0.0)
+            norm = str(fields.get("norm", cls.norms[0]))
+            default = DEFAULT_RADIUS.get(norm, 0.0)
             given = fields.pop("eps", ANY_IMAGE if unbounded else default)
             radii = given if isinstance(given, list) else [given]
             if not radii:
@@ -111,7 +112,7 @@ class MethodTables:
             found = {ANY_IMAGE} if unbounded else set()
             for value in radii:
                 with problems:
-                    found.add(_radius(value))
+                    found.add(_radius(value, norm))
             score_at = tuple(sorted(found))
         elif "norm" in fields and "eps" not in fields:
             # the field's own default is a radius of its default norm
@@ -303,11 +304,13 @@ def _no_name(name: object) -> str:
     return "field 'name' is missing" if name is None else f"name: expected a string, got {name!r}"
 
 
-def _radius(value: Any) -> float:
+def _radius(value: Any, norm: str) -> float:
     try:
         number = parse_number(value)
     except ValueError as error:
         raise ConfigError(f"eps: {error}") from None
     if not isinstance(number, int | float) or not 0 <= number < math.inf:
         raise ConfigError(f"eps: expected a finite number >= 0 such as 0.5 or '8/255', got {value!r}")
+    if (problem := misfit(float(number), norm)) is not None:
+        raise ConfigError(f"eps: {problem}")
     return float(number)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from robust_eval.methods import Attack
 from robust_eval.models.named import short_name
 from robust_eval.paths import expanded
 from robust_eval.registry import describe, find
-from robust_eval.threat import parse_number
+from robust_eval.threat import DEFAULT_RADIUS, misfit, parse_radius
 
 __all__ = [
     "analysis_tables",
@@ -185,11 +184,8 @@ def _radii(eps: list[str] | None, attacks: list[str]) -> dict[str, list[str]]:
     for item in eps or ():
         norm, colon, value = item.partition(":")
         norm, value = (norm.strip(), value) if colon else ("linf", item)
-        try:
-            valid = norm in ("linf", "l2", "l1") and 0 <= parse_number(value) < math.inf
-        except ValueError:
-            valid = False
-        if not valid:
+        radius = parse_radius(value)
+        if norm not in DEFAULT_RADIUS or radius is None:
             problems.append(
                 f"--eps: expected VALUE or NORM:VALUE with a number >= 0, such as 8/255 or l2:0.5, got {item!r}"
             )
@@ -198,6 +194,8 @@ def _radii(eps: list[str] | None, attacks: list[str]) -> dict[str, list[str]]:
                 f"--eps {item}: no attack of this run takes a radius in {norm}; "
                 f"{', '.join(attacks) or 'no attack'} takes {', '.join(sorted(taken)) or 'none'}" + own
             )
+        elif (problem := misfit(radius, norm)) is not None:
+            problems.append(f"--eps {item}: {problem}")
         by_norm.setdefault(norm, []).append(value)
     if problems:
         raise ConfigError(problems)

@@ -181,7 +181,8 @@ def _cells(
             cells.append(Cell(**shared, perturbation=Examination(level="answers")))
         if examined and experiment.attacks:
             seen: Access = "none" if defense is None else "adaptive"
-            cells += [Cell(**shared, perturbation=look, access=seen) for look in _examinations(experiment)]
+            looks = _examinations(experiment)
+            cells += [Cell(**shared, perturbation=look, access=seen, mask=mask) for look in looks]
         for attack, access, score_at, _ in experiment.attacks:
             for how in ("none",) if defense is None else access:
                 cells.append(Cell(**shared, perturbation=attack, access=how, score_at=score_at, mask=mask))

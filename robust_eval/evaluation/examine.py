@@ -58,7 +58,10 @@ def examine(cell: Cell, bench: Workbench, *, begin: Callable[[str], None] | None
             except Exception as error:  # a model that refuses pixels outside [0, 1]
                 verdicts.append(Check.not_made("normalisation", error))
     correct = (prepared.clean.prediction.cpu() == labels).nonzero()[:, 0]
-    right, classes = correct[some], cell.data.examples.classes
+    free = None if cell.mask is None else cell.mask.of(slice(0, len(labels)), correct.device)
+    # an image of which nothing may change tells nothing of attacks
+    movable = correct if free is None else correct[free[correct].flatten(1).any(1)]
+    right, classes = movable[some], cell.data.examples.classes
     if undefended:
         verdicts.append(checks.above_chance(len(correct), len(labels), classes))
     if attacks:
@@ -74,7 +77,9 @@ def examine(cell: Cell, bench: Workbench, *, begin: Callable[[str], None] | None
             verdicts.append(checks.gradient_draws(adapted))
         threat = Threat(examination.norm, examination.eps)
         with seeded(rng):
-            probe = Probe(model, seen, *prepared.images(right), threat, rng.select(right))
+            x, y = prepared.images(right)
+            held = None if free is None else free[right].to(x.device)
+            probe = Probe(model, seen, x, y, threat, rng.select(right), held)
             verdicts += run_suite(probe, examination.level, norm_only=not whole, begin=begin)
         broken_at = probe.broken_at.numpy()
     rows = pd.DataFrame(

@@ -159,11 +159,11 @@ def evaluate(
 
     ``attacks``, ``corruptions`` and ``defenses`` are names (one, several, or with commas), methods such as
     ``robust_eval.attack("pgd", steps=40)``, or tables as in an experiment file; ``fields`` sets what they leave open:
-    ``fields={"pgd": {"steps": 40}}``. ``eps`` are radii such as ``"8/255"`` (linf) or ``"l2:0.5"``. ``budget`` is
-    quick, default, black_box or strong; default where no attacks are given (black_box for a function without gradients,
-    see :class:`~robust_eval.Function`), and none with ``attacks="none"``. ``pool`` are the
-    training images that some defenses mix with, as ``(images, labels)`` or a loader. ``checks`` is quick, full or off:
-    how thoroughly the model is examined for reasons not to trust its numbers.
+    ``fields={"pgd": {"steps": 40}}``. ``eps`` are radii such as ``"8/255"`` (linf), ``"l2:0.5"`` or
+    ``"l0:10"`` (pixels). ``budget`` is quick, default, black_box or strong; default where no attacks are given
+    (black_box for a function without gradients, see :class:`~robust_eval.Function`), and none with ``attacks="none"``.
+    ``pool`` are the training images that some defenses mix with, as ``(images, labels)`` or a loader. ``checks`` is
+    quick, full or off: how thoroughly the model is examined for reasons not to trust its numbers.
 
     ``mask`` holds the pixels that attacks may change (1 or true; the others 0): [h,w], [c,h,w], or one for each image.
 

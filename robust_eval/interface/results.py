@@ -23,6 +23,7 @@ from robust_eval.errors import DataError
 from robust_eval.findings import VERDICTS
 from robust_eval.paths import is_folder, shown
 from robust_eval.results.adversarials import Adversarials, read_adversarials
+from robust_eval.results.entry import Entry
 from robust_eval.results.load import Loaded, load
 from robust_eval.results.names import check_names, verdict_in
 from robust_eval.threat import parse_number
@@ -118,7 +119,7 @@ class Results:
         meant = [
             entry
             for entry in attacks
-            if all(value is None or entry.labels[name] == value for name, value in asked.items())
+            if all(value is None or value in _called(entry, name) for name, value in asked.items())
             and (radius is None or math.isclose(entry.labels["eps"] or -1.0, radius, rel_tol=1e-6))
         ]
         if len(meant) != 1:
@@ -160,6 +161,12 @@ class Results:
     @cached_property
     def _answer(self) -> Answer:
         return answer(Source(self._loaded))
+
+
+def _called(entry: Entry, column: str) -> tuple[object, ...]:
+    """Return what an entry may be called: in the tables an attack's name may have words behind it."""
+    own = entry.record.labels.get(column) if column == "perturbation" else None
+    return (entry.labels[column], own)
 
 
 def read(folder: str | os.PathLike[str]) -> Results:

@@ -14,12 +14,16 @@ __all__ = ["concerns", "examines"]
 def examines(examination: Record, record: Record) -> bool:
     """Whether a model was examined as the one that a record is about: same weights, data and defense.
 
-    What was crafted on the undefended model (access transfer) is also a matter of that model's examination.
+    What was crafted on the undefended model (access transfer) is also a matter of that model's examination. Of attacks
+    that may change some pixels only, an examination must have been held to the same ones.
     """
+    attack = record.labels.get("family") == "attack"
+    if attack and examination.spec.get("mask") != record.spec.get("mask"):
+        return False
     if identity(examination.spec, EXAMINED) == identity(record.spec, EXAMINED):
         return True
     undefended = examination.spec.get("defense") is None
-    crafted = record.labels.get("family") == "attack" and record.labels.get("access") == "transfer"
+    crafted = attack and record.labels.get("access") == "transfer"
     same = identity(examination.spec, ("model", "data")) == identity(record.spec, ("model", "data"))
     return undefended and crafted and same
 

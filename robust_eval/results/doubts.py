@@ -25,6 +25,7 @@ _NEIGHBOURS = {
     "linf": ("linf", "l2"),
     "l2": ("l2", "linf"),
     "l1": ("l1", "l2", "linf"),
+    "l0": ("l0", "l1", "l2", "linf"),
 }
 """For a number in a norm, the norms of examinations that stand beside it, the nearest first."""
 
@@ -32,7 +33,7 @@ _NEIGHBOURS = {
 def most_thorough(examinations: Iterable[Entry], record: Record | None = None) -> Entry | None:
     """Return the examination of the highest level; of several the one in the record's norm, nearest to its radius.
 
-    Where none was made in that norm it is the one in the norm beside it: l2 for l1, linf for l2.
+    Where none was made in that norm it is the one in the norm beside it: l2 for l1 and l0, linf for l2.
     """
     norm, eps = (None, None) if record is None else (record.labels.get("norm"), record.labels.get("eps"))
     norm = None if norm is None else bare_norm(str(norm))

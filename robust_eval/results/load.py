@@ -36,7 +36,7 @@ _ORDERS: dict[str, tuple[str, ...]] = {
     "defense": ("none",),
     "access": ("none", "transfer", "adaptive", "any"),
     "family": ("clean", "attack", "corruption"),
-    "norm": ("linf", "l2", "l1", "spatial"),
+    "norm": ("linf", "l2", "l1", "l0", "spatial"),
     "metric": ("accuracy", "accuracy_majority", "accuracy_worst_of_k", "median_distance"),
 }
 _SORTED_BY = (

@@ -10,20 +10,32 @@ from typing import Any
 from robust_eval.identity import content_key
 from robust_eval.results.entry import Entry
 from robust_eval.results.names import differing, with_params
+from robust_eval.results.record import Record
+
+__all__ = ["substitute_of", "tell_apart"]
 
 
 def tell_apart(entries: list[Entry]) -> list[Entry]:
-    """Rename models, data sets, defenses and perturbations that share a name and are not the same."""
-    for rename in (_models, _data, _defenses, _perturbations, _the_rest):
+    """Rename models, data sets, defenses and perturbations that share a name and are not the same.
+
+    An attack that had a substitute for parts of it says so in its name.
+    """
+    for rename in (_models, _data, _defenses, _perturbations, _the_rest, _substituted):
         names = rename(entries)
         entries = [replace(e, labels={**e.labels, **names.get(e.record.key, {})}) for e in entries]
     return entries
 
 
-__all__ = ["tell_apart"]
+def substitute_of(record: Record) -> str:
+    """Return what stood in for parts of an attack, as ``3 classes: margin in place of DLR``; mostly empty."""
+    words = record.provenance.get("substitute")
+    return words.removeprefix("substitute for ")[:_LONGEST] if isinstance(words, str) else ""
+
 
 _Names = dict[str, dict[str, str]]
 _Facts = dict[str, Any]
+_LONGEST = 80
+"""Characters of what a record tells of a substitute."""
 _MOST_SHOWN = 4
 """Facts behind a name; more are no name any longer."""
 
@@ -225,6 +237,17 @@ def _the_rest(entries: list[Entry]) -> _Names:
             things = {entry.record.key: [entry] for entry in same}
             words = _words(same[0].labels["perturbation"], things, (_computed, _run))
             names |= {key: {"perturbation": word} for key, word in words.items()}
+    return names
+
+
+def _substituted(entries: list[Entry]) -> _Names:
+    """Name what stood in for parts that are not defined for a model's few classes, as the record tells it."""
+    names: _Names = {}
+    for entry in entries:
+        if words := substitute_of(entry.record):
+            name = entry.labels["perturbation"]
+            told = f"{name[:-1]}, {words})" if name.endswith(")") else f"{name} ({words})"
+            names[entry.record.key] = {"perturbation": told}
     return names
 
 

@@ -56,6 +56,8 @@ STRONG = [
     # a random search finds the corner of a cube, but comes no nearer than that to one point of a sphere
     if not find("attack", name).baseline and (find("attack", name).gradients or norm == "linf")
 ]
+COUNTED = [(name, norm) for name, norm in MINIMAL if norm == "l0"]
+"""Those that make the number of changed pixels small, which no dual norm measures."""
 P = {"linf": float("inf"), "l2": 2, "l1": 1}
 DUAL = {float("inf"): 1, 2: 2, 1: float("inf")}
 
@@ -71,6 +73,8 @@ ONCE = [
 each_attack_once = pytest.mark.parametrize(("name", "norm"), ONCE)
 every_strong_attack = pytest.mark.parametrize(("name", "norm"), STRONG)
 every_minimal_attack = pytest.mark.parametrize(("name", "norm"), MINIMAL)
+every_measured_attack = pytest.mark.parametrize(("name", "norm"), [at for at in MINIMAL if at not in COUNTED])
+every_counting_attack = pytest.mark.parametrize(("name", "norm"), COUNTED)
 
 
 class Linear(nn.Module):
@@ -91,6 +95,20 @@ class Linear(nn.Module):
         margins = logits.gather(1, y[:, None]) - logits
         norms = (weight[y][:, None] - weight).norm(p=DUAL[p], dim=2)
         return torch.where(norms > 0, margins / norms, torch.inf).amin(1)
+
+    def fewest_pixels(self, x, y):
+        """Return how many pixels must change at least: those that bring most within the box, one after the other."""
+        weight, logits = self.weight.detach().double(), self(x).detach().double()
+        fewest = torch.full((len(x),), torch.inf, dtype=torch.float64)
+        for other in range(len(weight)):
+            slope = weight[other] - weight[y]
+            room = torch.where(slope > 0, 1 - x.flatten(1).double(), -x.flatten(1).double())
+            brings = (slope * room).view(x.shape).sum(1).flatten(1).sort(1, descending=True).values.cumsum(1)
+            margins = logits.gather(1, y[:, None]) - logits[:, other, None]
+            able = (other != y) & (brings[:, -1:] > margins)[:, 0]
+            count = (brings <= margins).sum(1) + 1.0
+            fewest = torch.minimum(fewest, torch.where(able, count, torch.inf))
+        return fewest
 
 
 class Padded(nn.Module):
@@ -154,6 +172,8 @@ def predicted(network, x):
 
 
 def distance(x, x_adv, norm):
+    if norm == "l0":
+        return (x_adv != x).any(1).flatten(1).sum(1).double()
     return (x_adv.double() - x.double()).flatten(1).norm(p=P[norm], dim=1)
 
 
@@ -176,7 +196,7 @@ def test_a_fixed_radius_flips_those_whose_margin_in_the_dual_norm_is_below_it(na
     assert not flipped[optimum > (1 + 1e-5) * eps].any()
 
 
-@every_minimal_attack
+@every_measured_attack
 @pytest.mark.parametrize(
     ("classes", "dtype"), [(2, torch.float64), (2, torch.float32), (6, torch.float64)], ids=str
 )
@@ -201,6 +221,19 @@ def test_a_minimal_norm_is_within_5_percent_of_the_distance_to_the_nearest_hyper
         return
     # between several planes a descent may settle on the second nearest
     assert ratio.median() < 1.05 and ratio.max() < (1.05 if classes == 2 else 1.2)
+
+
+@every_counting_attack
+@pytest.mark.parametrize(("classes", "dtype"), [(2, torch.float64), (6, torch.float32)], ids=str)
+def test_a_minimal_count_is_within_1_pixel_of_the_fewest_that_flip_a_linear_model(name, norm, classes, dtype):
+    network, x = Linear(classes, (3, 8, 8), dtype), images(96, (3, 8, 8), dtype=dtype)
+    y = predicted(network, x)
+    optimum = network.fewest_pixels(x, y)
+    assert optimum.isfinite().all() and (optimum > 1).sum() > 15
+    x_adv = make(name, norm)(Classifier(network), x, y, rng=Rng(0))
+    assert (predicted(network, x_adv) != y).all()
+    more = distance(x, x_adv, norm) - optimum
+    assert more.min() >= 0 and more.max() <= 1 and more.mean() < 0.2
 
 
 @every_attack

@@ -107,3 +107,10 @@ def test_fmn_with_the_papers_loss_is_as_strong_as_foolboxs_in_linf(case):
     their = theirs(case, "LInfFMNAttack", "linf")
     assert our.median() <= GRACE * their.median()
     assert ((our / their - 1).abs() < 0.01).double().mean() > 0.8
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_pdpgd_finds_perturbations_about_as_large_as_fmn_with_as_many_gradients(case, norm):
+    pdpgd, fmn = (ours(case, name, norm, norm=norm, steps=STEPS) for name in ("pdpgd", "fmn"))
+    assert pdpgd.isfinite().all()
+    assert pdpgd.median() <= 1.05 * fmn.median() and pdpgd.mean() <= 1.05 * fmn.mean()

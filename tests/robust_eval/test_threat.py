@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from robust_eval.threat import Threat, parse_number
+from robust_eval.errors import ConfigError
+from robust_eval.threat import Threat, parse_number, parse_radius, threat_text
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,45 @@ def test_a_distance_is_measured_in_float64_example_by_example():
         got = Threat(norm, None).distance(x, other)
         assert got.dtype == torch.float64
         assert got.tolist() == pytest.approx([0, distance, 0], rel=1e-6)
+
+
+def test_l0_counts_pixels_and_not_their_channels():
+    x = torch.full((3, 3, 4, 4), 0.5)
+    other = x.clone()
+    other[1, :, 0, 0] = 1.0  # one pixel, three values
+    other[2, 0, 1, 1] += 1e-6  # three pixels, four values
+    other[2, 1:, 2, 2] = 0.0
+    other[2, 2, 3, 3] = 1.0
+    got = Threat("l0", None).distance(x, other)
+    assert got.dtype == torch.float64 and got.tolist() == [0, 1, 3]
+
+
+def test_an_l0_radius_is_a_whole_number_of_pixels():
+    assert Threat("l0", 10.0).eps == 10.0
+    with pytest.raises(ConfigError, match=r"eps: expected a whole number of pixels in l0, got 0\.5"):
+        Threat("l0", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "text"),
+    [
+        ("l0", 10.0, "l0 10 pixels"),
+        ("l0", 1.0, "l0 1 pixel"),
+        (
+            "l0 within a mask of 5 % of the pixels 0a1b",
+            3.0,
+            "l0 3 pixels within a mask of 5 % of the pixels 0a1b",
+        ),
+        ("l0", None, "l0 minimal"),
+        ("linf", 8 / 255, "linf 8/255"),
+    ],
+)
+def test_a_threat_is_spoken_of_in_its_unit(norm, eps, text):
+    assert threat_text(norm, eps) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "radius"), [("8/255", 8 / 255), (2, 2.0), ("-1", None), ("nan", None), ("a", None)]
+)
+def test_a_radius_is_a_finite_number_that_is_not_negative(value, radius):
+    assert parse_radius(value) == radius

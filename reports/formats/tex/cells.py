@@ -10,7 +10,7 @@ from reports.formats.tex.fonts import BODY, SMALL, Size, width_of
 
 __all__ = ["Cell", "Piece", "head_lines", "narrowest", "plain", "spelt", "threat", "width"]
 
-_NORMS = {"linf": r"$\ell_\infty$", "l2": r"$\ell_2$", "l1": r"$\ell_1$"}
+_NORMS = {"linf": r"$\ell_\infty$", "l2": r"$\ell_2$", "l1": r"$\ell_1$", "l0": r"$\ell_0$"}
 _NORM = 1.35
 """Width of one of them in ems."""
 _RAISED = 3.6
@@ -36,7 +36,7 @@ def plain(text: str) -> Cell:
 
 def threat(text: str) -> Cell:
     """Return words in which norms are written as in a paper."""
-    parts = re.split(r"\b(linf|l2|l1)\b", text)
+    parts = re.split(r"\b(linf|l2|l1|l0)\b", text)
     return tuple(Piece(part, "norm" if part in _NORMS else "plain") for part in parts if part)
 
 

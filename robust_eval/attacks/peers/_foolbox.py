@@ -13,7 +13,7 @@ from torch import Tensor
 from robust_eval.attacks.peers._peer import BLACK_BOX, Call, Goal, Theirs, field_of
 from robust_eval.errors import ConfigError, UnknownNameError
 from robust_eval.methods import Passes, walk
-from robust_eval.threat import Norm
+from robust_eval.threat import Ball
 
 __all__ = ["find", "known"]
 
@@ -73,7 +73,7 @@ def find(name: str, library: str) -> Theirs:
     return Theirs(library, f"foolbox:{own}", goal, norms, tuple(fields), theirs.make, theirs.run, cost)
 
 
-def _goal(cls: type[Any]) -> tuple[Goal, tuple[Norm, ...]]:
+def _goal(cls: type[Any]) -> tuple[Goal, tuple[Ball, ...]]:
     """Return what an attack looks for, and the norms it can be asked for."""
     from foolbox.attacks.base import FixedEpsilonAttack, FlexibleDistanceMinimizationAttack
 
@@ -90,7 +90,7 @@ def _goal(cls: type[Any]) -> tuple[Goal, tuple[Norm, ...]]:
     return ("fixed" if issubclass(cls, FixedEpsilonAttack) else "minimal"), (norm,)
 
 
-def _cost(name: str, goal: Goal, params: Mapping[str, Any], norm: Norm, classes: int) -> Passes | None:
+def _cost(name: str, goal: Goal, params: Mapping[str, Any], norm: Ball, classes: int) -> Passes | None:
     if name in BLACK_BOX or (goal != "fixed" and not name.endswith(FOLLOW_GRADIENTS)):
         return None
     searches = params["binary_search_steps"] if "initial_const" in params else 1
@@ -98,7 +98,7 @@ def _cost(name: str, goal: Goal, params: Mapping[str, Any], norm: Norm, classes:
     return walk(params.get("steps", 1) * (classes if "DeepFool" in name else 1)).times(searches)
 
 
-def _norms() -> dict[Any, Norm]:
+def _norms() -> dict[Any, Ball]:
     from foolbox import distances
 
     return {distances.linf: "linf", distances.l2: "l2", distances.l1: "l1"}
@@ -110,7 +110,7 @@ class _Made:
 
     cls: type[Any]
 
-    def make(self, params: Mapping[str, Any], norm: Norm) -> Any:
+    def make(self, params: Mapping[str, Any], norm: Ball) -> Any:
         """Return the attack object."""
         from foolbox.attacks.base import FlexibleDistanceMinimizationAttack
 

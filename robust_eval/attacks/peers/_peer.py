@@ -33,7 +33,7 @@ from robust_eval.errors import ConfigError, RobustEvalError
 from robust_eval.fields import Whole
 from robust_eval.methods import Attack, Passes
 from robust_eval.rng import Rng, seeded
-from robust_eval.threat import DEFAULT_RADIUS, Norm, Pixels, Threat, parse_number
+from robust_eval.threat import DEFAULT_RADIUS, Ball, Pixels, Threat, parse_number
 from robust_eval.types import AttackResult, Images, Labels, StochasticModule
 
 __all__ = ["Call", "Peer", "Theirs", "field_of", "peer_class"]
@@ -53,7 +53,7 @@ class Call(NamedTuple):
     x: Images
     y: Labels
     eps: float | None
-    norm: Norm
+    norm: Ball
     classes: int
     seed: int
 
@@ -66,15 +66,15 @@ class Theirs:
     """Name and version, such as ``foolbox 3.3.4``."""
     name: str
     goal: Goal
-    norms: tuple[Norm, ...]
+    norms: tuple[Ball, ...]
     """Those it can be asked for; the first is its default."""
     fields: tuple[tuple[str, Any, Any], ...]
     """Name, type and default of each parameter; ``dataclasses.MISSING`` where it has none."""
-    check: Callable[[Mapping[str, Any], Norm], object]
+    check: Callable[[Mapping[str, Any], Ball], object]
     """Raises for parameters that it refuses."""
     attack: Callable[[Mapping[str, Any], Call], Tensor]
     """Returns what it makes of a batch."""
-    cost: Callable[[Mapping[str, Any], Norm, int], Passes | None]
+    cost: Callable[[Mapping[str, Any], Ball, int], Passes | None]
     """Returns the passes of one call for so many classes; ``None`` where nothing is known."""
 
 
@@ -91,7 +91,12 @@ class Peer(Attack):
     @property
     def threat(self) -> Threat:
         """The ball it is asked to stay in; by linf without a radius where it knows none of our distances."""
-        return Threat(getattr(self, "norm", self.theirs.norms[0]), getattr(self, "eps", None))
+        return Threat(self._norm, getattr(self, "eps", None))
+
+    @property
+    def _norm(self) -> Ball:
+        norm: Ball = getattr(self, "norm", self.theirs.norms[0])
+        return norm
 
     @property
     def _params(self) -> dict[str, Any]:
@@ -104,7 +109,7 @@ class Peer(Attack):
                               f"got {library!r}; install that one, or leave the field out")  # fmt: skip
         try:
             with _quiet():
-                self.theirs.check(self._params, self.threat.norm)
+                self.theirs.check(self._params, self._norm)
         except ConfigError:
             raise
         except ImportError as error:
@@ -155,7 +160,7 @@ class Peer(Attack):
 
     def cost(self, classes: int) -> Passes | None:
         """Return the passes of an attack that follows a gradient, counted like ours; of others nothing is known."""
-        once = self.theirs.cost(self._params, self.threat.norm, classes)
+        once = self.theirs.cost(self._params, self._norm, classes)
         return None if once is None else once.times(getattr(self, "restarts", 1))
 
     def _failed(self, error: Exception) -> RobustEvalError:
@@ -163,7 +168,7 @@ class Peer(Attack):
 
     def _attempt(self, seen: _Seen, x: Images, y: Labels, classes: int, rng: Rng, stuck: _Stuck) -> Images:
         """Return what the library makes of a batch, inside the box; the clean image where it is not finite."""
-        call = Call(seen, x, y, self.threat.eps, self.threat.norm, classes, rng.key & 0x7FFFFFFF)
+        call = Call(seen, x, y, self.threat.eps, self._norm, classes, rng.key & 0x7FFFFFFF)
         try:
             with seen.watching(rng), seeded(rng, everywhere=True), torch.enable_grad():
                 np.random.seed(call.seed)  # noqa: NPY002 - theirs, as they would seed it

@@ -19,7 +19,7 @@ from robust_eval.attacks.peers._peer import Call, Theirs
 from robust_eval.errors import UnknownNameError
 from robust_eval.methods import FEW, Passes, walk
 from robust_eval.registry import build
-from robust_eval.threat import Norm
+from robust_eval.threat import Ball
 
 __all__ = ["ENSEMBLES", "find", "known"]
 
@@ -28,7 +28,7 @@ ENSEMBLES = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
     "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
 }
-NORMS: dict[Norm, str] = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+NORMS: dict[Ball, str] = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
 
 def known() -> dict[str, tuple[str, ...]]:
@@ -82,7 +82,7 @@ class _Made:
                 left = left[call.network(x_adv[left]).argmax(1) == call.y[left]]
         return x_adv
 
-    def cost(self, params: Mapping[str, Any], norm: Norm, classes: int) -> Passes | None:
+    def cost(self, params: Mapping[str, Any], norm: Ball, classes: int) -> Passes | None:
         """Return the passes of an ensemble, which are those of ours, or of a part."""
         if self.name in ENSEMBLES:
             same = build("attack", "auto_attack", {"version": self.name, "norm": norm, **params})

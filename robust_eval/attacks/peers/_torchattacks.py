@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from robust_eval.attacks.peers._peer import BLACK_BOX, Call, Goal, Theirs, field_of
 from robust_eval.errors import ConfigError, UnknownNameError
 from robust_eval.methods import FEW, Passes, walk
-from robust_eval.threat import Norm
+from robust_eval.threat import Ball
 
 __all__ = ["find", "known"]
 
@@ -33,7 +33,7 @@ FOLLOW_GRADIENTS = ("CW", "DeepFool", "EADL1", "EADEN")
 """Those that look for the smallest perturbation along gradients."""
 REPEATS = ("eot_iter", "N", "m", "noise_batch_size")
 """Parameters that say how many gradients are averaged at a step."""
-NORMS: dict[str, Norm] = {"Linf": "linf", "L2": "l2", "L1": "l1"}
+NORMS: dict[str, Ball] = {"Linf": "linf", "L2": "l2", "L1": "l1"}
 
 
 def known() -> dict[str, type[Any]]:
@@ -74,7 +74,7 @@ def find(name: str, library: str) -> Theirs:
     return Theirs(library, f"torchattacks:{name}", goal, norms, tuple(fields), made.check, made.run, cost)
 
 
-def _goal(cls: type[Any], parameters: Mapping[str, Any]) -> tuple[Goal, tuple[Norm, ...]]:
+def _goal(cls: type[Any], parameters: Mapping[str, Any]) -> tuple[Goal, tuple[Ball, ...]]:
     """Return what an attack looks for, and the norms it can be asked for."""
     told = re.search(r"Distance Measure\s*:\s*(.*)", cls.__doc__ or "")
     norms = [NORMS[word] for word in re.findall(r"L\w+", told[1] if told else "") if word in NORMS]
@@ -85,7 +85,7 @@ def _goal(cls: type[Any], parameters: Mapping[str, Any]) -> tuple[Goal, tuple[No
     return "unbounded", ("linf",)  # counts changed pixels, or has no measure at all
 
 
-def _cost(name: str, goal: Goal, params: Mapping[str, Any], norm: Norm, classes: int) -> Passes | None:
+def _cost(name: str, goal: Goal, params: Mapping[str, Any], norm: Ball, classes: int) -> Passes | None:
     restarts = params.get("n_restarts", 1)
     if name == "Square":
         return Passes(params["n_queries"] + 2 * FEW, 0).times(restarts)
@@ -107,7 +107,7 @@ class _Made:
 
     cls: type[Any]
 
-    def check(self, params: Mapping[str, Any], norm: Norm) -> None:
+    def check(self, params: Mapping[str, Any], norm: Ball) -> None:
         """Make the attack for a network that is never asked."""
         self._make(params, Call(nn.Linear(1, 1), None, None, 0.1, norm, 10, 0))  # type: ignore[arg-type]
 

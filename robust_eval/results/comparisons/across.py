@@ -13,7 +13,8 @@ from robust_eval.results.record import Record
 
 __all__ = ["across"]
 
-_SAME = (*EXAMINED, "seed", "draws")
+_LOOKED_AT = (*EXAMINED, "mask")
+_SAME = (*_LOOKED_AT, "seed", "draws")
 
 
 def across(records: Iterable[Record], examinations: Iterable[Record] = ()) -> dict[str, list[Check]]:
@@ -23,14 +24,14 @@ def across(records: Iterable[Record], examinations: Iterable[Record] = ()) -> di
     """
     looks: dict[str, list[Record]] = defaultdict(list)
     for examination in examinations:
-        looks[identity(examination.spec, EXAMINED)].append(examination)
+        looks[identity(examination.spec, _LOOKED_AT)].append(examination)
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         if record.labels.get("family") == "attack":
             groups[identity(record.spec, _SAME)].append(record)
     found: dict[str, list[Check]] = defaultdict(list)
     for attacks in groups.values():
-        group = Group(attacks, looks.get(identity(attacks[0].spec, EXAMINED), ()))
+        group = Group(attacks, looks.get(identity(attacks[0].spec, _LOOKED_AT), ()))
         for _, compare in turns("across"):
             for key, check in compare(group):
                 found[key].append(check)

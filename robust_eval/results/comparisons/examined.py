@@ -20,6 +20,7 @@ from robust_eval.results.attacked import (
 )
 from robust_eval.results.comparisons.group import Found, Group, compared
 from robust_eval.results.record import Record
+from robust_eval.threat import bare_norm
 
 __all__ = ["beats_examination", "behind_examinations"]
 
@@ -70,7 +71,8 @@ def behind_examinations(
     found: list[tuple[int, float]] = []
     for examination in examinations:
         params, rows = params_of(examination), examination.rows.set_index("index")
-        if params.get("norm") != norm or "broken_at" not in rows:
+        # whose mask is the attack's, as examinations are chosen
+        if params.get("norm") != bare_norm(norm) or "broken_at" not in rows:
             continue
         probed = rows["broken_at"] <= eps + ROUNDING
         if params["eps"] > eps + ROUNDING and not probed.any():

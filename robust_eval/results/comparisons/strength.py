@@ -9,7 +9,7 @@ from robust_eval.findings import Check
 from robust_eval.results.attacked import kind_of, radii_of, same_radius, weak, why_unknown
 from robust_eval.results.comparisons.group import Found, Group
 from robust_eval.results.record import Record
-from robust_eval.threat import bare_norm
+from robust_eval.threat import DEFAULT_RADIUS, bare_norm
 
 __all__ = ["finds_most", "strong_enough"]
 
@@ -26,7 +26,7 @@ def strong_enough(group: Group) -> Found:
     Attacks by transfer are warned about already (``attacked_adaptively``), and make no number of others stronger. One
     that is not known here is not accused, nor are those beside it; where it stands alone, nothing is known.
     """
-    asked = [record for record in group.records if bare_norm(record.labels["norm"]) in ("linf", "l2", "l1")]
+    asked = [record for record in group.records if bare_norm(record.labels["norm"]) in DEFAULT_RADIUS]
     strong = [record for record in asked if record.labels["access"] != "transfer" and not weak(record)]
     known = [record for record in strong if kind_of(str(record.labels["perturbation"])) != "unknown"]
     for record in asked:

@@ -156,15 +156,17 @@ def test_planted_examples_are_rare_and_provably_there(zoo, subject):
     from robust_eval.checks import planted as module
 
     made = subject(zoo.plain, n=16)
-    rng = made.rng.child("planted")
-    readout = module._plant(made.seen, made.x, made.threat, rng)
+    rng, free = made.rng.child("planted"), torch.ones_like(made.x, dtype=torch.bool)
+    readout = module._plant(made.seen, made.x, free, made.threat, rng)
     rows = torch.arange(16)
     assert readout.exists.all()
-    surface = [module._surface(made.x, made.threat, rng.child("outer", i)) for i in range(module.CANDIDATES)]
+    surface = [
+        module._surface(made.x, free, made.threat, rng.child("outer", i)) for i in range(module.CANDIDATES)
+    ]
     scores = torch.stack([readout.score(made.seen.logits(point), rows) for point in surface])
     assert (scores.amax(0) > 0).all()
     assert all(made.threat.distance(made.x, point).max() <= 0.1 + 1e-6 for point in surface)
-    fresh = [module._inside(made.x, made.threat, rng.child("fresh", i)) for i in range(50)]
+    fresh = [module._inside(made.x, free, made.threat, rng.child("fresh", i)) for i in range(50)]
     lucky = torch.stack([readout.score(made.seen.logits(point), rows) > 0 for point in fresh])
     assert lucky.double().mean() < 0.01
 

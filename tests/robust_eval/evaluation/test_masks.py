@@ -137,6 +137,32 @@ def test_square_moves_free_pixels_only_and_breaks_most_of_what_can_be_broken(nor
     assert fooled[margins < 0.6 * reach(free, norm)].float().mean() > 0.8
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_auto_attack_loses_nothing_to_pgd_within_a_random_mask_of_each_image(norm):
+    # each image at a chosen share of what its own free weights can bring: from just below to just beyond the radius
+    free, w = of_each_image(), Plane().w.detach()
+    share = torch.linspace(0.9, 1.1, N)
+    x = 0.5 + (share * reach(free, norm)).view(-1, 1, 1, 1) * w / w.square().sum()
+    y, everyone, rng = (
+        torch.ones(N, dtype=torch.int64),
+        torch.ones(N, dtype=torch.bool),
+        Rng(0).rows(torch.arange(N)),
+    )
+    short = {"pgd": {"relative_step_size": 0.1}, "auto_attack": {"steps": 20, "queries": 20, "targets": 1}}
+    within = {}
+    for name, fields in short.items():
+        if norm in find("attack", name).norms:
+            method = attack(name, norm=norm, eps=EPS[norm], **fields)
+            found = attacked(method, Classifier(Plane()), x, y, everyone, rng=rng, free=free)
+            assert torch.equal(found.x[~free], x[~free])
+            with torch.no_grad():
+                within[name] = Plane()(found.x).argmax(1) != y
+    # a walk of finite length ends within 2 % of the best point of a ball with a round border
+    sure = 0.999 if norm == "linf" else 0.98
+    assert within["auto_attack"][share < sure].all() and not within["auto_attack"][share > 1.001].any()
+    assert not (within.get("pgd", ~everyone) & ~within["auto_attack"]).any()
+
+
 CHEAP = {"steps": 3, "queries": 5, "restarts": 1}
 MASKABLE = [
     name

@@ -401,3 +401,54 @@ def test_accuracy_under_a_masked_attack_is_the_share_of_margins_beyond_the_dual_
 def test_a_mask_of_another_size_is_refused():
     with pytest.raises(errors.ConfigError, match=r"mask: expected \[h,w\].* for images of 3x6x6"):
         robust_eval.evaluate(NET, X, Y, attacks="fgsm", mask=np.ones((5, 5)), **QUICK)
+
+
+def test_accuracy_in_l0_is_the_share_of_images_that_so_many_pixels_cannot_flip(tmp_path):
+    net = linear(classes=2)
+    y = net(X).argmax(1)
+    with torch.no_grad():
+        slope = (net[1].weight[1] - net[1].weight[0]) * (1 - 2 * y[:, None])
+        brings = (
+            torch.where(slope > 0, slope * (1 - X.flatten(1)), -slope * X.flatten(1)).view(X.shape).sum(1)
+        )
+        most = brings.flatten(1).sort(1, descending=True).values.cumsum(1)
+        fewest = (most <= (net(X)[:, 0] - net(X)[:, 1]).abs()[:, None]).sum(1) + 1
+    found = robust_eval.evaluate(net, X, y, attacks="sigma_zero", eps=["l0:1", "l0:2"], **QUICK)
+    frame = found.table()
+    rows = frame[frame["norm"] == "l0"].set_index("eps")["accuracy"]
+    for eps in (1, 2):
+        assert rows[float(eps)] == pytest.approx((fewest > eps).double().mean().item(), abs=1 / 40)
+    assert (
+        rows[2.0] <= rows[1.0]
+        and 0 < rows[1.0] < 1
+        and "l0 1 pixel" in str(found) + found.report(tmp_path).read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("eps", "attacks", "told"),
+    [
+        ("l0:1.5", "sigma_zero", r"eps l0:1\.5: expected a whole number of pixels in l0, got 1\.5"),
+        ("l0:10", "pgd", r"eps l0:10: no attack of this run takes a radius in l0; pgd takes l2, linf"),
+        (
+            "8/255",
+            "sigma_zero",
+            r"eps 8/255: no attack of this run takes a radius in linf; sigma_zero takes l0",
+        ),
+        ("l7:1", "pgd", r"eps: expected VALUE or NORM:VALUE with a number >= 0"),
+    ],
+)
+def test_a_radius_in_l0_is_of_pixels_and_for_attacks_that_count_them(eps, attacks, told):
+    with pytest.raises(errors.ConfigError, match=told):
+        robust_eval.evaluate(NET, X, Y, attacks=attacks, eps=eps, **QUICK)
+
+
+def test_the_adversarials_of_an_attack_with_a_substitute_are_found_by_its_plain_name():
+    net = linear(classes=3)
+    short = {"auto_attack": {"steps": 2, "queries": 5}}
+    found = robust_eval.evaluate(
+        net, X[:8], net(X[:8]).argmax(1), attacks="auto_attack", fields=short, **QUICK
+    )
+    name = "auto_attack (3 classes: margin in place of DLR)"
+    assert name in set(found.table()["perturbation"])
+    assert torch.equal(found.examples("auto_attack").x, found.examples(name).x)
