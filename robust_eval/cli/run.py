@@ -34,6 +34,13 @@ def run(
         str | None, typer.Option(help="A set to take instead of the one the experiment names.")
     ] = None,
     set_: Settings = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="small, for a laptop, or full, as in the paper, of an experiment that comes in both. Default: small.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -96,6 +103,7 @@ def run(
         of_run_folder=goes_on,
         allow_imports=allow_imports,
         of=of,
+        scale=scale,
     )
     same = of_card and data is None and checks is None and not set_
     folder = out or Path("runs") / folder_name(parsed.frame.name)
