@@ -106,7 +106,9 @@ def run(
         scale=scale,
     )
     same = of_card and data is None and checks is None and not set_
-    folder = out or Path("runs") / folder_name(parsed.frame.name)
+    # the two sizes of an experiment have no record in common
+    full = "-full" if scale == "full" else ""
+    folder = out or Path("runs") / f"{folder_name(parsed.frame.name)}{full}"
     return execute(
         parsed,
         folder,
