@@ -100,7 +100,10 @@ def execute(
     if dry_run:
         say(log, f"cost at most: {cost_line(experiment)}")
         if (address := experiment.source().fetched_from()) is not None:
-            say(console, f"cells are known once {experiment.frame.data.name} is here; a run fetches it from {address}")
+            say(
+                console,
+                f"cells are known once {experiment.frame.data.name} is here; a run fetches it from {address}",
+            )
             return 0
     cells = plan(experiment)
     if repeated is not None:

@@ -45,7 +45,9 @@ def scaled(tables: Mapping[str, Any], scale: str | None, *, where: str) -> dict[
         made = paper.get("scale") if isinstance(paper, Mapping) else None
         if scale is not None and scale != made:
             told = f"it was made at --scale {made}" if made in SCALES else "it has one size"
-            raise ConfigError(f"{where}: --scale {scale}: {told}; leave --scale out, or name another experiment")
+            raise ConfigError(
+                f"{where}: --scale {scale}: {told}; leave --scale out, or name another experiment"
+            )
         return {name: _filled(value, values, where) for name, value in found.items()}
     changes = _table(tables, "scale", where)
     if unknown := sorted(set(changes) - set(SCALES)):
