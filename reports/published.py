@@ -79,7 +79,7 @@ def beside(paper: Paper, entries: Sequence[Entry]) -> Iterator[Beside]:
     of_model: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         of_model[str(entry.record.labels.get("model"))].append(entry)
-    for each in paper.reported:
+    for each in paper.numbers:
         yield _beside(paper, each, of_model[each.model])
 
 
@@ -125,9 +125,9 @@ def _number(entry: Entry, reported: Reported, metric: str) -> Measurement | None
         return None
     if training:
         return _logged(entry, reported, metric)
-    if entry.labels["family"] == "attack" and reported.defense != "none":
-        if labels["access"] != (reported.access or "adaptive"):
-            return None
+    attacked = labels["family"] == "attack" and reported.defense != "none"
+    if attacked and labels["access"] != (reported.access or "adaptive"):
+        return None
     if reported.severity is not None and labels["severity"] != reported.severity:
         return None
     params = entry.params

@@ -109,8 +109,8 @@ def write(
     style: Style = Style(),  # noqa: B008 - frozen
     names: Path | None = None,
 ) -> Report:
-    """Write results.csv, classes.csv, paper.csv, table.md, table.tex, tables/*.tex, report.tex, index.html, figures/*.svg,
-    figures/*.pdf, corruptions.png, gallery.png and the card.
+    """Write results.csv, classes.csv, paper.csv, table.md, table.tex, tables/*.tex, report.tex, index.html,
+    figures/*.svg, figures/*.pdf, corruptions.png, gallery.png and the card.
 
     ``folders`` are one or several runs. ``baseline`` is the model that corruption errors are divided by (mCE),
     ``exports`` names what else is written (:mod:`reports.exports`), ``style`` how the main table of a paper is to be,

@@ -26,8 +26,8 @@ __all__ = ["in_words", "paper_table", "sections"]
 TITLE = "The paper's table"
 RULE = (
     "Paper / ours, {unit}; ours is the mean over {seeds}. Difference: ours - the paper's, with a 95 % interval over "
-    "trainings and images (t). Where the paper states no standard deviation, its number counts as one training with the "
-    "spread of ours. Agrees: 0 is in the interval, and half of it is at most {within}; differs: 0 is outside; else it "
+    "trainings and images (t). Where the paper states no standard deviation, its number counts as one training with "
+    "the spread of ours. Agrees: 0 is in the interval, and half of it is at most {within}; differs: 0 is outside; else it "
     "cannot be told."
 )
 SMALL = (
@@ -87,7 +87,7 @@ def _runs(source: Source) -> Iterator[_Run | str]:
     loaded = source.loaded
     for folder, run in zip(source.folders, loaded.runs, strict=False):
         paper = _paper(folder, run)
-        if isinstance(paper, Paper) and paper.reported:
+        if isinstance(paper, Paper) and paper.numbers:
             entries = [
                 entry
                 for entry in (*loaded.entries, *loaded.analyses)
@@ -185,6 +185,7 @@ def _marks(run: _Run) -> dict[str, int]:
 
 def _open(paper: Paper) -> Iterator[str]:
     """Yield what the paper leaves open with our choice, and what is not as it says."""
+    yield from (f"Of the paper: {text}" for text in paper.notes)
     for each in paper.chosen:
         yield f"Our choice: {each.field} = {each.choice}. {each.why}"
     yield from (f"Not as in the paper: {text}" for text in paper.differs)

@@ -2,9 +2,9 @@
 
 The unit is an *evaluation*, one image once through the network. Those of training are with a backward pass, but for the
 forward passes in which a curriculum scores images: three of them are one where the budget is counted in evaluations,
-and they are not counted where it is counted in steps. Those of measuring are forward passes and gradients apart, at most:
-that of an image that withstands every attack. A defended model counts as one that answers each image once, an attack
-of another library that does not tell what it costs as nothing, and the checks are left out.
+and they are not counted where it is counted in steps. Those of measuring are forward passes and gradients apart, at
+most: those of images that withstand every attack. A defended model counts as one that answers each image once, an
+attack of another library that does not tell what it costs as nothing, and the checks are left out.
 """
 
 from __future__ import annotations

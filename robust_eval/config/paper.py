@@ -15,7 +15,7 @@ from robust_eval.fields import Positive, Real, Whole
 from robust_eval.registry import checked
 from robust_eval.threat import parse_number
 
-__all__ = ["SCALES", "Chosen", "Layout", "Paper", "Reported", "Scale"]
+__all__ = ["SCALES", "TRAINING", "Block", "Chosen", "Layout", "Paper", "Reported", "Scale"]
 
 Scale = Literal["small", "full"]
 SCALES: tuple[Scale, ...] = ("small", "full")
@@ -86,6 +86,71 @@ class Reported:
 
 @checked
 @dataclass(frozen=True, kw_only=True)
+class Block:
+    """Published numbers as the paper sets them, which is how they are proof-read.
+
+    In the texts, ``{row}`` and ``{column}`` stand for the headings of a number.
+    """
+
+    rows: Annotated[tuple[Name, ...], Field(min_length=1)]
+    columns: Annotated[tuple[Name, ...], Field(min_length=1)]
+    numbers: tuple[tuple[Real | Literal["-"], ...], ...]
+    """A list for each row; ``"-"`` where the paper has no number."""
+    model: Name = "{row}"
+    perturbation: Name = "clean"
+    metric: Name | None = None
+    unit: Literal["percent", "fraction", "number"] | None = None
+    defense: Name = "none"
+    access: Literal["none", "transfer", "adaptive"] | None = None
+    eps: Real | Annotated[str, Field(max_length=40)] | None = None
+    severity: Whole | None = None
+    params: dict[str, Any] | None = None
+    epoch: Whole | Name | None = None
+    footnote: Text = ""
+    cannot: Text = ""
+
+    def __post_init__(self) -> None:
+        sizes = [len(line) for line in self.numbers]
+        if sizes != [len(self.columns)] * len(self.rows):
+            raise ValueError(
+                f"expected {len(self.rows)} rows of {len(self.columns)} numbers, got rows of {sizes or 'none'}"
+            )
+
+    @property
+    def reported(self) -> tuple[Reported, ...]:
+        """Each number by itself; raises ``ValueError`` for one that is none."""
+        return tuple(
+            self._reported(row, column, value)
+            for row, line in zip(self.rows, self.numbers, strict=True)
+            for column, value in zip(self.columns, line, strict=True)
+            if not isinstance(value, str)
+        )
+
+    def _reported(self, row: str, column: str, value: float) -> Reported:
+        def filled(text: str) -> str:
+            return text.replace("{row}", row).replace("{column}", column)
+
+        return Reported(
+            model=filled(self.model),
+            value=value,
+            row=row,
+            column=column,
+            perturbation=filled(self.perturbation),
+            metric=None if self.metric is None else filled(self.metric),
+            unit=self.unit,
+            defense=filled(self.defense),
+            access=self.access,
+            eps=filled(self.eps) if isinstance(self.eps, str) else self.eps,
+            severity=self.severity,
+            params=self.params,
+            epoch=int(filled(self.epoch)) if isinstance(self.epoch, str) else self.epoch,
+            footnote=self.footnote,
+            cannot=self.cannot,
+        )
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
 class Chosen:
     """What the paper leaves open."""
 
@@ -111,10 +176,15 @@ class Paper:
     """The set that its numbers are on."""
     layout: Layout = Layout()
     within: Positive | None = None
-    """Half the width of an interval, in the unit of the number, beyond which nothing can be told; two points of a share,
-    a tenth of any other number, if left out."""
+    """Half the width of an interval, in the unit of the number, beyond which nothing can be told; two points of a
+    share, a tenth of any other number, if left out."""
+    block: tuple[Block, ...] = ()
+    """Numbers as the paper sets them."""
     reported: tuple[Reported, ...] = ()
+    """Numbers one by one."""
     chosen: tuple[Chosen, ...] = ()
+    notes: tuple[Text, ...] = ()
+    """What is odd about the whole table: where the paper contradicts itself, for one."""
     differs: tuple[Text, ...] = ()
     """What is not as in the paper even at full size."""
     scale: Scale = "full"
@@ -124,8 +194,13 @@ class Paper:
 
     def __post_init__(self) -> None:
         places: set[tuple[str, str]] = set()
-        for each in self.reported:
+        for each in self.numbers:
             place = (each.row or each.model, each.column or "")
             if each.column and place in places:
                 raise ValueError(f"expected one number in row {place[0]!r} and column {place[1]!r}, got two")
             places.add(place)
+
+    @property
+    def numbers(self) -> tuple[Reported, ...]:
+        """All published numbers."""
+        return (*(each for block in self.block for each in block.reported), *self.reported)

@@ -10,8 +10,8 @@ written once:
     [[train]]
     data = { per_class = "$few" }
 
-Of ``[scale.full]``, fields of ``[values]``, ``[recipe]`` and ``[paper]`` take the place of those of that name; every other
-table or list, such as ``[data]`` and ``[[train]]``, takes the place of the whole. What comes out is an experiment
+Of ``[scale.full]``, fields of ``[values]``, ``[recipe]`` and ``[paper]`` take the place of those of that name; every
+other table or list, such as ``[data]`` and ``[[train]]``, takes the place of the whole. What comes out is an experiment
 without either table, which says in ``[paper]`` at which size it is.
 """
 
@@ -35,7 +35,7 @@ def sizes(tables: Mapping[str, Any]) -> tuple[Scale, ...]:
 
 
 def scaled(tables: Mapping[str, Any], scale: str | None, *, where: str) -> dict[str, Any]:
-    """Return the tables at one size, the small one for ``None``; raises ``ConfigError`` for a size that is not there."""
+    """Return the tables at one size, the small one for ``None``; raises ``ConfigError`` where there is none of it."""
     if scale is not None and scale not in get_args(Scale):
         raise ConfigError(f"--scale: expected small or full, got {scale!r}{near(scale, SCALES)}")
     found = {name: value for name, value in tables.items() if name not in ("scale", "values")}
