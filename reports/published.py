@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 
 from scipy.stats import norm, t
 
-from robust_eval.config.paper import TRAINING, Paper, Reported
+from robust_eval.config.paper import MEMORISATION, TRAINING, Paper, Reported
 from robust_eval.findings import Measurement
 from robust_eval.metrics.intervals import Z
 from robust_eval.results.entry import Entry
@@ -119,12 +119,14 @@ def _beside(paper: Paper, reported: Reported, entries: Sequence[Entry]) -> Besid
 
 def _number(entry: Entry, reported: Reported, metric: str) -> Measurement | None:
     """Return what a record says of a published number, ``None`` where it is not about it."""
-    labels, training = entry.labels, reported.perturbation == TRAINING
-    wanted = "none" if reported.perturbation == "clean" or training else reported.perturbation
+    labels, what = entry.labels, reported.perturbation
+    wanted = "none" if what in ("clean", TRAINING, MEMORISATION) else what
     if labels["perturbation"] != wanted or labels["defense"] != reported.defense:
         return None
-    if training:
+    if what == TRAINING:
         return _logged(entry, reported, metric)
+    if what == MEMORISATION:
+        return _learnt(entry, metric)
     attacked = labels["family"] == "attack" and reported.defense != "none"
     if attacked and labels["access"] != (reported.access or "adaptive"):
         return None
@@ -156,6 +158,14 @@ def _logged(entry: Entry, reported: Reported, metric: str) -> Measurement | None
         return None
     n = next((m.n for m in entry.record.summary), 0)
     return Measurement(metric, float(curve[epoch - 1]), None, None, n)
+
+
+def _learnt(entry: Entry, metric: str) -> Measurement | None:
+    """Return the error on training images of one part, after the last pass."""
+    learnt = (entry.record.provenance.get("training") or {}).get("memorisation") or {}
+    part, _, what = metric.rpartition("_")
+    right = (learnt.get(part) or {}).get("last")
+    return None if right is None or what != "error" else Measurement(metric, 1 - float(right), None, None, 0)
 
 
 def _of_epoch(entry: Entry, metric: str, epoch: int) -> Measurement | None:

@@ -22,8 +22,7 @@ def experiment_lines(name: str) -> Iterator[str]:
     found = [(size, read(name, scale=size)) for size in sizes(shipped(name)) or (None,)]
     paper = found[0][1].frame.paper
     if paper is not None:
-        link = f", {paper.link}" if paper.link else ""
-        yield f"{paper.table} of: {paper.title}{link}"
+        yield ", ".join(filter(None, (paper.title, paper.table, paper.link)))
     for size, experiment in found:
         scale = "" if size is None else f"--scale {size}: "
         yield f"{scale}{experiment.frame.data.name}; {cost_line(experiment)}"

@@ -15,7 +15,7 @@ from robust_eval.fields import Positive, Real, Whole
 from robust_eval.registry import checked
 from robust_eval.threat import parse_number
 
-__all__ = ["SCALES", "TRAINING", "Block", "Chosen", "Layout", "Paper", "Reported", "Scale"]
+__all__ = ["MEMORISATION", "SCALES", "TRAINING", "Block", "Chosen", "Layout", "Paper", "Reported", "Scale"]
 
 Scale = Literal["small", "full"]
 SCALES: tuple[Scale, ...] = ("small", "full")
@@ -23,6 +23,8 @@ Text = Annotated[str, Field(max_length=2000)]
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 TRAINING = "training"
 """The perturbation of a number that was logged in training."""
+MEMORISATION = "memorisation"
+"""That of a number on training images: ``untouched_error`` and ``corrupted_error``, of the last pass."""
 
 
 @checked
@@ -58,7 +60,8 @@ class Reported:
     column: Name | None = None
     """Its column; the perturbation or the metric if left out."""
     perturbation: Name = "clean"
-    """An attack, a corruption, an analysis, or ``training`` for what was logged after a pass."""
+    """An attack, a corruption, an analysis, ``training`` for what was logged after a pass, or ``memorisation`` for the
+    error on training images with the true and with wrong labels."""
     metric: Name | None = None
     """Its metric, where that is not the layout's."""
     unit: Literal["percent", "fraction", "number"] | None = None
