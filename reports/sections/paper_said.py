@@ -24,11 +24,11 @@ from robust_eval.printable import printable, printable_all
 __all__ = ["in_words", "paper_table", "sections"]
 
 TITLE = "The paper's table"
+OURS = "Paper / ours, {unit}; ours is the mean of {trainings}."
 RULE = (
-    "Paper / ours, {unit}; ours is the mean over {seeds}. Difference: ours - the paper's, with a 95 % interval over "
-    "trainings and images (t). Where the paper states no standard deviation, its number counts as one training with "
-    "the spread of ours. Agrees: 0 is in the interval, and half of it is at most {within}; differs: 0 is outside; else "
-    "it cannot be told."
+    " =: agrees, ≠: differs. The difference has a 95 % interval over trainings and images (t); where the paper states "
+    "no standard deviation, its number counts as one training with the spread of ours. Agrees: 0 is in the interval, "
+    "and half of it is at most {within}; differs: 0 is outside; else it cannot be told."
 )
 SMALL = (
     "This is the small size, on {ours}: the paper's numbers, on {theirs}, are shown to compare the pattern of rows and "
@@ -56,10 +56,10 @@ def sections(source: Source) -> Iterator[Section]:
             continue
         link = f" ({paper.link})" if paper.link else ""
         yield Section(title, _pivot(run), _note(run), caption=f"{title}{link}. {_note(run)}")
-        heads = ("row", "column", "paper", "ours", "difference", "verdict")
-        if any(each.mean is not None for each in run.found):
+        heads = ("row", "column", "verdict", "paper", "ours", "difference")
+        if paper.scale == "full" and any(each.mean is not None for each in run.found):
             yield Section(
-                "", Grid(heads, tuple(_line(each) for each in run.found), 2), _footnotes(run), folded=True
+                "", Grid(heads, tuple(_line(each) for each in run.found), 3), _footnotes(run), folded=True
             )
         if told := tuple(_open(paper)):
             yield Section("", Paragraphs(told))
@@ -73,8 +73,9 @@ def in_words(source: Source) -> tuple[str, ...]:
             continue
         counts = Counter(each.verdict for each in run.found)
         told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-        size = " at the small size" if run.paper.scale == "small" else ""
-        lines.append(f"{run.paper.table}{size}: of {len(run.found)} published numbers {told}; see paper.csv")
+        if run.paper.scale == "small":
+            told = "which stand beside ours without a verdict: this is the small size"
+        lines.append(f"{run.paper.table}: {len(run.found)} published numbers, {told}; see paper.csv")
     return tuple(lines)
 
 
@@ -157,23 +158,26 @@ def _line(each: Beside) -> tuple[str, ...]:
     if each.difference is not None and each.half is not None:
         difference = f"{_figure(each.difference, each, signed=True)} ± {_figure(each.half, each)}"
     verdict = each.verdict + (f": {each.reason}" if each.reason else "")
-    return each.row, each.column, _figure(each.reported.value, each), _ours(each), difference, verdict
+    return each.row, each.column, verdict, _figure(each.reported.value, each), _ours(each), difference
 
 
 def _note(run: _Run) -> str:
     paper = run.paper
-    small = (
-        SMALL.format(ours=", ".join(run.data) or "nothing yet", theirs=paper.data)
-        if paper.scale == "small"
-        else ""
-    )
     most = max((len(each.ours) for each in run.found), default=0)
-    seeds = "one training" if most < 2 else f"{most} trainings, ± its standard deviation"
+    of_ours = OURS.format(
+        unit=" or ".join(dict.fromkeys(UNITS[each.unit] for each in run.found)),
+        trainings="one training" if most < 2 else f"{most} trainings, ± their standard deviation",
+    )
+    if paper.scale == "small":
+        return (
+            SMALL.format(ours=", ".join(run.data) or "nothing yet", theirs=paper.data)
+            + of_ours
+            + _footnotes(run)
+        )
     share = "2 points" if paper.layout.unit != "number" else "a tenth of the paper's number"
-    within = share if paper.within is None else f"{paper.within:g}"
-    units = dict.fromkeys(UNITS[each.unit] for each in run.found)
-    signs = "" if small else "=: agrees, ≠: differs. "
-    return small + signs + RULE.format(unit=" or ".join(units), seeds=seeds, within=within) + _footnotes(run)
+    return (
+        of_ours + RULE.format(within=share if paper.within is None else f"{paper.within:g}") + _footnotes(run)
+    )
 
 
 def _footnotes(run: _Run) -> str:
@@ -212,14 +216,19 @@ def _rows(run: _Run) -> Iterator[dict[str, Any]]:
             "unit": each.unit,
             "paper_value": each.reported.value,
             "paper_sd": each.reported.sd,
-            "ours": each.mean,
-            "ours_sd": statistics.stdev(each.ours) if len(each.ours) > 1 else None,
+            "ours": _rounded(each.mean),
+            "ours_sd": _rounded(statistics.stdev(each.ours) if len(each.ours) > 1 else None),
             "trainings": len(each.ours),
             "n": each.n,
-            "difference": difference,
-            "low": None if half is None or difference is None else difference - half,
-            "high": None if half is None or difference is None else difference + half,
+            "difference": _rounded(difference),
+            "low": _rounded(None if half is None or difference is None else difference - half),
+            "high": _rounded(None if half is None or difference is None else difference + half),
             "verdict": each.verdict,
             "reason": each.reason,
             "footnote": each.reported.footnote,
         }
+
+
+def _rounded(value: float | None) -> float | None:
+    """Return a number without what binary fractions add to it."""
+    return None if value is None else round(value, 6)

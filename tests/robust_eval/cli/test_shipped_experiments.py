@@ -32,10 +32,12 @@ def tiny(name, size=None):
     if "recipe" in tables:
         tables["recipe"] = {**tables["recipe"], **less}
         tables["recipe"] |= {key: [0.5] for key in ("mean", "std") if key in tables["recipe"]}
+    amounts = []
     for table in tables.get("train", ()):
         table.pop("epochs", None)
-        own = table.get("data", {})
-        table |= {"data": own | {"per_class": 6}} if own else {}
+        if "per_class" in (own := table.get("data", {})):
+            amounts.append(own["per_class"])
+            own["per_class"] = 5 + sorted(set(amounts)).index(own["per_class"])
     for table in tables.get("attack", ()):
         table |= {key: table[key][:1] for key in ("eps",) if isinstance(table.get(key), list)}
         table |= {"std": [0.25]} if "std" in table else {}
