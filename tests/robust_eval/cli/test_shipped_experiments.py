@@ -19,8 +19,8 @@ from robust_eval.config.shipped import shipped
 from robust_eval.results.load import load
 
 QUICK = ("mixup_fgsm",)
-ORDERS = {"batch_size": 16, "epochs": 2, "clusters": 2}
-"""Of the analysis of all orders: three batches, and six orders of them."""
+ORDERS = {"per_class": 4, "batch_size": 4, "epochs": 2, "clusters": 2}
+"""Of the analysis of all orders: two batches of two classes."""
 
 
 def tiny(name, size=None):
@@ -32,9 +32,12 @@ def tiny(name, size=None):
     if "recipe" in tables:
         tables["recipe"] = {**tables["recipe"], **less}
         tables["recipe"] |= {key: [0.5] for key in ("mean", "std") if key in tables["recipe"]}
-    amounts = []
+    amounts, least = [], min((t["epochs"] for t in tables.get("train", ()) if "epochs" in t), default=0)
     for table in tables.get("train", ()):
-        table.pop("epochs", None)
+        if "epochs" in table:
+            table["epochs"] = 1 if table["epochs"] == least else 2
+        if "k" in (curriculum := table.get("curriculum", {})):
+            curriculum["k"] = 2
         if "per_class" in (own := table.get("data", {})):
             amounts.append(own["per_class"])
             own["per_class"] = 5 + sorted(set(amounts)).index(own["per_class"])
