@@ -260,8 +260,8 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path, given: Given |
             sources.pool(frame, folder)
     recipes = [parser.recipe(frame.recipe, table, i, source) for i, table in enumerate(frame.train)]
     own_data: dict[str, Table] = {}
-    for i, (table, found) in enumerate(zip(frame.train, recipes, strict=True)):
-        if changes := {**frame.recipe, **table}.get("data"):
+    for i, (own, found) in enumerate(zip(frame.train, recipes, strict=True)):
+        if changes := {**frame.recipe, **own}.get("data"):
             with problems.at(f"[[train]] {i + 1}"):
                 sources.changed(frame, changes)
                 own_data |= {printable(name): changes for name, _ in found[:1]}
