@@ -33,6 +33,8 @@ from reports.sections.beside import in_words as runs_in_words
 from reports.sections.classes import class_table
 from reports.sections.contents import contents
 from reports.sections.corruption_errors import in_words
+from reports.sections.paper_said import in_words as paper_in_words
+from reports.sections.paper_said import paper_table
 from reports.sections.trust import doubts_in_words, speaking
 from robust_eval.errors import DataError
 from robust_eval.files import write_together
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["Report", "write"]
 
 
+PAPER = "paper.csv"
 SHEET = "corruptions.png"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""
@@ -73,6 +76,8 @@ class Report:
     """One line for each check that warns or fails on a model, with the number of records it stands beside."""
     left_out: tuple[str, ...] = ()
     """One line for each record that could not be believed."""
+    paper: tuple[str, ...] = ()
+    """How many numbers of a published table agree: one line for each run that makes one again."""
     told: tuple[str, ...] = ()
     """What is to be known of the exports, one line each."""
     not_fitting: tuple[str, ...] = ()
@@ -104,8 +109,8 @@ def write(
     style: Style = Style(),  # noqa: B008 - frozen
     names: Path | None = None,
 ) -> Report:
-    """Write results.csv, classes.csv, table.md, table.tex, tables/*.tex, report.tex, index.html, figures/*.svg,
-    figures/*.pdf, corruptions.png, gallery.png and the card.
+    """Write results.csv, classes.csv, paper.csv, table.md, table.tex, tables/*.tex, report.tex, index.html,
+    figures/*.svg, figures/*.pdf, corruptions.png, gallery.png and the card.
 
     ``folders`` are one or several runs. ``baseline`` is the model that corruption errors are divided by (mCE),
     ``exports`` names what else is written (:mod:`reports.exports`), ``style`` how the main table of a paper is to be,
@@ -130,10 +135,11 @@ def write(
     alive = {figure.name: embedded(figure) for figure in figures}
     sheets = [sheet for body in bodies if isinstance(body, Sheets) for sheet in body.sheets]
     albums = [album for body in bodies if isinstance(body, Gallery) for album in body.albums]
-    classes = class_table(loaded.entries)
+    classes, published = class_table(loaded.entries), paper_table(source)
     texts: dict[str, str | bytes] = {
         "results.csv": _csv(loaded.results),
         **({} if classes is None else {"classes.csv": _csv(classes)}),
+        **({} if published is None else {PAPER: _csv(published)}),
         "table.md": markdown(parts),
         **tex_files(parts, main),
         **{f"figures/{name}": text for figure in figures for name, text in files(figure).items()},
@@ -148,7 +154,7 @@ def write(
     write_together(out, texts)
     clear(out, made.files)
     told = made.told + log(made, out)
-    for name in {"classes.csv", SHEET, GALLERY} - set(texts):
+    for name in {"classes.csv", PAPER, SHEET, GALLERY} - set(texts):
         (out / name).unlink(missing_ok=True)
     # of an earlier report with other records
     for old in {path for name in PATTERNS for path in (out / "figures").glob(f"{name}.*")}:
@@ -170,6 +176,7 @@ def write(
         looks=tuple(looks(loaded.analyses)),
         doubts=doubts,
         left_out=loaded.left_out,
+        paper=paper_in_words(source),
         told=told,
         not_fitting=() if main is None else tuple(left_out(main)),
     )

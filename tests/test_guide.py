@@ -23,6 +23,7 @@ from robust_eval.checks.examination import IMAGES
 from robust_eval.cli.guide import pages
 from robust_eval.config.experiment import named_experiments, parse
 from robust_eval.config.frame import DataTable
+from robust_eval.config.scale import scaled, sizes
 from robust_eval.corruptions._severity import Published
 from robust_eval.models.recipe import Recipe
 from robust_eval.results.entry import COLUMNS
@@ -192,7 +193,9 @@ def test_experiment_files_are_valid(page):
     for text in blocks(TEXTS[page], "toml"):
         if "[[rule]]" in text:
             continue  # of a gate
-        assert parse(tomllib.loads(text), where=page, folder=Path.cwd()).frame.name
+        tables = tomllib.loads(text)
+        for size in sizes(tables) or (None,):
+            assert parse(scaled(tables, size, where=page), where=page, folder=Path.cwd()).frame.name
 
 
 def test_the_rules_of_the_gate_are_valid(tmp_path):

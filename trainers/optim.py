@@ -25,13 +25,17 @@ def make_optimizer(
     if companion is not None:
         wanted.append({"params": list(companion.parameters()), **ALONE})
     lr, decay = recipe.lr, recipe.weight_decay
+    usual = 1e-10 if recipe.optimizer == "adagrad" else 1e-8
+    epsilon = usual if recipe.epsilon is None else recipe.epsilon
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(wanted, lr=lr, weight_decay=decay)
+        return torch.optim.Adam(wanted, lr=lr, betas=recipe.betas, weight_decay=decay, eps=epsilon)
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(wanted, lr=lr, weight_decay=decay)
+        return torch.optim.AdamW(wanted, lr=lr, betas=recipe.betas, weight_decay=decay, eps=epsilon)
     if recipe.optimizer == "adagrad":
-        return torch.optim.Adagrad(wanted, lr=lr, weight_decay=decay)
+        return torch.optim.Adagrad(wanted, lr=lr, weight_decay=decay, eps=epsilon)
     if recipe.optimizer == "rmsprop":
-        return torch.optim.RMSprop(wanted, lr=lr, weight_decay=decay, momentum=recipe.momentum)
+        return torch.optim.RMSprop(
+            wanted, lr=lr, alpha=recipe.smoothing, weight_decay=decay, momentum=recipe.momentum, eps=epsilon
+        )
     nesterov = recipe.nesterov and recipe.momentum > 0
     return torch.optim.SGD(wanted, lr=lr, momentum=recipe.momentum, nesterov=nesterov, weight_decay=decay)

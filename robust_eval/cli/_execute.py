@@ -78,6 +78,7 @@ def execute(
     import reports
     import trainers
     from robust_eval.classifier.accelerate import pick_precision
+    from robust_eval.cli._experiments import cost_line
     from robust_eval.cli._progress import Display
     from robust_eval.cli._said_before import say_budget, say_cost, say_left_out, told_apart
     from robust_eval.cli._shown import piped, require_format, show
@@ -102,6 +103,14 @@ def execute(
     store = Store(run_folder(out))
     device, wanted = pick_device(device), cast("Precision", precision)
     pick_precision(wanted, torch.device(device))  # an unknown name is told before anything is measured
+    if dry_run:
+        say(log, f"cost at most: {cost_line(experiment)}")
+        if (address := experiment.source().fetched_from()) is not None:
+            say(
+                console,
+                f"cells are known once {experiment.frame.data.name} is here; a run fetches it from {address}",
+            )
+            return 0
     cells = plan(experiment)
     if repeated is not None:
         require_cells([cell.key for cell in cells], repeated, where="card")

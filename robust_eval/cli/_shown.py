@@ -62,7 +62,8 @@ def show(written: Report, format_: str | None, *, everything: bool = False, summ
             console.print(agreement)
         console.print(written.first(width=console.width))
     tell_left_out(written)
-    for line in (*written.beside, *([summary] if summary else []), f"report: {written.out / 'index.html'}"):
+    told = (*written.beside, *written.paper, *([summary] if summary else []))
+    for line in (*told, f"report: {written.out / 'index.html'}"):
         say(log, line)
 
 

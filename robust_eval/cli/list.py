@@ -22,12 +22,13 @@ def list_methods(
     import_: Imports = None,
     long: Annotated[bool, typer.Option("--long", help="Print each method's card.")] = False,
 ) -> int:
-    """List the registered methods with their fields and defaults."""
+    """List the registered methods with their fields and defaults; experiments with their papers, data and costs."""
     import dataclasses
     from typing import get_args
 
     import defenses  # noqa: F401 - registers the methods
     import trainers  # noqa: F401
+    from robust_eval.cli._experiments import UNIT, experiment_lines
     from robust_eval.cli._options import import_methods
     from robust_eval.config.experiment import named_experiments
     from robust_eval.errors import UnknownNameError
@@ -45,12 +46,16 @@ def list_methods(
         for name in named_experiments() if each == "experiment" else names(each):
             if each == "experiment":
                 print(f"  {name}")
+                if kind == each or long:
+                    print("\n".join(f"      {line}" for line in experiment_lines(name)))
                 continue
             cls = find(each, name)
             fields = [f"{f.name}={_default(f)}" for f in dataclasses.fields(cls)]
             print(f"  {name}({', '.join(fields)})")
             if long:
                 print("\n".join(f"      {line}".rstrip() for line in card(each, name).splitlines()) + "\n")
+        if each == "experiment" and (kind == each or long):
+            print(f"  {UNIT}")
         if each in ("attack", "architecture"):
             lines = _behind_prefixes() if each == "attack" else _networks_elsewhere()
             print("\n".join(f"  {line}" for line in lines))

@@ -37,6 +37,13 @@ def run(
         str | None, typer.Option(help="A set to take instead of the one the experiment names.")
     ] = None,
     set_: Settings = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="small, for a laptop, or full, as in the paper, of an experiment that comes in both. Default: small.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -104,9 +111,12 @@ def run(
         of_run_folder=goes_on,
         allow_imports=allow_imports,
         of=of,
+        scale=scale,
     )
     same = of_card and data is None and checks is None and not set_
-    folder = out or Path("runs") / folder_name(parsed.frame.name)
+    # the two sizes of an experiment have no record in common
+    full = "-full" if scale == "full" else ""
+    folder = out or Path("runs") / f"{folder_name(parsed.frame.name)}{full}"
     return execute(
         parsed,
         folder,

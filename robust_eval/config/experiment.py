@@ -10,8 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib import resources
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +25,9 @@ from robust_eval.config.frame import DataTable, Frame, ModelTable
 from robust_eval.config.method_tables import AnalysisPlan, AttackPlan, MethodTables, Table, located
 from robust_eval.config.preprocessing import prepared
 from robust_eval.config.problems import Problems
+from robust_eval.config.scale import note_changes, scaled
 from robust_eval.config.settings import change_tables
+from robust_eval.config.shipped import named_experiments, shipped
 from robust_eval.config.toml import read_toml, toml
 from robust_eval.config.trust import code_in
 from robust_eval.corruptions._given import given_tables
@@ -80,11 +81,17 @@ class Experiment:
     folder: Path
     """Where relative paths and imports start."""
     given: Given | None = None
+    own_data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By the name of a model, what it is trained on where that is not what ``[data]`` says."""
 
     def source(self) -> Source:
         """Open the data to measure on."""
         given = None if self.given is None else self.given.source
         return sources.measured(self.frame, self.folder) if given is None else given
+
+    def source_for(self, model: str) -> Source:
+        """Open the data with the training images of one model."""
+        return sources.measured(sources.changed(self.frame, self.own_data.get(model, {})), self.folder)
 
     def pool_source(self) -> Source:
         """Open the pool that the file names."""
@@ -139,12 +146,6 @@ class Experiment:
         return {"folder": str(self.folder.resolve()), **tables} if self.frame.imports else tables
 
 
-def named_experiments() -> list[str]:
-    """Return the names of the experiments shipped with the package."""
-    folder = resources.files("robust_eval") / "experiments"
-    return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
-
-
 def read(
     name: str,
     *,
@@ -154,6 +155,7 @@ def read(
     of_run_folder: bool = False,
     allow_imports: bool = False,
     of: str | None = None,
+    scale: str | None = None,
 ) -> Experiment:
     """Read an experiment: a shipped one by name, or a file; raises ``ConfigError`` with all of its problems.
 
@@ -161,13 +163,12 @@ def read(
     current directory. ``checks`` takes the place of the file's, and ``fields`` of those in its ``[data]`` and
     ``[recipe]``. Code that a run folder names may be anybody's: the ``imports`` and factories of a file
     ``of_run_folder``, as one beside ``records/`` is, and of a card are refused without ``allow_imports``. ``of`` is the
-    run of a card of several.
+    run of a card of several. ``scale`` is the size to run at, ``small`` or ``full``, of a file that comes in two.
     """
     foreign = of_run_folder
     tables: Table
     if name in named_experiments():
-        text = (resources.files("robust_eval") / "experiments" / f"{name}.toml").read_text(encoding="utf-8")
-        tables, folder = toml(text, where=f"experiment {name}"), Path.cwd()
+        tables, folder = shipped(name), Path.cwd()
     else:
         if (problem := misnamed(name)) is not None:
             raise ConfigError(f"experiment: {problem}")
@@ -195,6 +196,7 @@ def read(
             f"experiment {name}: this {what} would run code ({', '.join(code)}), looked for in "
             f"{tables.get('folder', folder)} first; where you trust it, give --allow-imports"
         )
+    tables = scaled(tables, scale, where=f"experiment {shown(name)}")
     if data is not None:
         if (problem := misnamed(data)) is not None:
             raise ConfigError(f"--data: {problem}")
@@ -202,6 +204,8 @@ def read(
         table = tables.get("data")
         tables["data"] = {**(table if isinstance(table, dict) else {}), "name": given}
     change_tables(tables, fields or {})
+    changed = [f"{table}.{field}" for table, own in (fields or {}).items() for field in own]
+    note_changes(tables, [*(["data.name"] if data is not None else []), *changed])
     if checks is not None:
         tables["checks"] = checks
     return parse(tables, where=name, folder=folder)
@@ -257,6 +261,12 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path, given: Given |
         with problems:
             sources.pool(frame, folder)
     recipes = [parser.recipe(frame.recipe, table, i, source) for i, table in enumerate(frame.train)]
+    own_data: dict[str, Table] = {}
+    for i, (own, found) in enumerate(zip(frame.train, recipes, strict=True)):
+        if changes := {**frame.recipe, **own}.get("data"):
+            with problems.at(f"[[train]] {i + 1}"):
+                sources.changed(frame, changes)
+                own_data |= {printable(name): changes for name, _ in found[:1]}
     # the trainings of one table differ in their seed alone and are one line of a report
     called = [found[0][0] for found in recipes if found] + [table.name for table in frame.model if table.name]
     for i, table in enumerate(frame.model):
@@ -275,6 +285,7 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path, given: Given |
         tuple(analyses),
         folder,
         given,
+        own_data,
     )
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from robust_eval.bounds import LAST_SEED, MOST
 from robust_eval.config.method_tables import Table
+from robust_eval.config.paper import Paper
 from robust_eval.data import ClassOrder, Interpolation
 from robust_eval.fields import Real, Seed, Side, Whole
 from robust_eval.models.named import gives_network
@@ -109,6 +110,8 @@ class Frame:
     """A ``.npy``, ``.npz`` or PNG file of the pixels that attacks may change (1), all others kept (0)."""
     watch_test: bool = False
     """Whether the accuracy on the test images is logged after each pass of a training. Nothing is chosen by it."""
+    paper: Paper | None = None
+    """The published table that this experiment makes again."""
     data: DataTable
     recipe: Table = field(default_factory=dict)
     train: tuple[Table, ...] = ()

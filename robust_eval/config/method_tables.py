@@ -155,6 +155,7 @@ class MethodTables:
         fields |= defaults | table
         fields |= located(fields, self.folder)
         name = fields.pop("name", None)
+        fields.pop("data", None)  # whose fields are of images, and none of the recipe
         problems = self.problems.at(f"[[train]] {i + 1}")
         seeds = _seeds(fields, table, problems)
         methods: Table = {}

@@ -119,7 +119,10 @@ def _models(experiment: Experiment, train: Examples | None, examples: Examples |
                 f"data {experiment.frame.data.name}: expected test labels in 0..{train.classes - 1}, the classes "
                 f"of its training images, got {int(examples.labels.max())}; number both splits alike"
             )
+        common = train
+        own: dict[str, Examples] = {}
         for name, recipe in experiment.recipes:
+            train = _trained_on(experiment, name, common, own)
             for option, numbers in (("mean", recipe.mean), ("std", recipe.std)):
                 if numbers is not None and len(numbers) != train.shape[0]:
                     raise ConfigError(
@@ -136,6 +139,18 @@ def _models(experiment: Experiment, train: Examples | None, examples: Examples |
         assert examples is not None
         found += [make(examples) for make in experiment.given.models]
     return found
+
+
+def _trained_on(experiment: Experiment, name: str, common: Examples, known: dict[str, Examples]) -> Examples:
+    """Return the training images of a model; those that several share are read once."""
+    if not (changes := experiment.own_data.get(name)):
+        return common
+    key = content_key(dict(changes))
+    if key not in known:
+        found = experiment.source_for(name).train()
+        assert found is not None  # there are common ones
+        known[key] = found
+    return known[key]
 
 
 def _require_startable(name: str, recipe: Recipe, train: Examples, test: Examples | None) -> None:

@@ -9,27 +9,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import torch
 
-from robust_eval.config.frame import Frame
+from robust_eval.config.frame import DataTable, Frame
 from robust_eval.data import ClassOrder, Examples, Source, absolute, open_source, takes_size
 from robust_eval.data.corrupted import CorruptedFiles, open_corrupted
 from robust_eval.data.given import given_images
-from robust_eval.errors import DataError
+from robust_eval.errors import ConfigError, DataError, near
 from robust_eval.models.call import call_in
 from robust_eval.models.factory import call_factory
 from robust_eval.paths import exists, is_folder
-from robust_eval.registry import names
+from robust_eval.registry import explain, names
 
-__all__ = ["at", "corrupted", "is_data_factory", "measured", "opened", "other", "pool"]
+__all__ = ["at", "changed", "corrupted", "is_data_factory", "measured", "opened", "other", "pool"]
 
 FACTORY = re.compile(r"\.py:[^:/\\(]*(\(.*\))?$", re.DOTALL)
 FOR_FILES = ("size", "resize", "interpolation", "class_order", "per_class", "label_noise")
+
+OF_TRAINING = ("per_class", "label_noise", "noisy_labels", "seed")
+"""Fields of ``[data]`` that change training images alone, so that one model may have its own."""
 
 
 def is_data_factory(name: object) -> bool:
@@ -62,6 +66,22 @@ def measured(frame: Frame, folder: Path) -> Source:
         seed=data.seed,
         skip_unreadable=data.skip_unreadable,
     )
+
+
+def changed(frame: Frame, changes: object) -> Frame:
+    """Return the frame with what one model is trained on; raises ``ConfigError`` for what is none of its fields."""
+    if not isinstance(changes, Mapping):
+        raise ConfigError(f"data: expected a table such as {{ per_class = 100 }}, got {changes!r}")
+    for name in changes:
+        if name not in OF_TRAINING:
+            known = ", ".join(OF_TRAINING)
+            raise ConfigError(
+                f"data: unknown field {name!r}{near(str(name), OF_TRAINING)}; of one model's images it has {known}"
+            )
+    try:
+        return replace(frame, data=replace(frame.data, **changes))
+    except pydantic.ValidationError as error:
+        raise ConfigError(explain(error, DataTable, where="data")) from None
 
 
 def pool(frame: Frame, folder: Path) -> Source:

@@ -59,6 +59,10 @@ class Altered(Source):
         noise = f"{100 * self.label_noise:g}% label noise"
         return self._described(noise if self.label_noise else "", f"seed {self.seed}" if self.seed else "")
 
+    def fetched_from(self) -> str | None:
+        """Return what the source itself does."""
+        return self.source.fetched_from()
+
     def test(self, n: int | None) -> Examples:
         """Return the first ``n`` test images as they are."""
         return self.source.test(n)

@@ -51,6 +51,18 @@ class Fetched(Source):
         """Return the training images."""
         return self._examples("train")
 
+    def fetched_from(self) -> str | None:
+        """Return the address of the first split that is not here, or is damaged."""
+        from torchvision import datasets
+
+        loader: Any = getattr(datasets, self.loader)
+        for split in ("train", "test"):
+            try:
+                loader(self.root or cache_folder(), download=False, **self._options(split))
+            except (OSError, RuntimeError, EOFError, ValueError, AssertionError):
+                return self._origin(loader, split).url
+        return None
+
     @abstractmethod
     def _origin(self, loader: Any, split: str) -> Origin:
         """Return where torchvision gets a split from."""

@@ -46,6 +46,10 @@ class Source(ABC):
     def train(self) -> Examples | None:
         """Return the training images, ``None`` where the source has none."""
 
+    def fetched_from(self) -> str | None:
+        """Return the address that images would be fetched from first; ``None`` where they need not be."""
+        return None
+
     def train_some(self, choose: Choose) -> Examples | None:
         """Return the training images that ``choose`` picks by their labels; sources of image files read no others."""
         found = self.train()

@@ -48,6 +48,11 @@ class TinyImageNet(Source):
         """``tiny_imagenet``."""
         return "tiny_imagenet"
 
+    def fetched_from(self) -> str | None:
+        """Return the archive's address, ``None`` where its folder is here."""
+        there = ((self.root or cache_folder()) / FOLDER).is_dir()
+        return None if there else ORIGIN.url
+
     def test(self, n: int | None) -> Examples:
         """Return the first ``n`` of the validation images, in the order of their annotations."""
         base = self._base()

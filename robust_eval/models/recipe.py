@@ -20,6 +20,7 @@ from robust_eval.registry import checked, describe, described
 
 __all__ = ["NO_JOURNAL", "Journal", "Recipe", "Train", "Trained"]
 
+ADAPTIVE = ("adam", "adamw", "adagrad", "rmsprop")
 Fraction = Annotated[Real, Field(ge=0, lt=1)]
 
 
@@ -49,6 +50,13 @@ class Recipe:
     """Of ``sgd`` and ``rmsprop``."""
     nesterov: bool = True
     """Whether ``sgd`` takes Nesterov's momentum or the heavy ball."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    """Decays of the averages of ``adam`` and ``adamw``: of the gradient and of its square."""
+    smoothing: Fraction = 0.99
+    """Decay of the average of squares of ``rmsprop``."""
+    epsilon: Positive | None = None
+    """What ``adam``, ``adamw``, ``adagrad`` and ``rmsprop`` add to the root that they divide by; PyTorch's if left out:
+    1e-8, 1e-10 of ``adagrad``."""
     lr: Positive = 0.1
     weight_decay: Annotated[Real, Field(ge=0)] = 5e-4
     schedule: Literal["cosine", "constant", "step", "multi_step", "one_cycle", "halve_on_plateau"] = "cosine"
@@ -106,6 +114,12 @@ class Recipe:
             raise ValueError(
                 f"start: expected a weights file, got {shown(self.start)!r}, where there is {what_is(self.start)}"
             )
+        known = {"betas": ("adam", "adamw"), "smoothing": ("rmsprop",), "epsilon": ADAPTIVE}
+        for name, optimizers in known.items():
+            if getattr(self, name) != _ADDED[name] and self.optimizer not in optimizers:
+                raise ValueError(
+                    f"{name}: is of {', '.join(optimizers)}, got optimizer {self.optimizer!r}; leave it out"
+                )
         if self.start is None and self.start_head == "new":
             raise ValueError("expected start with start_head='new', got none; give the weights to start from")
 
@@ -122,9 +136,14 @@ class Recipe:
             fields["budget"] = budget
         # what the file holds decides the weights, not what it is called
         fields["start"] = None if self.start is None else file_sha256(self.start)
-        if self.start_head == "load":  # as before there was a choice
-            del fields["start_head"]
+        for name, usual in _ADDED.items():  # as before there was a choice
+            if fields[name] == usual:
+                del fields[name]
         return fields
+
+
+_ADDED = {"start_head": "load", "betas": (0.9, 0.999), "smoothing": 0.99, "epsilon": None}
+"""Fields that a spec has where they are not as they were before there was a choice."""
 
 
 class Journal(NamedTuple):
