@@ -78,6 +78,11 @@ class CheckpointError(RobustEvalError):
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the closest known name, or an empty string when none is close."""
-    close = difflib.get_close_matches(str(name), list(known), n=1)
+    """Return `` (did you mean 'x'?)`` for the closest known name, or an empty string when none is close.
+
+    One of the same letters is the closest: two of them have changed places.
+    """
+    several = list(known)
+    same = [each for each in several if sorted(str(each)) == sorted(str(name))]
+    close = difflib.get_close_matches(str(name), same or several, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

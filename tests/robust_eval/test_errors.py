@@ -67,6 +67,7 @@ def test_all_problems_are_told_at_once():
 def test_an_unknown_name_lists_the_near_and_the_known_ones():
     message = str(UnknownNameError("attack", "pdg", ["pgd", "cw"]))
     assert message == "unknown attack 'pdg' (did you mean 'pgd'?); known: cw, pgd"
+    assert near("pdg", ["pdpgd", "pgd"]) == " (did you mean 'pgd'?)"
     assert near("zzz", ["pgd"]) == ""
 
 
