@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import sysconfig
+import traceback
 from collections.abc import Iterator, Mapping
 from importlib.util import resolve_name
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from robust_eval.errors import CheckpointError, near
 from robust_eval.paths import is_folder, misnamed, shown, what_is
 
-__all__ = ["content_key", "existing", "file_sha256", "users_code"]
+__all__ = ["content_key", "existing", "file_sha256", "users_code", "users_place"]
 
 _HOME = Path(__file__).resolve().parents[1]
 _OURS = tuple(_HOME / name for name in ("robust_eval", "defenses", "trainers", "reports"))
@@ -92,9 +93,25 @@ def _users_file(name: str, folder: Path, *, later: bool) -> Path | None:
     if not isinstance(file, str) or not Path(file).is_file():
         return None
     path = Path(file).resolve()
-    if _INSTALLED & set(path.parts) or any(path.is_relative_to(place) for place in (*_OURS, *_standard())):
+    if not _is_users(path):
         return None
     return path if any(path.is_relative_to(place) for place in places) else None
+
+
+def users_place(error: BaseException) -> str | None:
+    """Return file and line of the innermost code of the user's that an error came through; ``None`` without any."""
+    places = [
+        f"{frame.filename}:{frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_file() and _is_users(Path(frame.filename).resolve())
+    ]
+    return places[-1] if places else None
+
+
+def _is_users(path: Path) -> bool:
+    """Whether a file is none of an installed package, the standard library or this package."""
+    ours = any(path.is_relative_to(place) for place in (*_OURS, *_standard()))
+    return not ours and not _INSTALLED & set(path.parts)
 
 
 def _standard() -> Iterator[Path]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -99,10 +100,16 @@ class Description(NamedTuple):
 def register(kind: Kind, name: str, *, version: int = 1) -> Callable[[type[T]], type[T]]:
     """Return a class decorator, placed above ``@dataclass(frozen=True, kw_only=True)``, that registers a method.
 
-    Raises ``ValueError`` when the name is already taken by a class of another module.
+    Raises ``ValueError`` when the name is already taken by a class of another module, and for a field that hides a
+    method.
     """
 
     def decorate(cls: type[T]) -> type[T]:
+        if (hidden := _hidden(cls)) is not None:
+            field = hidden.rpartition(".")[2]
+            raise ValueError(
+                f"{kind} {name!r}: its field {field!r} hides the method {hidden}; rename the field"
+            )
         method = checked(cls)
         earlier = _METHODS.get((kind, name))
         if earlier is not None and (earlier.__module__, earlier.__qualname__) != (
@@ -122,6 +129,20 @@ def register(kind: Kind, name: str, *, version: int = 1) -> Callable[[type[T]], 
         return method
 
     return decorate
+
+
+def _hidden(cls: type[Any]) -> str | None:
+    """Return the first method of a parent's that one of the class's fields hides; ``None`` where none does."""
+    own = [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+    return next(
+        (
+            f"{parent.__name__}.{name}"
+            for parent in cls.__mro__[1:]
+            for name in own
+            if inspect.isfunction(vars(parent).get(name))
+        ),
+        None,
+    )
 
 
 def _reduced(method: Any) -> tuple[Any, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,7 +84,7 @@ def train(
     assert isinstance(source, RecipeModel)
     console = open_console()
     make_folder(out)
-    with Display(open_log()) as display:
+    with Display(open_log()) as display, _told_where_it_is_theirs():
         path = trained_model(
             source,
             store,
@@ -114,3 +116,20 @@ def train(
         )
     say(console, f"next:    {shlex.join(['robust-eval', 'evaluate', str(path), '--data', data])}")
     return 0
+
+
+@contextmanager
+def _told_where_it_is_theirs() -> Iterator[None]:
+    """Tell an error out of code of the user's in one line, with its place; those of ours keep their trace."""
+    from robust_eval.errors import THEIRS, MeasurementError, RobustEvalError
+    from robust_eval.findings import reason
+    from robust_eval.identity import users_place
+
+    try:
+        yield
+    except RobustEvalError:
+        raise
+    except THEIRS as error:
+        if (place := users_place(error)) is None:
+            raise
+        raise MeasurementError(f"training stopped: {reason(error)} ({place})") from error

@@ -2,6 +2,7 @@
 
 import zlib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -66,15 +67,23 @@ class Good(Corruption):
 
 
 @pytest.fixture
-def plugin(work, request, monkeypatch):
-    """Return the name of a module with methods; the registry forgets them afterwards."""
-    name = f"plug_{zlib.crc32(request.node.name.encode())}"
-    Path(f"{name}.py").write_text(MODULE)
+def forgotten(work, monkeypatch):
+    """A registry that forgets afterwards what modules of this folder register."""
     monkeypatch.syspath_prepend(work)
+    for kind in get_args(registry.Kind):
+        registry.names(kind)  # what the packages register stays
     before = dict(registry._METHODS)
-    yield name
+    yield
     for key in registry._METHODS.keys() - before.keys():
         del registry._METHODS[key]
+
+
+@pytest.fixture
+def plugin(forgotten, request):
+    """Return the name of a module with methods."""
+    name = f"plug_{zlib.crc32(request.node.name.encode())}"
+    Path(f"{name}.py").write_text(MODULE)
+    return name
 
 
 def test_a_module_is_imported_before_names_are_looked_up_and_kept_with_the_run(done, plugin):
@@ -147,3 +156,46 @@ def test_what_a_method_wrongly_returns_is_one_line(cli, plugin, option, name, wo
 def test_a_module_that_cannot_be_imported_is_one_line(cli):
     outcome = cli(*OWN, "--import", "no_such_module")
     assert outcome.code == 2 and "'no_such_module' cannot be imported" in outcome.err
+
+
+TRAINED = """
+from dataclasses import dataclass
+from robust_eval import register
+from robust_eval.methods import Architecture, Regularizer
+
+@register("regularizer", "own_raising")
+@dataclass(frozen=True, kw_only=True)
+class Raises(Regularizer):
+    def loss(self, *given, **named):
+        raise ValueError("my own\\nmistake")
+"""
+HIDING = """
+
+@register("architecture", "own_hiding")
+@dataclass(frozen=True, kw_only=True)
+class Hides(Architecture):
+    network: int = 4
+    def build(self, *, channels, classes):
+        raise NotImplementedError
+"""
+
+
+def test_a_loss_that_raises_is_one_line_with_its_place(cli, forgotten, work):
+    (work / "own_loss.py").write_text(TRAINED)
+    asked = ("train", "--regularizer", "own_raising", "--arch", "small_cnn", "--data", "digits")
+    outcome = cli(*asked, "--import", "own_loss", "--out", "out")
+    line = 1 + TRAINED.splitlines().index('        raise ValueError("my own\\nmistake")')
+    assert outcome.code == 1
+    told = outcome.err.splitlines()[-1]
+    assert told.startswith("error: training stopped: ValueError: my own (") and told.endswith(
+        f"own_loss.py:{line})"
+    )
+
+
+def test_a_field_that_hides_a_method_is_one_line(cli, forgotten, work):
+    (work / "own_field.py").write_text(TRAINED.replace("own_raising", "own_other") + HIDING)
+    outcome = cli("list", "architectures", "--import", "own_field")
+    assert outcome.code == 2 and outcome.err.count("\n") == 1
+    assert (
+        "architecture 'own_hiding': its field 'network' hides the method Architecture.network" in outcome.err
+    )
