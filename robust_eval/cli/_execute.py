@@ -98,7 +98,7 @@ def execute(
     device, wanted = pick_device(device), cast("Precision", precision)
     pick_precision(wanted, torch.device(device))  # an unknown name is told before anything is measured
     if dry_run:
-        say(log, f"cost at most: {cost_line(experiment)}")
+        say(log, f"cost at most: {cost_line(experiment, read=True)}")
         if (address := experiment.source().fetched_from()) is not None:
             say(
                 console,
