@@ -17,7 +17,8 @@ _SPECIAL = {
     ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": "'{}",
     "`": r"\textasciigrave{}", "[": "{[}", "]": "{]}", "*": "{*}", "-": "-{}", ",": ",{}", "?": "?{}", "!": "!{}",
     "–": "--", "—": "---", "−": "$-$", "×": r"$\times$", "±": r"$\pm$", "≠": r"$\neq$", "°": r"$^\circ$",
-    "∞": r"$\infty$", "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "→": r"$\to$", "√": r"$\surd$", "✓": r"$\checkmark$",
+    "∞": r"$\infty$",
+    "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "→": r"$\to$", "√": r"$\surd$", "✓": r"$\checkmark$",
     "†": r"\textdagger{}", "‡": r"\textdaggerdbl{}", "…": r"\ldots{}", "•": r"\textbullet{}", "·": r"$\cdot$",
     "\u2018": "`{}", "\u2019": "'{}", "“": "``{}", "”": "''{}", "€": r"\texteuro{}", "⁻": r"\textsuperscript{--}",
 }  # fmt: skip
