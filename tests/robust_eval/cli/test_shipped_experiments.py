@@ -80,6 +80,7 @@ def test_an_experiment_of_a_paper_ends_in_a_report_with_each_of_its_numbers(name
 
 
 @pytest.mark.experiments
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", sorted(set(named_experiments()) - set(QUICK)))
 def test_every_experiment_ends_in_a_report_with_each_of_its_numbers(name, done, undrawn):
     ends_in_a_report(name, done)
