@@ -3,7 +3,7 @@
 The difference of the means has three sources of chance: ours are over S trainings (t interval with S - 1 degrees of
 freedom), the paper's over as many as it says, and ours are of n images:
 
-    d = ours - paper,   half = t * sqrt(s^2 / S + p^2 + e^2),   e = the standard error over the n images
+    d = ours - paper,   half^2 = t^2 (s^2 / S + p^2) + z^2 e^2,   e = the standard error over the n images
 
 p is the paper's standard deviation over the root of its trainings. Where it states none, its number is taken for one
 training with the spread of ours, p = s (ours): papers seldom say. The images of a test set are the same in both, so
@@ -202,4 +202,4 @@ def _half(ours: Sequence[float], reported: Reported, error: float) -> float | No
     theirs = spread if sd is None else sd / math.sqrt(reported.runs)
     freedom = count - 1 if count > 1 else reported.runs - 1
     factor = float(t.ppf(0.975, freedom)) if freedom > 0 else float(norm.ppf(0.975))
-    return factor * math.sqrt(spread**2 / count + theirs**2 + error**2)
+    return math.hypot(factor * math.sqrt(spread**2 / count + theirs**2), Z * error)

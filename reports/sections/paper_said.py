@@ -191,6 +191,8 @@ def _marks(run: _Run) -> dict[str, int]:
 
 def _open(paper: Paper) -> Iterator[str]:
     """Yield what the paper leaves open with our choice, and what is not as it says."""
+    if paper.link:
+        yield f"Source: {paper.title}, {paper.link}"
     yield from (f"Of the paper: {text}" for text in paper.notes)
     for each in paper.chosen:
         yield f"Our choice: {each.field} = {each.choice}. {each.why}"

@@ -103,8 +103,8 @@ def execute(
     store = Store(run_folder(out))
     device, wanted = pick_device(device), cast("Precision", precision)
     pick_precision(wanted, torch.device(device))  # an unknown name is told before anything is measured
-    if dry_run:
-        say(log, f"cost at most: {cost_line(experiment)}")
+    if dry_run and (experiment.recipes or experiment.frame.paper is not None):
+        say(log, f"evaluations at most: {cost_line(experiment, read=True)}")
         if (address := experiment.source().fetched_from()) is not None:
             say(
                 console,

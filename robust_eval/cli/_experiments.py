@@ -28,9 +28,15 @@ def experiment_lines(name: str) -> Iterator[str]:
         yield f"{scale}{experiment.frame.data.name}; {cost_line(experiment)}"
 
 
-def cost_line(experiment: Experiment) -> str:
-    """Return what an experiment costs, from its file alone."""
+def cost_line(experiment: Experiment, *, read: bool = False) -> str:
+    """Return what an experiment costs, from its file alone; ``read`` counts the images of a set that has no name."""
     from robust_eval.config.effort import effort
+    from robust_eval.data.sizes import SIZES, Size
 
-    found = effort(experiment)
+    size = None
+    if read and experiment.frame.data.name not in SIZES:
+        source = experiment.source()
+        train, test = source.train() if experiment.recipes else None, source.test(experiment.frame.data.n)
+        size = Size(0 if train is None else len(train), len(test), (train or test).classes)
+    found = effort(experiment, size)
     return "cost not known before the images are read" if found is None else found.text

@@ -208,7 +208,8 @@ def test_a_dry_run_prints_cells_and_keys_and_creates_nothing(done, work):
     Path("tiny.toml").write_text(EXPERIMENT)
     before = set(work.rglob("*"))
     out = done("run", "tiny.toml", "--dry-run")
-    lines = out.splitlines()
+    cost, *lines = out.splitlines()
+    assert cost.startswith("evaluations at most: 28 to train 1 model, 96 forward passes")
     assert [line.split(maxsplit=3)[1:] for line in lines[:3]] == [
         ["to", "do", "erm · clean"],
         ["to", "do", "erm · quick checks"],
