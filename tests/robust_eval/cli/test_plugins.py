@@ -6,6 +6,8 @@ from typing import get_args
 
 import pytest
 
+import defenses  # noqa: F401 - registers the methods
+import trainers  # noqa: F401 - registers the methods
 from robust_eval import registry
 from robust_eval.results.store import Store
 
