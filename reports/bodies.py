@@ -15,7 +15,7 @@ from reports.answer import Reliance
 from reports.page_bodies import Commands, PageOnly, Profiles, Whole
 from reports.picture_bodies import GALLERY, Album, Exhibit, Gallery, Picture, Sheet, Sheets, Shot
 from reports.standing import Standing
-from reports.tables import Column, Comparison, Line, Number
+from reports.tables import Column, Comparison, Line, Number, caption
 from robust_eval.findings import MARKS, Verdict
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GALLERY",
+    "NONE_RAISED",
     "RAISED",
     "RELIANCE",
     "Advice",
@@ -60,6 +61,7 @@ __all__ = [
 
 RAISED: dict[Verdict, str] = {"not_made": "not made", "warn": "warns", "fail": "fails"}
 """What a check did that was raised."""
+NONE_RAISED = "No check warned, failed or could not be made."
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,14 @@ class Answer:
         """What the signs in it mean, of those that are there."""
         standing = {cell.standing for line in self.lines for cell in line.cells if cell is not None}
         marks = {cell.number.mark for line in self.lines for cell in line.cells if cell is not None}
-        return legend_of(standing, {*(RELIANCE[line.reliance] for line in self.lines), *marks})
+        told = legend_of(standing, {*(RELIANCE[line.reliance] for line in self.lines), *marks})
+        absent = any(cell is None for line in self.lines for cell in line.cells)
+        return "; ".join(filter(None, [told, "– for a number: not measured" if absent else ""]))
+
+    def caption(self, *, intervals: bool = True) -> str:
+        """What the numbers are: their unit and n, what stands beside them, and what the signs mean."""
+        numbers = [cell.number for line in self.lines for cell in line.cells if cell is not None]
+        return ". ".join(filter(None, [caption(numbers, intervals=intervals), self.legend])) + "."
 
 
 @dataclass(frozen=True)
@@ -313,10 +322,10 @@ def legend_of(standing: Collection[Standing], signs: Collection[str]) -> str:
     told = [
         ("bold: the best of its column, as a test at 0.05 says of every other", "best" in standing),
         ("†: no test tells it from the highest", "tied" in standing),
-        ("✓: the checks do not object", "✓" in signs),
+        ("✓: no check objects", "✓" in signs),
         ("?: a check warns or could not be made", "?" in signs),
         ("!: a check fails", "!" in signs),
-        ("–: not examined", "–" in signs),
+        ("– for the checks: not examined", "–" in signs),
     ]
     return "; ".join(text for text, there in told if there)
 

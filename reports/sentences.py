@@ -79,7 +79,16 @@ def _lead(lines: Sequence[Line], found: Decided, scored: Scored) -> Iterator[str
     if tied:
         low = min(_value(cells, line, main) or 0.0 for line in tied)
         values = f"{100 * low:.1f} to {_percent(top)} %"
-        yield f"{_names([first, *tied], lines)} lead{at} with {values}, and no test tells them apart."
+        # each was tested against the highest alone
+        close = (
+            "no test tells them apart"
+            if len(tied) == 1
+            else f"no test tells them from the highest ({name_of(first, lines=lines)})"
+        )
+        if len(tied) == len(lines) - 1 > 1:
+            yield f"There is no winner{at}: {_names(lines, lines)} have {values}, and {close}."
+        else:
+            yield f"{_names([first, *tied], lines)} lead{at} with {values}, and {close}."
     else:
         adjective = {"attack": "most robust", "corruption": "most accurate under corruptions"}.get(
             main.family, "most accurate"
@@ -172,7 +181,10 @@ def _mean(lines: Sequence[Line], found: Decided) -> Iterator[str]:
     tied = [line for line in lines if found.standing.get((line, MEAN)) == "tied"]
     if tied:
         top = max(_value(found.table.cells, line, MEAN) or 0.0 for line in tied)
-        yield f"Under corruptions {_names(tied, lines)} share the lead with up to {100 * top:.1f} % on average."
+        if len(tied) == len(lines) > 2:
+            yield f"Under corruptions there is no winner: {100 * top:.1f} % on average is the highest."
+        else:
+            yield f"Under corruptions {_names(tied, lines)} share the lead with up to {100 * top:.1f} % on average."
 
 
 def _trust(lines: Sequence[Line], relied: Mapping[Line, tuple[Reliance, str]]) -> Iterator[str]:
@@ -195,7 +207,7 @@ def _trust(lines: Sequence[Line], relied: Mapping[Line, tuple[Reliance, str]]) -
     if doubted:
         yield f"Doubtful: {_names(doubted, lines)}, see Trust in the report."
     if trusted:
-        yield f"{len(trusted)} of {len(of)} lines can be relied on."
+        yield f"No check objects to {len(trusted)} of {len(of)} lines."
     elif not failed and not doubted:
         yield "No model was examined, so that nothing vouches for these numbers (--checks quick)."
 
@@ -208,7 +220,7 @@ def _at(column: Column) -> str:
 
 def _names(chosen: Sequence[Line], lines: Sequence[Line]) -> str:
     if len(chosen) > _NAMED:
-        return f"{len(chosen)} lines"
+        return counted(len(chosen), "line" if any(line.defense != "none" for line in lines) else "model")
     *first, last = (name_of(line, lines=lines) for line in chosen)
     return f"{', '.join(first)} and {last}" if first else last
 

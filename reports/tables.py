@@ -336,9 +336,13 @@ def caption(numbers: Sequence[Number], *, intervals: bool) -> str:
     ]
     parts = ["accuracy in %"]
     if any(number.spread is not None for number in numbers):
-        parts.append("mean ± standard deviation over the seeds of training")
+        seeds = sorted({number.trainings for number in numbers if number.spread is not None})
+        many = f"{seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else "")
+        parts.append(f"mean ± standard deviation over {many} trainings")
     if sizes:
         parts.append(f"n = {sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else ""))
     if widths:
-        parts.append(f"95 % intervals{'' if intervals else f' of up to ±{100 * max(widths):.1f} points'}")
+        width = "" if intervals else f" of up to ±{100 * max(widths):.1f} points"
+        # training again would move a number, too: no interval here knows of that
+        parts.append(f"95 % intervals{width} over the images")
     return ", ".join(parts)

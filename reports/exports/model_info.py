@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from reports.exports.words import file_name
+
 __all__ = ["Board", "Claim", "ModelInfo"]
 
 Board = Literal["Linf", "L2", "corruptions"]
@@ -44,3 +46,11 @@ class Claim(NamedTuple):
     """What was run, in words."""
     lacking: tuple[str, ...]
     """What it does not meet of the board's conditions."""
+    adversarials: bytes | None = None
+    """The adversarial images as a ``.pt`` file, where the run kept them."""
+    notes: tuple[str, ...] = ()
+    """Why there are none, where there should be."""
+
+    def place(self, suffix: str) -> str:
+        """Return where one of its files lies: set, board and model."""
+        return f"{self.info.dataset or 'other'}/{self.board}/{file_name(self.model, suffix)}"

@@ -10,7 +10,8 @@ over all attacks at the radius. ``unreliable`` is true where a check warns or fa
 made, and ``footnote`` names it. Models without a defense are written: a defended one is another model, and the board
 takes none that draws at random.
 
-The adversarial images that an external evaluation hands in are written by :mod:`reports.exports.adversarials`.
+The adversarial images that an external evaluation hands in are below ``adversarials/`` where the run kept them
+(``--save-examples``): image by image that of the first attack of the board's radius that fooled the model.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from reports.exports.adversarials import handed_in
 from reports.exports.model_info import Board, Claim, ModelInfo
 from reports.exports.runs import Folders
 from reports.exports.submission import submission
-from reports.exports.words import file_name, one_line
+from reports.exports.words import one_line
 from reports.section import Source
 from robust_eval.findings import Verdict
 from robust_eval.metrics.corruption_errors import TEST_TYPES
@@ -73,11 +75,12 @@ def robustbench(source: Source, folders: Folders) -> tuple[dict[str, str | bytes
     ]
     files: dict[str, str | bytes] = {}
     for claim in claims:
-        place = f"{claim.info.dataset or 'other'}/{claim.board}/{file_name(claim.model, '.json')}"
         fields = claim.info.model_dump(exclude=_absent(claim.board))
-        files[f"model_info/{place}"] = (
+        files[f"model_info/{claim.place('.json')}"] = (
             json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         )
+        if claim.adversarials is not None:
+            files[f"adversarials/{claim.place('.pt')}"] = claim.adversarials
     if claims:
         files["submission.md"] = submission(claims)
     return files, tuple(_told(claims))
@@ -95,6 +98,8 @@ def _told(claims: Sequence[Claim]) -> Iterator[str]:
         yield f"robustbench: not to be submitted yet: {reason}: {whose}"
     if good := [f"{printable(claim.model)} {claim.board}" for claim in claims if not claim.lacking]:
         yield f"robustbench: meets the board's conditions: {', '.join(good)}"
+    for note in dict.fromkeys(note for claim in claims for note in claim.notes):
+        yield f"robustbench: {printable(note)}"
     if not claims:
         yield "robustbench: nothing to write: no model without a defense was attacked or corrupted"
 
@@ -161,7 +166,9 @@ def _attacked(
     )
     info = info.model_copy(update={"autoattack_acc": _percent(found)})
     names = ", ".join(dict.fromkeys(str(e.record.labels.get("perturbation")) for e in at))
-    return Claim("", board, info, one_line(names), tuple(lacking))
+    # of a smallest perturbation nobody knows before that it stays inside the radius
+    bound = [e for e in at if e.labels["eps"] is not None]
+    return Claim("", board, info, one_line(names), tuple(lacking), *handed_in(bound, folders))
 
 
 def _corrupted(group: list[Entry], corrupted: list[Entry], folders: Folders) -> Claim:

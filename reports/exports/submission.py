@@ -20,9 +20,9 @@ _ZOO = (
 _EXTERNAL = (
     "# Adversarial images",
     "",
-    "A run keeps no adversarial images, so none lie beside this text. An external evaluation of a model of the Zoo",
-    "needs them as a `.pt` tensor of the size of its test set, in its order. With `x_adv` from an attack in Python",
-    "(the README's section on it) for all of those images, `x` the clean ones:",
+    "This run kept no adversarial images: measured with `--save-examples`, they lie beside this text. An external",
+    "evaluation of a model of the Zoo needs them as a `.pt` tensor of the size of its test set, in its order. With",
+    "`x_adv` from an attack in Python (the README's section on it) for all of those images, `x` the clean ones:",
     "",
     "```python",
     "from pathlib import Path",
@@ -30,6 +30,13 @@ _EXTERNAL = (
     "",
     'save_adversarials(Path("adversarials.pt"), x_adv, of=x)',
     "```",
+)
+_KEPT = (
+    "# Adversarial images",
+    "",
+    "An external evaluation of a model of the Zoo hands them in as a tensor in the order of its test set, which",
+    "`torch.load` reads with `weights_only=True`: image by image that of the first attack that fooled the model.",
+    "",
 )
 
 
@@ -50,7 +57,11 @@ def submission(claims: Sequence[Claim]) -> str:
     ]
     for i, claim in enumerate(claims, start=1):
         lines += ["", f"## Model {i}: {one_line(claim.model)}", "", *_claim(claim)]
-    return "\n".join([*lines, "", *_ZOO, "", *_EXTERNAL, ""])
+    kept = [claim for claim in claims if claim.adversarials is not None]
+    files = [
+        f"- {one_line(claim.model)}, {claim.board}: `adversarials/{claim.place('.pt')}`" for claim in kept
+    ]
+    return "\n".join([*lines, "", *_ZOO, "", *([*_KEPT, *files] if kept else _EXTERNAL), ""])
 
 
 def _claim(claim: Claim) -> Iterator[str]:

@@ -71,10 +71,15 @@ def clear(out: Path, files: Collection[str]) -> None:
         if not folder.is_dir():
             continue
         for path in sorted(folder.rglob("*"), reverse=True):
-            if path.suffix in _SUFFIXES and path.relative_to(out).as_posix() not in files:
+            if _written(path.relative_to(folder)) and path.relative_to(out).as_posix() not in files:
                 path.unlink()
             elif path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
                 path.rmdir()
+
+
+def _written(path: Path) -> bool:
+    """Whether a file within an export's folder is of a kind that a report writes: another ``.pt`` is the user's."""
+    return path.suffix in _SUFFIXES or (path.parts[0] == "adversarials" and path.suffix == ".pt")
 
 
 def log(made: Exported, out: Path) -> tuple[str, ...]:

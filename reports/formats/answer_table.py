@@ -18,7 +18,7 @@ from rich.text import Text
 
 from reports.answer import Reliance
 from reports.bodies import RELIANCE, Answer, AnswerCell
-from reports.tables import MEAN, MISSING, Column, caption
+from reports.tables import MEAN, MISSING, Column
 from robust_eval.findings import STYLES
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ def answer_table(answer: Answer, *, width: int = 120) -> RenderableType:
     if not answer.lines:
         return Group(*asked, *sentences)
     manner, tables = _tables(answer, width)
-    legend = f". {answer.legend}" if answer.legend else ""
-    return Group(*asked, *tables, Text(f"{_caption(answer, manner)}{legend}.", style="dim"), *sentences)
+    return Group(*asked, *tables, Text(answer.caption(intervals=manner.intervals), style="dim"), *sentences)
 
 
 def _tables(answer: Answer, width: int) -> tuple[_Manner, list[Table]]:
@@ -167,11 +166,6 @@ def _bullet(sentence: str) -> RenderableType:
     table.add_column(overflow="fold")
     table.add_row(Text("•"), Text(sentence))
     return table
-
-
-def _caption(answer: Answer, manner: _Manner) -> str:
-    numbers = [cell.number for line in answer.lines for cell in line.cells if cell is not None]
-    return caption(numbers, intervals=manner.intervals)
 
 
 def _head(column: Column, manner: _Manner) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reports.bodies import RAISED, RELIANCE, Body, Chart, Numbers, Whole, spoken
+from reports.bodies import NONE_RAISED, RAISED, RELIANCE, Body, Chart, Numbers, Whole, spoken
 from reports.charts.drawing import inline
 from reports.formats.inlined import asset, policy, script
 from reports.formats.outline import outline
@@ -71,13 +71,14 @@ def page(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"spoken": spoken, "kind": _kind, "marked": _marked}
+    environment.filters |= {"spoken": spoken, "kind": _kind, "marked": _marked, "breakable": _breakable}
     environment.globals |= {
         "tables": tables,
         "one_table": one_table,
         "drawing": drawing,
         "marks": MARKS,
         "did": RAISED,
+        "none_raised": NONE_RAISED,
         "reliance": RELIANCE,
     }
     alive = {
@@ -106,6 +107,13 @@ def _marked(text: str) -> Markup:
         return f'<span class="mark {_VERDICTS[found[0]]}">{found[0]}</span>'
 
     return markupsafe.Markup(_MARK.sub(mark, str(markupsafe.escape(text))))
+
+
+def _breakable(text: str) -> Markup:
+    """Let a name that is too long for its column break behind an underscore."""
+    import markupsafe
+
+    return markupsafe.Markup(str(markupsafe.escape(text)).replace("_", "_<wbr>"))
 
 
 def _table(

@@ -8,6 +8,7 @@ from typing import assert_never
 
 from reports.bodies import (
     GALLERY,
+    NONE_RAISED,
     RAISED,
     RELIANCE,
     Answer,
@@ -107,8 +108,8 @@ def _answer(answer: Answer) -> Iterator[str]:
     ]
     names = [_escaped(head) for head in (*heads, *(column.text for column in answer.columns), "checks")]
     yield _table(names, rows, left=len(heads))
-    if answer.legend:
-        yield _escaped(answer.legend[0].upper() + answer.legend[1:] + ".")
+    told = answer.caption()
+    yield _escaped(told[0].upper() + told[1:])
     yield _bullets(answer.sentences)
 
 
@@ -148,7 +149,7 @@ def _trusts(trusts: Trusts) -> Iterator[str]:
     if trusts.passed:
         yield _bullets(trusts.passed)
     if not trusts.advice:
-        yield "Every check was made, and none warned or failed."
+        yield NONE_RAISED
         return
     rows = [
         [

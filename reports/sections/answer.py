@@ -75,8 +75,5 @@ def _relied(source: Source, found: Decided) -> dict[Line, tuple[Reliance, str]]:
         elif told.relied:
             relied[line] = ("relied", told.words)
         else:
-            relied[line] = (
-                "unexamined",
-                NOTHING_RUN if told.examined == NOTHING_RUN else f"{told.words}; not examined",
-            )
+            relied[line] = ("unexamined", NOTHING_RUN if told.examined == NOTHING_RUN else told.words)
     return relied

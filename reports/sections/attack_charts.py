@@ -26,7 +26,8 @@ def sections(source: Source) -> Iterator[Section]:
     if (models := attacked["model"].nunique()) > _MODELS:
         caption += f": the {_MODELS} models of {models} with the highest mean"
     drawn = only_best(attacked, "model", _MODELS)
-    if (chart := charts.figure("attacks", caption, attacks, drawn, wide=True)) is not None:
+    wide = attacked["column"].nunique() > 1
+    if (chart := charts.figure("attacks", caption, attacks, drawn, wide=wide)) is not None:
         yield Section("", chart)
     sides = frames.sides(table, CLEAN)
     caption = "Clean accuracy against the worst case over attacks; dashed: no other is better in both"

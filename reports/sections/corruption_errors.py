@@ -190,6 +190,7 @@ def _means(lines: Sequence[_Measured], heads: tuple[str, ...], baseline: str | N
 
 def _each(lines: Sequence[_Measured], heads: tuple[str, ...], baseline: str | None) -> Section:
     severities = sorted({severity for line in lines for _, severity in line.cells})
+    summed = any(line.whole is not None for line in lines)
     rows = []
     for line in lines:
         sums: dict[tuple[str, str], tuple[float | None, ...]] = {}
@@ -207,21 +208,24 @@ def _each(lines: Sequence[_Measured], heads: tuple[str, ...], baseline: str | No
                         MISSING if cell is None else _percent(1 - float(cell["score"].mean()))
                         for cell in cells
                     ),
-                    _with_interval(sums.get((name, "summed_error"), NOTHING), 1),
+                    *([_with_interval(sums.get((name, "summed_error"), NOTHING), 1)] if summed else []),
                     *(
                         [_with_interval(sums.get((name, "corruption_error"), NOTHING), 100)]
-                        if baseline
+                        if summed and baseline
                         else []
                     ),
                 )
             )
-    note = (
-        "Errors in percent at each severity; their sum over the five severities, 0 to 5, where all were measured"
-        + (f"; and that sum as a percentage of {baseline}'s" if baseline else "")
-        + ". Intervals are those of a bootstrap over images at 95 %."
-    )
-    names = (*_spoken(heads), "corruptions", "type", *(f"s{severity}" for severity in severities), "sum")
-    names += (f"of {baseline}'s",) if baseline else ()
+    note = "Errors in percent at each severity (s1 to s5)"
+    if summed:
+        note += (
+            "; their sum over the five severities, 0 to 5, where all were measured"
+            + (f"; and that sum as a percentage of {baseline}'s" if baseline else "")
+            + ". Intervals are those of a bootstrap over images at 95 %"
+        )
+    note += "."
+    names = (*_spoken(heads), "corruptions", "type", *(f"s{severity}" for severity in severities))
+    names += ("sum", *([f"of {baseline}'s"] if baseline else [])) if summed else ()
     body = Grid(names, tuple(rows), len(heads) + 2)
     return Section("Error of each type at each severity", body, note, folded=True)
 

@@ -92,12 +92,14 @@ def severity_means(table: Comparison) -> Comparison:
     types = table.in_mean()
     columns = [CLEAN] if CLEAN in table.columns else []
     cells = {place: number for place, number in table.cells.items() if place[1] in (CLEAN, MEAN)}
-    for severity in sorted({column.severity for column in types if column.severity is not None}):
+    severities = sorted({column.severity for column in types if column.severity is not None})
+    for severity in severities:
         column = Column("corruption", "mean", severity=severity)
         columns.append(column)
         same = [other for other in types if other.severity == severity]
         for line in table.lines:
             if (number := mean_of(line, same, table.cells)) is not None:
                 cells[line, column] = number
-    columns += [MEAN] if MEAN in table.columns else []
+    # the mean over one severity is the mean at it
+    columns += [MEAN] if MEAN in table.columns and len(severities) != 1 else []
     return replace(table, columns=tuple(columns), cells=cells)

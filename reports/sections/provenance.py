@@ -29,7 +29,8 @@ def sections(source: Source) -> Iterator[Section]:
     facts = Facts(tuple(_provenance(source.entries, source.loaded.examinations)))
     commands = tuple(_commands(source.folders))
     if commands:
-        yield Section("Provenance", Commands(commands), "The commands are for the folder that the run is in.")
+        where = "Type a command in the folder that holds the folder of its run."
+        yield Section("Provenance", Commands(commands), where)
     yield Section("" if commands else "Provenance", facts)
 
 
@@ -67,7 +68,7 @@ def _provenance(entries: tuple[Entry, ...], examinations: tuple[Entry, ...]) -> 
     for name in _SUMMED:
         if name in sums:
             yield f"{name}, all records", f"{sums[name]:,.1f}" if name == "seconds" else f"{sums[name]:,.0f}"
-    for name, values in sorted(facts.items()):
+    for name, values in sorted((name.replace("_", " "), values) for name, values in facts.items()):
         if len(values) > 12:
             yield name, f"{len(values)} different values, from {min(values)} to {max(values)}"
         else:

@@ -168,7 +168,7 @@ def _words(
         rest = _words(verdict, raised, measured, examined=False)
         return f"black box, attacked by its answers alone: {rest}"
     if verdict == "ok":
-        return "can be relied on" if examined else "no check objects"
+        return "no check objects" if examined else "no check objects; not examined"
     names = list(dict.fromkeys(item.name for item in raised if item.verdict == verdict))
     reasons = "too few images to say" if names == [FEW] else ", ".join(map(spoken, names))
     touched = sum(any(check.verdict == verdict for check in entry.checks) for entry in measured)

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import norm, ttest_ind
 
 from reports.answer import decided, radius_of
-from reports.bodies import Answer
+from reports.bodies import Answer, AnswerCell, AnswerLine
 from reports.paired import difference, holm
 from reports.scores import Scored, Scores
 from reports.section import Source
@@ -68,7 +68,7 @@ def table(
 def told(right: dict[Line, dict[Column, Any]], **fields: Any) -> list[str]:
     comparison, scored = table(right, **fields)
     found = decided(comparison, scored)
-    return list(sentences(found, scored, dict.fromkeys(right, ("relied", "can be relied on"))))
+    return list(sentences(found, scored, dict.fromkeys(right, ("relied", "no check objects"))))
 
 
 def test_the_best_is_marked_where_a_paired_test_tells_it_from_every_other():
@@ -189,6 +189,47 @@ def test_the_sentences_name_the_best_with_its_interval_and_who_is_next():
 def test_a_lead_that_is_shared_is_told_as_shared():
     text = told({line("a"): {WORST: 100}, line("b"): {WORST: 98}})
     assert text[0] == "a and b lead at linf 8/255 with 49.0 to 50.0 %, and no test tells them apart."
+
+
+def test_of_more_than_two_each_was_tested_against_the_highest_alone_and_no_more_is_claimed():
+    a, b, c, d = map(line, "abcd")
+    close = {a: {WORST: 100}, b: {WORST: 98}, c: {WORST: 97}}
+    assert told(close)[0] == (
+        "There is no winner at linf 8/255: a, b and c have 48.5 to 50.0 %, and no test tells them from the highest (a)."
+    )
+    assert told({**close, d: {WORST: 10}})[0] == (
+        "a, b and c lead at linf 8/255 with 48.5 to 50.0 %, and no test tells them from the highest (a)."
+    )
+
+
+def test_what_the_numbers_are_is_said_beside_them():
+    def shown(*columns: dict[Column, int | float | list[float]]) -> str:
+        right = {line(name): numbers for name, numbers in zip("ab", columns, strict=False)}
+        comparison, _ = table(right)
+        lines = tuple(
+            AnswerLine(
+                one,
+                "",
+                tuple(
+                    AnswerCell(comparison.cells[one, column], "")
+                    if (one, column) in comparison.cells
+                    else None
+                    for column in comparison.columns
+                ),
+                "relied",
+                "no check objects",
+            )
+            for one in comparison.lines
+        )
+        return Answer((), (), comparison.columns, lines, (), 16).caption()
+
+    assert (
+        shown({WORST: 100}) == "accuracy in %, n = 200, 95 % intervals over the images. ✓: no check objects."
+    )
+    assert "mean ± standard deviation over 2 to 3 trainings" in shown(
+        {WORST: [0.1, 0.2]}, {WORST: [0.1, 0.2, 0.3]}
+    )
+    assert shown({CLEAN: 100, WORST: 1}, {CLEAN: 100}).endswith("; – for a number: not measured.")
 
 
 def test_what_a_defense_adds_is_told_once_the_attack_sees_it():

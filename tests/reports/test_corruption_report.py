@@ -142,6 +142,11 @@ def test_mce_divides_summed_errors_and_relative_mce_what_corruptions_add(tmp_pat
     )
 
 
+def test_without_all_five_severities_of_any_type_there_is_no_column_of_sums(tmp_path):
+    grid = errors_in(loaded(tmp_path, *suite("net", {"fog": [4] * 3})))[1]
+    assert {"sum", "–"}.isdisjoint(numbers(grid)[0]) and "sum" not in grid.note
+
+
 def test_sums_over_severities_stand_only_where_all_five_were_measured(tmp_path):
     found = loaded(tmp_path, *suite("net", {"fog": [4] * 5, "snow": [4] * 3}))
     lines = {line["type"]: line for line in numbers(errors_in(found)[1])}

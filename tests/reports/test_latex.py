@@ -5,9 +5,11 @@ import shutil
 import subprocess
 from itertools import product
 
+import altair
 import pandas as pd
 import pytest
 
+from reports import bodies
 from reports.formats.tex import MADE, tex_files
 from reports.formats.tex.cells import head_lines, plain, width
 from reports.formats.tex.escape import escaped
@@ -15,7 +17,7 @@ from reports.formats.tex.fonts import width_of
 from reports.formats.tex.layout import GAP, Number, Numbers, Table, Words, fitted, laid, total
 from reports.formats.tex.spelling import table_lines
 from reports.paper import Style, main_table
-from reports.section import Source
+from reports.section import Section, Source
 from reports.sections.contents import contents
 from robust_eval.findings import Check, Measurement
 from robust_eval.identity import content_key
@@ -306,3 +308,12 @@ def test_marks_of_checks_stand_raised_beside_numbers(files):
 def test_the_gap_is_that_of_the_tables():
     (part,) = fitted(Table("x", "c", (words("net", "b"),), numbers(2)), 300.0)
     assert rf"\setlength{{\tabcolsep}}{{{GAP:g}pt}}" in "\n".join(table_lines(part))
+
+
+def test_a_chart_of_one_column_is_not_stretched_over_the_text():
+    def included(*, wide):
+        chart = bodies.Chart("radius", "words", altair.Chart(), wide=wide)
+        text = tex_files([Section("", chart)], None)["report.tex"]
+        return float(re.search(r"includegraphics\[width=([\d.]+)in", text)[1])
+
+    assert included(wide=False) == 3.25 < included(wide=True)

@@ -13,6 +13,7 @@ from reports import bodies
 from reports.formats.html import page
 from reports.formats.outline import outline
 from reports.section import Section
+from reports.tables import CLEAN, Line, Number
 
 TEMPLATES = resources.files("reports") / "templates"
 CSS, SCRIPT, BODIES = ((TEMPLATES / name).read_text() for name in ("page.css", "page.js", "bodies.html.j2"))
@@ -155,3 +156,25 @@ def test_long_names_of_a_legend_stand_in_fewer_columns():
     assert columns(["a", "b", "c", "d", "e"]) == 4
     assert columns([f"a model with a rather long name, number {i}" for i in range(5)]) == 2
     assert columns(["x" * 200, "y"]) == 1
+
+
+def test_the_answer_is_said_before_its_table_and_what_the_numbers_are_below_it():
+    line = Line("net_of_a_long_name", "none", "none", "shapes", 0, None)
+    cell = bodies.AnswerCell(Number("accuracy", 0.625, 0.5, 0.75, 8, "ok", "k"), "")
+    answer = bodies.Answer(
+        ("asked",),
+        (),
+        (CLEAN,),
+        (bodies.AnswerLine(line, "", (cell,), "relied", "words"),),
+        ("a sentence",),
+        16,
+    )
+    text = page([Section("", answer)], (), {})
+    asked, sentence, table = (
+        text.index(part) for part in ("asked</p>", "a sentence", '<table class="answer')
+    )
+    assert (
+        asked < sentence < table < text.index('<p class="soft legend">accuracy in %, n = 8, 95 % intervals')
+    )
+    assert "<caption>The answer: accuracy in %, n = 8" in text  # read out, too
+    assert "net_<wbr>of_<wbr>a_<wbr>long_<wbr>name" in text

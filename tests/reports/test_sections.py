@@ -45,7 +45,7 @@ BODIES = {
         ("what was asked",),
         (),
         (CLEAN,),
-        (bodies.AnswerLine(LINE, "", (bodies.AnswerCell(NUMBER, "best"),), "relied", "can be relied on"),),
+        (bodies.AnswerLine(LINE, "", (bodies.AnswerCell(NUMBER, "best"),), "relied", "no check objects"),),
         ("a sentence of an answer",),
         16,
     ),

@@ -307,8 +307,8 @@ def words(tmp_path: Path, *records: Record) -> str:
 
 
 def test_the_verdict_says_which_numbers_may_be_quoted(tmp_path):
-    assert words(tmp_path / "a", clean(), record()) == "no check objects"
-    assert words(tmp_path / "b", clean(), record(), examination("full", FINE)) == "can be relied on"
+    assert words(tmp_path / "a", clean(), record()) == "no check objects; not examined"
+    assert words(tmp_path / "b", clean(), record(), examination("full", FINE)) == "no check objects"
     warned = record(checks=[Check("rounding", "warn", 0.1, "x")])
     assert words(tmp_path / "c", clean(), warned) == "doubtful in 1 of 2 numbers: 1 check warns"
     blind = record(checks=[Check("zero_gradient", "warn", 1.0, "x")])
@@ -351,7 +351,7 @@ def test_why_a_model_was_not_examined_is_told(tmp_path):
     (line,) = trust(reports.load([save(tmp_path / "a", clean(), record())]))
     assert line.examined == NOT_EXAMINED and "--checks" in line.examined
     (line,) = trust(reports.load([save(tmp_path / "b", clean(), corrupted())]))
-    assert (line.examined, line.words) == (NOTHING_RUN, "no check objects")
+    assert (line.examined, line.words) == (NOTHING_RUN, "no check objects; not examined")
 
 
 def test_an_examination_that_failed_is_not_taken_for_none(tmp_path):
@@ -364,10 +364,10 @@ def test_an_examination_that_failed_is_not_taken_for_none(tmp_path):
     assert line.examined == (
         "quick, 32 images at linf 8/255; the examination at l2 0.5 failed: RuntimeError: no memory"
     )
-    assert (line.words, line.relied) == ("no check objects", False)
+    assert (line.words, line.relied) == ("no check objects; not examined", False)
     Store(run).write(examination("full", norm="l2", eps=1.0))  # asked for again, at another radius
     (line,) = trust(reports.load([run]))
-    assert line.words == "can be relied on" and line.relied
+    assert line.words == "no check objects" and line.relied
 
 
 def test_an_examination_that_alone_failed_is_told(tmp_path):

@@ -4,12 +4,14 @@ import csv
 import errno
 import json
 import os
+import re
 
 import pandas as pd
 import pytest
 import torch
 
 import reports
+from reports.formats.tex import MADE
 from robust_eval import corruption, files
 from robust_eval.data import Examples
 from robust_eval.errors import DataError, StorageError
@@ -77,6 +79,18 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one_whole(tmp_path, monk
         reports.write([tmp_path], folder, baseline=None)
     monkeypatch.undo()
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_tables_of_an_earlier_report_go_and_those_of_the_paper_stay(tmp_path):
+    measured(tmp_path)
+    tables = tmp_path / "report" / "tables"
+    tables.mkdir(parents=True)
+    (tables / "of-an-attack.tex").write_text(f"{MADE}\nan attack that is not there any more\n")
+    (tables / "mine.tex").write_text("% by hand\n")
+    reports.write([tmp_path], tmp_path / "report")
+    inputs = re.findall(r"\\input\{tables/(.+?)\}", (tmp_path / "report" / "report.tex").read_text())
+    assert {path.name for path in tables.iterdir()} == {*inputs, "mine.tex"}
+    assert inputs
 
 
 def test_a_link_in_the_place_of_the_report_is_not_written_through(tmp_path):

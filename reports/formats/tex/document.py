@@ -15,6 +15,7 @@ from reports.formats.tex.main import main_tex
 from reports.formats.tex.spelling import NEEDS
 from reports.formats.tex.tables import WIDTH, Further, further
 from reports.paper import Main
+from reports.paper.style import WIDTHS
 from reports.section import Section
 
 __all__ = ["MADE", "tex_files"]
@@ -73,20 +74,22 @@ def _document(contents: Sequence[Section], main: Main | None, tables: Sequence[F
             yield rf"\subsection{{{escaped(table.title)}}}"
             title = table.title
         yield rf"\input{{tables/{table.name}.tex}}"
-    yield from _figures(contents)
+    yield from _figures(contents, width)
     yield from _provenance(contents)
     yield r"\end{document}"
 
 
-def _figures(contents: Sequence[Section]) -> Iterator[str]:
+def _figures(contents: Sequence[Section], width: float) -> Iterator[str]:
     charts = [section.body for section in contents if isinstance(section.body, Chart)]
     if not charts:
         return
     yield r"\section{Figures}"
     for chart in charts:
+        # stretched beyond a column its letters would outgrow those of the text
+        wide = width if chart.wide else min(width, WIDTHS["column"])
         yield from (
             rf"\IfFileExists{{figures/{chart.name}.pdf}}{{\begin{{figure}}\centering",
-            rf"\includegraphics[width=\linewidth,height=0.8\textheight,keepaspectratio]{{figures/{chart.name}.pdf}}",
+            rf"\includegraphics[width={wide:.2f}in,height=0.8\textheight,keepaspectratio]{{figures/{chart.name}.pdf}}",
             rf"\caption{{{spelt(threat(chart.caption))}}}\label{{fig:{chart.name.replace('_', '-')}}}",
             r"\end{figure}}{}",
         )

@@ -150,6 +150,8 @@ def test_an_export_that_is_no_longer_asked_for_goes_and_files_of_the_user_stay(o
     reports.write([folder], tmp_path / "out", exports=["robustbench", "huggingface"])
     place = tmp_path / "out" / "exports"
     (place / "robustbench" / "adversarials.pt").write_bytes(b"mine")
+    (place / "robustbench" / "adversarials").mkdir()
+    (place / "robustbench" / "adversarials" / "net.pt").write_bytes(b"of an earlier report")
     assert (place / "huggingface" / "net" / "README.md").exists()
     reports.write([folder], tmp_path / "out")
     assert [path.name for path in place.rglob("*") if path.is_file()] == ["adversarials.pt"]

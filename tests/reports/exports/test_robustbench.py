@@ -1,5 +1,6 @@
 """What RobustBench is given is what was measured, and what lacks for a submission is said."""
 
+import io
 import json
 
 import pytest
@@ -11,6 +12,7 @@ from reports.exports.robustbench import robustbench
 from robust_eval.errors import DataError
 from robust_eval.findings import Check
 from robust_eval.metrics.corruption_errors import TEST_TYPES
+from robust_eval.results.adversarials import save_adversarials as save_examples
 
 from .conftest import HOSTILE, clean, corrupted, markup, record
 
@@ -136,3 +138,40 @@ def test_other_things_are_not_saved(tmp_path, images, words):
     with pytest.raises(DataError, match=words):
         save_adversarials(tmp_path / "adv.pt", images, of=torch.zeros(2, 3, 4, 4))
     assert not list(tmp_path.iterdir())
+
+
+def kept(run, attack, change, fooled):
+    """Keep adversarials of a record, as ``--save-examples`` does: eight grey images, changed by so much."""
+    x = torch.full((8, 1, 4, 4), 0.5) + change
+    rows = attack.rows.assign(
+        attacked=True, label=0, prediction=[int(i in fooled) for i in range(8)], distance=change
+    )
+    save_examples(run, attack.key, attack.labels, x, rows, torch.zeros(8, dtype=torch.bool))
+
+
+def test_kept_adversarials_are_handed_in_as_the_worst_of_each_image(of):
+    one, two = (record(name=name, params={"steps": 1}, data="cifar10") for name in ("pgd", "mim"))
+    source, folders, run = of(clean(data="cifar10"), one, two, experiment=CIFAR)
+    kept(run, one, 0.01, fooled={0, 1})
+    kept(run, two, 0.02, fooled={1, 2})
+    files, told = robustbench(source, folders)
+    x = torch.load(io.BytesIO(files["adversarials/cifar10/Linf/net.pt"]), weights_only=True)
+    changes = (x - 0.5).amax((1, 2, 3))
+    order = [entry.record.key for entry in source.entries if entry.labels["family"] == "attack"]
+    first = 0.01 if order[0] == one.key else 0.02
+    own = {0: 0.01, 1: first, 2: 0.02} | dict.fromkeys(range(3, 8), first)
+    assert changes.tolist() == pytest.approx([own[i] for i in range(8)], abs=1e-6)
+    assert "`adversarials/cifar10/Linf/net.pt`" in files["submission.md"]
+    assert not any("adversarials" in line for line in told)
+    assert files == robustbench(source, folders)[0]
+
+
+def test_kept_adversarials_that_were_changed_are_told_and_left_out(of):
+    attack = record(data="cifar10")
+    source, folders, run = of(clean(data="cifar10"), attack, experiment=CIFAR)
+    kept(run, attack, 0.01, fooled={0})
+    (run / "examples" / f"{attack.key}.npz").write_bytes(b"other")
+    files, told = robustbench(source, folders)
+    assert not [name for name in files if name.endswith(".pt")]
+    assert any("is not what was written" in line for line in told)
+    assert "--save-examples" in files["submission.md"]
