@@ -19,6 +19,7 @@ from reports.formats.answer_json import answer_json
 from reports.formats.answer_table import answer_table
 from reports.formats.html import page
 from reports.formats.markdown import markdown
+from reports.formats.spreadsheet import csv
 from reports.formats.terminal import agreement_table, analysis_tables
 from reports.formats.tex import MADE, tex_files
 from reports.formats.tex.main import left_out
@@ -48,8 +49,6 @@ __all__ = ["Report", "write"]
 
 PAPER = "paper.csv"
 SHEET = "corruptions.png"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +136,9 @@ def write(
     albums = [album for body in bodies if isinstance(body, Gallery) for album in body.albums]
     classes, published = class_table(loaded.entries), paper_table(source)
     texts: dict[str, str | bytes] = {
-        "results.csv": _csv(loaded.results),
-        **({} if classes is None else {"classes.csv": _csv(classes)}),
-        **({} if published is None else {PAPER: _csv(published)}),
+        "results.csv": csv(loaded.results),
+        **({} if classes is None else {"classes.csv": csv(classes)}),
+        **({} if published is None else {PAPER: csv(published)}),
         "table.md": markdown(parts),
         **tex_files(parts, main),
         **{f"figures/{name}": text for figure in figures for name, text in files(figure).items()},
@@ -185,14 +184,3 @@ def write(
 def _ours(path: Path) -> bool:
     """Whether a table was written by a report, and not by whoever writes the paper."""
     return path.read_text(encoding="utf-8", errors="replace").startswith(MADE)
-
-
-def _csv(frame: pd.DataFrame) -> str:
-    """Return a table as CSV in which no text is a formula to a spreadsheet."""
-    words = frame.select_dtypes(exclude="number").columns
-    defused = frame.assign(**{name: frame[name].map(_defused) for name in words})
-    return defused.to_csv(index=False, lineterminator="\n")
-
-
-def _defused(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

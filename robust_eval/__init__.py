@@ -10,6 +10,7 @@ from robust_eval import moved
 if TYPE_CHECKING:
     from robust_eval.classifier import Classifier as Classifier
     from robust_eval.errors import RobustEvalError as RobustEvalError
+    from robust_eval.interface.diff import diff as diff
     from robust_eval.interface.evaluate import evaluate as evaluate
     from robust_eval.interface.gate import gate as gate
     from robust_eval.interface.results import Results as Results
@@ -51,6 +52,7 @@ _PLACES = {
     "Order": "methods",
     "Task": "methods",
     "Trial": "methods",
+    "diff": "interface.diff",
     "evaluate": "interface.evaluate",
     "gate": "interface.gate",
     "load": "interface.results",
@@ -80,6 +82,7 @@ __all__ = [
     "Trial",
     "attack",
     "corruption",
+    "diff",
     "evaluate",
     "gate",
     "load",

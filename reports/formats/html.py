@@ -39,12 +39,16 @@ def page(
     drawn: Mapping[str, str],
     specs: Mapping[str, str] | None = None,
     vega: str = "",
+    title: str = "Robustness report",
+    *,
+    unfolded: bool = False,
 ) -> str:
-    """Return ``index.html``; whatever comes from the records is escaped.
+    """Return ``index.html``, or another page of this title; whatever comes from the records is escaped.
 
     ``entries`` hold the checks that marks are explained by, ``drawn`` each chart as SVG by its name. Those in ``specs``
     come alive: their Vega-Lite, as JSON that may stand in a script element, is drawn by the script ``vega``, which
-    makes ``window.vegaEmbed``. Those of so many marks that a reader would wait for them stay drawings.
+    makes ``window.vegaEmbed``. Those of so many marks that a reader would wait for them stay drawings. ``unfolded``
+    shows all but the details.
     """
     import jinja2
     import markupsafe
@@ -86,6 +90,8 @@ def page(
     }
     own, bundled = script(asset("page.js")), script(vega) if alive else ""
     return environment.get_template("index.html.j2").render(
+        title=title,
+        unfolded=unfolded,
         parts=outline(contents),
         policy=markupsafe.Markup(policy([own, bundled] if bundled else [own])),
         style=asset("page.css"),

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from reports.drops import Drop, drop, images_for_drop, images_for_share, rounded_up, smallest_drop
-from reports.gate.counterparts import counterpart, is_same
+from reports.gate.counterparts import Apart, counterpart, is_same
 from reports.gate.known import require_known
 from reports.gate.named import fits
 from reports.gate.numbers import Number, Run
@@ -136,8 +136,8 @@ def _cases(rule: Rule, run: Run, baseline: Run | None) -> Iterator[_Case]:
 def _beside(case: _Case, number: Number, run: Run, baseline: Run | None) -> _Case:
     assert baseline is not None
     other = counterpart(number, run, baseline)
-    if isinstance(other, str):
-        return case._replace(missing=other)
+    if isinstance(other, Apart):
+        return case._replace(missing=other.text)
     scores, before = number.scores(), other.scores()
     if set(scores.index) != set(before.index):
         return case._replace(

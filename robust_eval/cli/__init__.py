@@ -22,6 +22,7 @@ from robust_eval.cli._help import PLUGINS, epilog
 from robust_eval.cli._manners import with_manners
 from robust_eval.cli.analyze import analyze
 from robust_eval.cli.corrupt import corrupt
+from robust_eval.cli.diff import diff
 from robust_eval.cli.doctor import doctor
 from robust_eval.cli.evaluate import evaluate
 from robust_eval.cli.gate import gate
@@ -52,6 +53,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "corrupt": corrupt,
     "report": report,
     "gate": gate,
+    "diff": diff,
     "power": power,
     "list": list_methods,
     "guide": guide,

@@ -31,6 +31,7 @@ _CODES: dict[str, dict[int, str]] = {
     "corrupt": _WRITTEN,
     "report": {0: "written, of all records", 1: "some records were left out, or a file could not be written"},
     "gate": _JUDGED,
+    "diff": {0: "compared, whatever was found", 1: "a file could not be written"},
     "power": {0: "done"},
     "list": {0: "done"},
     "guide": {0: "done"},
@@ -62,6 +63,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "robust-eval gate runs/mine --min 'pgd@8/255 >= 0.45' --min 'clean >= 90%'",
         "robust-eval gate runs/mine --baseline runs/last --max-drop 'worst_case@linf:8/255 0.01'",
         "robust-eval gate runs/mine --rules gate.toml --junit gate.xml --summary gate.md",
+    ),
+    "diff": (
+        "robust-eval diff runs/last runs/mine",
+        "robust-eval diff runs/last runs/mine --html diff.html",
+        "robust-eval diff runs/last runs/mine --format json",
     ),
     "power": (
         "robust-eval power --n 500 --drop 2%",

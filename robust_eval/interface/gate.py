@@ -25,7 +25,7 @@ from reports.gate.table import gate_text
 from robust_eval.errors import ConfigError
 from robust_eval.interface.results import Results, read
 
-__all__ = ["GateResult", "gate"]
+__all__ = ["GateResult", "as_run", "gate"]
 
 
 class GateResult:
@@ -93,9 +93,9 @@ def gate(
         raise ConfigError("rules: expected at least one, got none; give one such as 'clean >= 0.9'")
     strictness = require_strictness(checks, where="checks")
     found = judge(
-        _run(results),
+        as_run(results),
         given.rules,
-        baseline=None if baseline is None else _run(baseline),
+        baseline=None if baseline is None else as_run(baseline),
         confidence=given.confidence
         if confidence is None
         else require_confidence(confidence, where="confidence"),
@@ -104,6 +104,7 @@ def gate(
     return GateResult(found)
 
 
-def _run(results: Results | str | os.PathLike[str]) -> Run:
+def as_run(results: Results | str | os.PathLike[str]) -> Run:
+    """Return a run as rules name its numbers, of results or of a run folder."""
     known = results if isinstance(results, Results) else read(results)
     return Run(known.folder, known._loaded)

@@ -22,6 +22,7 @@ COMMANDS = [
     "corrupt",
     "report",
     "gate",
+    "diff",
     "power",
     "list",
     "guide",
