@@ -194,8 +194,9 @@ def _open(paper: Paper) -> Iterator[str]:
     if paper.link:
         yield f"Source: {paper.title}, {paper.link}"
     yield from (f"Of the paper: {text}" for text in paper.notes)
+    size = "" if paper.scale == "full" else " at full size"
     for each in paper.chosen:
-        yield f"Our choice: {each.field} = {each.choice}. {each.why}"
+        yield f"Our choice{size}: {each.field} = {each.choice}. {each.why}"
     yield from (f"Not as in the paper: {text}" for text in paper.differs)
 
 
