@@ -52,14 +52,16 @@ def _lead(lines: Sequence[Line], found: Decided, scored: Scored) -> Iterator[str
     main, cells = found.main, found.table.cells
     if main is None:
         return
+    at = _at(main)
     measured = [line for line in lines if _value(cells, line, main) is not None]
     sure = [line for line in measured if undoubted(cells[line, main])]
     ranked = sorted(sure or measured, key=lambda line: -(_value(cells, line, main) or 0.0))
     if not ranked:
+        if main.family == "attack":
+            yield f"There is no number{at}; other radii and norms are in the report."
         return
     first, *others = ranked
     top = cells[first, main]
-    at = _at(main)
     clean = cells.get((first, CLEAN))
     beside = (
         f", with {clean.short} % when clean"

@@ -52,6 +52,9 @@ def refuse(folder: Path) -> NoReturn:
         raise DataError(
             f"{expected}, in which every cell failed; see the tracebacks in failed/, and run again"
         )
+    run = resolved(folder).parent
+    if is_folder(folder) and is_folder(run / "records"):
+        raise DataError(f"{expected}, a folder within a run; give the run: {shown(run)}")
     meant = near(resolved(folder).name, _runs_in(resolved(folder).parent) - {resolved(folder).name})
     inside = sorted(_runs_in(folder)) if is_folder(folder) else []
     if inside:

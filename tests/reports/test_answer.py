@@ -191,6 +191,12 @@ def test_a_lead_that_is_shared_is_told_as_shared():
     assert text[0] == "a and b lead at linf 8/255 with 49.0 to 50.0 %, and no test tells them apart."
 
 
+def test_images_that_nobody_attacked_at_the_first_radius_are_told_so():
+    a, b = line("a"), line("b", data="letters")
+    text = told({a: {CLEAN: 190, WORST: 100}, b: {CLEAN: 180}})
+    assert "On letters: There is no number at linf 8/255; other radii and norms are in the report." in text
+
+
 def test_of_more_than_two_each_was_tested_against_the_highest_alone_and_no_more_is_claimed():
     a, b, c, d = map(line, "abcd")
     close = {a: {WORST: 100}, b: {WORST: 98}, c: {WORST: 97}}

@@ -78,6 +78,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(cli, run):
         (("out", "out/../out"), "expected each run once, got out/../out twice (also as out)"),
         (("ouut",), "got ouut (did you mean 'out'?); there is no such folder"),
         (("empty",), "got empty; run an experiment first"),
+        (("out/records",), "got out/records, a folder within a run; give the run: "),
         (("out", "--baseline", "nobody"), "baseline: expected make, got 'nobody'"),
         (("out", "--out", "file/report"), "expected a folder"),
     ):
