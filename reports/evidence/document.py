@@ -63,9 +63,9 @@ def _sections(source: Source, card: Card) -> Iterator[Section]:
         (line.model, line.defense, line.data, line.words, line.examined) for line in trust(source.loaded)
     )
     if verdicts:
-        heads = ("model", "defense", "data", "verdict", "examined")
+        columns = ("model", "defense", "data", "verdict", "examined")
         note = "Whether the checks object to the numbers, such as to gradients that mislead attacks."
-        yield Section("With which verdict of the checks", Grid(heads, verdicts, len(heads)), note)
+        yield Section("With which verdict of the checks", Grid(columns, verdicts, len(columns)), note)
     terms = tuple(
         (term.where, term.name, term.about, term.finding(facts) or "not measured") for term in TERMS
     )
@@ -86,14 +86,14 @@ def _threats(source: Source) -> Iterator[tuple[str, ...]]:
             continue
         described = entry.record.spec.get("perturbation")
         version = str(described.get("version", MISSING)) if isinstance(described, dict) else MISSING
-        params = {name: value for name, value in entry.params.items() if name not in ("eps", "norm")}
+        set_to = params_text({k: v for k, v in entry.params.items() if k not in ("eps", "norm")})
         access = str(entry.labels["access"])
         aimed = "at the model" if access == "none" else f"at a defended model, {access}"
         name = str(entry.record.labels.get("perturbation"))
-        line = (name, knowledge(entry), aimed, params_text(params), version)
+        line = (name, knowledge(entry), aimed, set_to, version)
         found.setdefault(line, {})[radii_text(entry)] = None
-    for (name, known, aimed, params, version), radii in found.items():
-        yield name, known, ", ".join(radii), aimed, params, version
+    for (name, known, aimed, set_to, version), radii in found.items():
+        yield name, known, ", ".join(radii), aimed, set_to, version
 
 
 def _missing(facts: Facts) -> Iterator[str]:

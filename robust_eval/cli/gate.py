@@ -109,5 +109,6 @@ def gate(
         return found.code
     from reports.gate.table import gate_table
 
-    open_console().print(gate_table(found))
+    console = open_console()
+    console.print(gate_table(found, width=console.width))
     return found.code
