@@ -15,6 +15,7 @@ from reports.charts.drawing import files, svg
 from reports.charts.figure import PATTERNS
 from reports.charts.spec import embedded
 from reports.exports import clear, exported, log, require_exports, require_own
+from reports.exports.signature import private_key
 from reports.formats.answer_json import answer_json
 from reports.formats.answer_table import answer_table
 from reports.formats.html import page
@@ -107,16 +108,20 @@ def write(
     exports: Sequence[str] = (),
     style: Style = Style(),  # noqa: B008 - frozen
     names: Path | None = None,
+    evidence: bool = False,
+    sign: Path | None = None,
 ) -> Report:
     """Write results.csv, classes.csv, paper.csv, table.md, table.tex, tables/*.tex, report.tex, index.html,
     figures/*.svg, figures/*.pdf, corruptions.png, gallery.png and the card.
 
     ``folders`` are one or several runs. ``baseline`` is the model that corruption errors are divided by (mCE),
     ``exports`` names what else is written (:mod:`reports.exports`), ``style`` how the main table of a paper is to be,
-    ``names`` a file of new names for models. Raises ``DataError`` for a folder that holds no records, and for a
+    ``names`` a file of new names for models, ``sign`` a private key that the card is signed with; with ``evidence`` a
+    page of evidence is written, too. Raises ``DataError`` for a folder that holds no records, and for a
     baseline that is in none of them; ``ConfigError`` for names and columns that are not there.
     """
     require_exports(exports)
+    key = None if sign is None else private_key(sign)
     if out.is_symlink():
         raise DataError(
             f"{out}: expected a folder to write the report into, got a link; remove it, or give another"
@@ -148,7 +153,7 @@ def write(
         texts[SHEET] = png(sheets)
     if albums:
         texts[GALLERY] = gallery_png(albums)
-    made = exported(exports, source, folders)
+    made = exported(exports, source, folders, with_evidence=evidence, key=key)
     texts |= made.files
     write_together(out, texts)
     clear(out, made.files)

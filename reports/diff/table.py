@@ -41,7 +41,7 @@ def diff_text(diff: Diff, *, width: int = 160) -> str:
 
 
 def _numbers(diff: Diff, *, everything: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for i, head in enumerate(heads(diff)):
         table.add_column(Text(head), overflow="fold", no_wrap=i > 0, justify="right" if i > 1 else "left")
     quiet = [change for change in diff.changes if not change.changed]

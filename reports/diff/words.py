@@ -19,7 +19,7 @@ _NAMED = 4
 
 def heads(diff: Diff) -> tuple[str, ...]:
     """Return the headings of the table of numbers."""
-    return ("number" if _alone(diff) else "model: number", "before → after", "change", "p", "lost", "won")
+    return ("number" if _alone(diff) else "model: number", "accuracy", "change", "p", "lost", "won")
 
 
 def words_of(diff: Diff, change: Change) -> tuple[str, ...]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from reports.evidence import EVIDENCE, evidence
 from reports.exports.card import card_json, card_markdown, card_of
 from reports.exports.huggingface import huggingface
 from reports.exports.mlflow import Tracked, require_mlflow, tracked
 from reports.exports.mlflow import log as log_to_mlflow
 from reports.exports.robustbench import robustbench
 from reports.exports.runs import Folders
+from reports.exports.signature import SIGNATURE, signature
 from reports.section import Source
 from robust_eval.errors import ConfigError, DataError, near
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 __all__ = ["EXPORTS", "Exported", "clear", "exported", "log", "require_exports", "require_own"]
 
@@ -49,11 +54,22 @@ def require_exports(names: Collection[str]) -> None:
         require_mlflow()
 
 
-def exported(names: Collection[str], source: Source, folders: Sequence[Path]) -> Exported:
-    """Return the card, and what else was asked for."""
+def exported(
+    names: Collection[str],
+    source: Source,
+    folders: Sequence[Path],
+    *,
+    with_evidence: bool = False,
+    key: Ed25519PrivateKey | None = None,
+) -> Exported:
+    """Return the card, signed where there is a key, and what else was asked for."""
     runs = Folders(folders)
     card = card_of(source, runs)
     files: dict[str, str | bytes] = {"card.json": card_json(card), "card.md": card_markdown(source, card)}
+    if key is not None:
+        files[SIGNATURE] = signature(key, card_json(card).encode("utf-8"))
+    if with_evidence:
+        files |= evidence(source, card)
     told: tuple[str, ...] = ()
     for name in OURS:
         if name in names:
@@ -66,6 +82,8 @@ def exported(names: Collection[str], source: Source, folders: Sequence[Path]) ->
 
 def clear(out: Path, files: Collection[str]) -> None:
     """Remove what an earlier report exported and this one does not."""
+    for place in {*EVIDENCE, SIGNATURE} - set(files):  # a signature of another card would be a wrong one
+        (out / place).unlink(missing_ok=True)
     for name in OURS:
         folder = out / FOLDER / name
         if not folder.is_dir():

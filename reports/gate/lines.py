@@ -20,6 +20,10 @@ class Line(NamedTuple):
 
     outcome: Outcome
     words: tuple[str, ...]
+    short: str = ""
+    """What was measured, without the interval of a change, which the reasons tell."""
+    named: bool = False
+    """Whether the rule has a name of its own."""
 
 
 class Reason(NamedTuple):
@@ -87,7 +91,8 @@ def _of_rule(ruled: Ruled) -> Iterator[Line]:
     if len(judged) - len(shown) == 1:
         shown = judged
     for each in shown:
-        yield Line(each.outcome, _words(each))
+        named = each.rule.name != each.rule.text
+        yield Line(each.outcome, _words(each), _short(each), named)
     if more := len(judged) - len(shown):
         yield Line("pass", (SPOKEN["pass"], ruled.rule.name, f"{more} more", *[""] * 4))
 
@@ -106,6 +111,12 @@ def _words(each: Judged) -> tuple[str, ...]:
         wanted,
         margin,
     )
+
+
+def _short(each: Judged) -> str:
+    if each.value is None or each.before is None:
+        return _measured(each).partition(", n =")[0]
+    return f"{100 * each.before:.1f} → {100 * each.value:.1f}"
 
 
 def _measured(each: Judged) -> str:

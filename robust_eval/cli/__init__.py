@@ -32,6 +32,7 @@ from robust_eval.cli.power import power
 from robust_eval.cli.report import report
 from robust_eval.cli.run import run
 from robust_eval.cli.train import train
+from robust_eval.cli.verify import verify
 from robust_eval.printable import printable
 
 __all__ = ["app", "main"]
@@ -52,6 +53,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "train": train,
     "corrupt": corrupt,
     "report": report,
+    "verify": verify,
     "gate": gate,
     "diff": diff,
     "power": power,

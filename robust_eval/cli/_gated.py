@@ -46,7 +46,8 @@ class Gated(NamedTuple):
             say(open_log(always=True), "gate: cannot judge: nothing was measured", style="bold yellow")
             return NOTHING
         found = judged(run, self.wanted, self.baseline)
-        (open_log(always=True) if piped else open_console()).print(gate_table(found))
+        console = open_log(always=True) if piped else open_console()
+        console.print(gate_table(found, width=console.width))
         return found.code
 
 

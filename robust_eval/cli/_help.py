@@ -30,6 +30,7 @@ _CODES: dict[str, dict[int, str]] = {
     "train": _WRITTEN,
     "corrupt": _WRITTEN,
     "report": {0: "written, of all records", 1: "some records were left out, or a file could not be written"},
+    "verify": {0: "signed by the holder of this key", 1: "not what was signed, or by another key"},
     "gate": _JUDGED,
     "diff": {0: "compared, whatever was found", 1: "a file could not be written"},
     "power": {0: "done"},
@@ -58,7 +59,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "report": (
         "robust-eval report runs/mine",
         "robust-eval report runs/a runs/b --out both --baseline erm",
+        "robust-eval report runs/mine --evidence --sign sign.key",
     ),
+    "verify": ("robust-eval verify runs/mine/report/card.json --key sign.pub",),
     "gate": (
         "robust-eval gate runs/mine --min 'pgd@8/255 >= 0.45' --min 'clean >= 90%'",
         "robust-eval gate runs/mine --baseline runs/last --max-drop 'worst_case@linf:8/255 0.01'",

@@ -11,6 +11,8 @@ from robust_eval.cli._options import path_named
 
 __all__ = ["gate"]
 
+FORMATS = ("table", "json")
+
 
 def gate(
     run: Annotated[
@@ -81,6 +83,9 @@ def gate(
         Path | None,
         typer.Option("--summary", parser=path_named, metavar="FILE", help="Write the table as Markdown."),
     ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="What to print: table, or json for programs.")
+    ] = "table",
 ) -> int:
     """Judge a run by rules: least values, and drops from a baseline that noise does not explain.
 
@@ -89,12 +94,21 @@ def gate(
     """
     from robust_eval.cli._console import open_console
     from robust_eval.cli._gated import judged, require_outputs, rules_of, write_outputs
+    from robust_eval.errors import UnknownNameError
 
+    if format_ not in FORMATS:
+        raise UnknownNameError("format", format_, FORMATS)
     wanted = rules_of(rules, least=min_ or (), drops=max_drop or (), confidence=confidence, checks=checks)
     require_outputs(junit=junit, sarif=sarif, summary=summary)
     found = judged(run, wanted, baseline)
     write_outputs(found, run, junit=junit, sarif=sarif, summary=summary)
+    if format_ == "json":
+        from reports.gate.document import gate_json
+
+        print(gate_json(found), end="", flush=True)
+        return found.code
     from reports.gate.table import gate_table
 
-    open_console().print(gate_table(found))
+    console = open_console()
+    console.print(gate_table(found, width=console.width))
     return found.code

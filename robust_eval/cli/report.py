@@ -49,6 +49,22 @@ def report(
             "(card.json and card.md) is written anyway.",
         ),
     ] = None,
+    evidence: Annotated[
+        bool,
+        typer.Option(
+            "--evidence",
+            help="Write evidence.html and evidence.md as well: what was measured and what was not, in the terms of the "
+            "EU AI Act, NIST AI 100-2 and ISO/IEC 24029.",
+        ),
+    ] = False,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path_named,
+            metavar="KEY",
+            help="Sign card.json with this Ed25519 private key, into card.json.sig; `verify` checks it.",
+        ),
+    ] = None,
     preset: Annotated[
         str,
         typer.Option(
@@ -93,7 +109,16 @@ def report(
     require_format(format_)
     style = reports.Style.of(preset, columns, width, intervals=intervals)
     folder = run_folder(out or runs[0] / "report")
-    written = reports.write(runs, folder, baseline=baseline, exports=export or (), style=style, names=rename)
+    written = reports.write(
+        runs,
+        folder,
+        baseline=baseline,
+        exports=export or (),
+        style=style,
+        names=rename,
+        evidence=evidence,
+        sign=sign,
+    )
     if quiet() and format_ is None:
         tell_left_out(written)
         return 1 if written.left_out else 0
@@ -101,6 +126,8 @@ def report(
     said = [
         *(written.corruption_errors if baseline is not None else ()),
         *written.told,
+        *([f"evidence: {folder / 'evidence.html'}"] if evidence else []),
+        *([f"signed: {folder / 'card.json.sig'}"] if sign is not None else []),
         *(f"table.tex: left out {line}" for line in written.not_fitting),
     ]
     for line in said:

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from reports.gate import Run, judge, parse_rules
+from reports.gate.document import gate_json
 from reports.gate.junit import junit
 from reports.gate.sarif import sarif
 from reports.gate.summary import summary
@@ -182,6 +183,17 @@ def test_the_table_says_what_passed_by_how_much_and_why_not(gate):
     out = StringIO()
     Console(file=out, width=80, force_terminal=True).print(gate_table(gate))
     assert "[31m\n" not in out.getvalue()
+
+
+def test_json_has_every_number_under_every_rule(gate):
+    told = json.loads(gate_json(gate))
+    assert (told["schema"], told["outcome"], told["code"], told["sentence"]) == (1, "fail", 1, gate.sentence)
+    assert [rule["outcome"] for rule in told["rules"]] == ["pass", "warn", "fail", "unknown", "unknown"]
+    passed, warned, failed, doubted, missing = (rule["numbers"][0] for rule in told["rules"])
+    assert (passed["value"], passed["n"], passed["margin"]) == (0.9, 200, pytest.approx(0.4))
+    assert warned["drop"]["value"] == pytest.approx(0.01) and warned["before"] == 0.91
+    assert doubted["checks"][0]["name"] == "vanishing_gradient" and missing["value"] is None
+    assert failed["outcome"] == "fail" and told["rules"][2]["owner"].startswith("<script>")
 
 
 def test_of_many_numbers_that_pass_some_are_counted(tmp_path, made):

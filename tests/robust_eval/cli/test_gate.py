@@ -65,6 +65,12 @@ def test_each_file_is_written_and_belongs_to_the_verdict(cli, runs, tmp_path):
     assert "**FAIL: 0 of 1 pass, 1 failed**" in (tmp_path / "o/gate.md").read_text()
 
 
+def test_as_json_the_verdict_stands_alone_on_stdout(cli, runs):
+    done = cli("gate", runs["worse"], "--min", "clean >= 99.9%", "--checks", "warn", "--format", "json")
+    told = json.loads(done.out)
+    assert (done.code, told["code"], told["rules"][0]["outcome"], done.err) == (1, 1, "fail", "")
+
+
 def test_what_cannot_be_judged_is_exit_code_3(cli, runs):
     done = cli("gate", runs["last"], "--min", "auto_attack@8/255 >= 0.1")
     assert done.code == 3 and "cannot judge" in done.out
@@ -80,6 +86,7 @@ def test_what_cannot_be_judged_is_exit_code_3(cli, runs):
         (["--min", "clean >= 1%", "--confidence", "95"], "write 0.95"),
         (["--min", "clean >= 1%", "--checks", "of"], "expected must or warn"),
         (["--rules", "no.toml"], "expected a TOML file, got none"),
+        (["--min", "clean >= 1%", "--format", "jsn"], "did you mean 'json'?"),
         (["--min", "clean >= 1%", "--junit", "."], "expected a file to write, got a folder"),
         (["--min", "clean >= 1%", "--junit", "a", "--sarif", "a"], "got one for two"),
     ],

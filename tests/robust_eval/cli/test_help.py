@@ -21,6 +21,7 @@ COMMANDS = [
     "train",
     "corrupt",
     "report",
+    "verify",
     "gate",
     "diff",
     "power",
