@@ -62,7 +62,7 @@ def made_lines(diff: Diff) -> Iterator[str]:
 
 def of_text(made: Made) -> str:
     """Return of what a fact is, such as ``attack pgd steps``."""
-    return " ".join(part for part in (made.kind, made.of, made.name) if part)
+    return " ".join(dict.fromkeys(part for part in (made.kind, made.of, made.name) if part))
 
 
 def shortened(text: str) -> str:
@@ -71,14 +71,19 @@ def shortened(text: str) -> str:
 
 
 def grouped(unpaired: Sequence[Unpaired], *, named: int | None = _NAMED) -> Iterator[tuple[str, str]]:
-    """Yield each reason with the numbers that it keeps from being compared, of many the first."""
-    by_reason: dict[str, list[str]] = defaultdict(list)
+    """Yield each reason with the numbers that it keeps from being compared, model by model, of many the first."""
+    by_reason: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for item in unpaired:
-        by_reason[item.why].append(f"{item.who}: {item.what}")
-    for why, which in by_reason.items():
-        shown = which[:named]
-        more = f" and {len(which) - len(shown)} more" if len(which) > len(shown) else ""
-        yield why, ", ".join(shown) + more
+        by_reason[item.why][item.who].append(item.what)
+    for why, by_model in by_reason.items():
+        told = [f"{who}: {_some(which, named)}" for who, which in by_model.items()]
+        yield why, _some(told, named, "; ")
+
+
+def _some(texts: Sequence[str], named: int | None, between: str = ", ") -> str:
+    shown = texts[:named]
+    more = f" and {len(texts) - len(shown)} more" if len(texts) > len(shown) else ""
+    return between.join(shown) + more
 
 
 def _alone(diff: Diff) -> bool:

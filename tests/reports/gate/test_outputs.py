@@ -185,6 +185,17 @@ def test_the_table_says_what_passed_by_how_much_and_why_not(gate):
     assert "[31m\n" not in out.getvalue()
 
 
+def test_a_terminal_of_80_columns_holds_a_line_a_number_and_says_whose_they_are(made, tmp_path):
+    last = made.save(tmp_path / "last", made.record(right=150), made.clean())
+    run = made.save(tmp_path / "new", made.record(right=50, identity="b"), made.clean(identity="b"))
+    rules = parse_rules(["max-drop pgd@8/255 1%", "clean >= 80%"])
+    text = gate_text(judge(Run(run), rules, baseline=Run(last)), width=80)
+    assert max(map(len, text.splitlines())) <= 80 and "All numbers are of net." in text
+    failed, passed = (line.split() for line in text.splitlines() if line.startswith((" FAIL", " pass")))
+    assert failed == ["FAIL", "pgd@linf:8/255", "75.0", "→", "25.0", "drop", "≤", "1", "-49.0"]
+    assert passed[:2] == ["pass", "clean"] and passed[-3:] == ["≥", "80", "+10.0"]
+
+
 def test_json_has_every_number_under_every_rule(gate):
     told = json.loads(gate_json(gate))
     assert (told["schema"], told["outcome"], told["code"], told["sentence"]) == (1, "fail", 1, gate.sentence)

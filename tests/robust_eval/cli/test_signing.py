@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -117,3 +118,16 @@ def test_wrong_keys_are_one_line_and_exit_code_2(cli, place, monkeypatch, argume
     monkeypatch.chdir(place)
     done = cli(*arguments)
     assert (done.code, done.out) == (2, "") and line in done.err and done.err.count("\n") == 1
+
+
+def test_without_the_library_the_extra_is_named(cli, place, monkeypatch):
+    monkeypatch.chdir(place)
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    for arguments in (
+        ("verify", "report/card.json", "--key", "sign.pub"),
+        ("report", "run", "--sign", "sign.key"),
+    ):
+        done = cli(*arguments)
+        assert (
+            done.code == 2 and "pip install 'robust-eval[signing]'" in done.err and done.err.count("\n") == 1
+        )
