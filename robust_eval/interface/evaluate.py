@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
 from pathlib import Path
@@ -24,6 +24,7 @@ from robust_eval.classifier import Classifier, frozen
 from robust_eval.classifier.accelerate import Precision, pick_precision
 from robust_eval.classifier.given import device_of
 from robust_eval.classifier.normalized import Numbers
+from robust_eval.config import sources
 from robust_eval.config.experiment import Experiment, Given, parse
 from robust_eval.config.options import evaluation_tables
 from robust_eval.config.plan import plan
@@ -44,7 +45,7 @@ from robust_eval.interface.progress import Bar
 from robust_eval.interface.results import Results
 from robust_eval.machine import pick_device
 from robust_eval.methods import Attack, Corruption, Defense
-from robust_eval.models.function import known_as_black_box
+from robust_eval.models.function import Function, known_as_black_box
 from robust_eval.models.given import GivenModel, given_model
 from robust_eval.results.store import Store
 from robust_eval.run.answers import by_their_answers
@@ -198,9 +199,7 @@ def evaluate(
         save_examples = out is None and images is not None and _few(images.test(n))
     options = Options(place, batch_size, wanted, compiled, save_examples)
     if attacks is None and budget is None:
-        shown = None if images is None else images.test(2).pixels()
-        blind = shown is not None and any(known_as_black_box(one, shown) for one in given.values())
-        budget = "black_box" if blind else "default"
+        budget = "black_box" if _blind(given.values(), x, images, size) else "default"
     tables = evaluation_tables(
         model=None,
         name=name or next(iter([*given, *asked.named])),
@@ -278,6 +277,18 @@ def _images(
         )
     examples = given_images("images", x, y, names=class_names)
     return GivenImages(called or "data", examples, None if pool is None else pool_of(pool))
+
+
+def _blind(models: Iterable[Any], x: Any, images: GivenImages | None, size: int | None) -> bool:
+    """Whether one of the models is a function without gradients, which is asked about images."""
+    functions = [model for model in models if isinstance(model, Function)]
+    if not functions:
+        return False
+    if images is not None:
+        few = images.examples[slice(2)]
+    else:
+        few = sources.opened(sources.at(Path.cwd(), os.fspath(x)), size=size).test(1)
+    return any(known_as_black_box(one, few.pixels()) for one in functions)
 
 
 def _few(examples: Examples) -> bool:

@@ -83,14 +83,12 @@ class Results:
         found = self._loaded.results
         found = found[found["metric"] == "accuracy"]
         shown = found[list(_SHOWN)].rename(columns=_SHOWN)
-        of = ("model", "defense", "data")
+        of = ["model", "defense", "data"]
         examined = {tuple(entry.labels[name] for name in of) for entry in self._loaded.examinations}
+        places = found[of].itertuples(index=False, name=None)
         verdicts = [
             "unexamined" if verdict == "ok" and place not in examined else verdict
-            for verdict, *place_of in zip(
-                found["checks"].map(verdict_in), *(found[name] for name in of), strict=True
-            )
-            for place in [tuple(place_of)]
+            for verdict, place in zip(found["checks"].map(verdict_in), places, strict=True)
         ]
         return shown.assign(
             verdict=pd.Categorical(verdicts, ("ok", "unexamined", *VERDICTS[1:]), ordered=True),

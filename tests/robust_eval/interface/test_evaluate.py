@@ -269,6 +269,22 @@ def test_a_checkpoint_and_a_set_may_be_named_and_the_numbers_are_those_of_the_th
     assert named["accuracy"][0] == pytest.approx(right.double().mean().item())
 
 
+def test_a_function_is_attacked_without_gradients_on_a_named_set_too():
+    few = {"square": {"queries": 3}, "hop_skip_jump": {"queries": 3}}
+    found = robust_eval.evaluate(
+        lambda images: np.asarray(images).reshape(len(images), -1)[:, :10], "digits", n=2, fields=few, **QUICK
+    ).table()
+    assert {"square", "hop_skip_jump"} <= set(found["perturbation"]) and "pgd" not in set(
+        found["perturbation"]
+    )
+
+
+def test_one_image_is_enough_for_the_default_attacks():
+    few = {name: {"steps": 1} for name in ("bim", "mim", "pgd", "cw", "deepfool", "apgd_ce")}
+    found = robust_eval.evaluate(NET, X[:1], Y[:1], fields=few, **QUICK).table()
+    assert set(found["n"]) == {1} and "pgd" in set(found["perturbation"])
+
+
 def test_models_in_files_and_in_memory_are_compared_and_each_keeps_its_name(saved):
     path, net, _ = saved
     both = {"file": path, "memory": net}
