@@ -7,12 +7,16 @@ them: a check takes longer than most operations on tensors this small, and a loo
 import functools
 import inspect
 import os
+import sys
 
 import jaxtyping
 import pytest
 
 from robust_eval.processors import be_considerate
 
+# where containers forbid bytecode, each of some hundred processes that tests start would compile every file
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 be_considerate()  # before torch is loaded: the machine of a test is seldom idle
 
 import torch  # noqa: E402

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 
 from robust_eval.data._examples import Examples
 from robust_eval.data._source import Source
@@ -40,6 +39,8 @@ class Digits(Source):
         return self._examples(slice(TRAIN))
 
     def _examples(self, part: slice) -> Examples:
+        from sklearn.datasets import load_digits  # slow to import, and only these images need it
+
         digits = load_digits()
         images = torch.from_numpy((digits.images[part] / 16).astype(np.float32))[:, None]
         return Examples(images, torch.from_numpy(digits.target[part].astype(np.int64)), 10, "digits")

@@ -33,7 +33,6 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from sklearn.metrics import confusion_matrix, matthews_corrcoef
 from torch import Tensor
 
 from robust_eval.errors import DataError
@@ -139,6 +138,8 @@ def confusion(rows: pd.DataFrame, classes: int) -> pd.DataFrame:
 
     A last column -1 is there if some output was not finite.
     """
+    from sklearn.metrics import confusion_matrix  # slow to import
+
     counts = confusion_matrix(*_answers(rows, classes), labels=[*range(classes), -1])[:classes]
     table = pd.DataFrame(counts, columns=[*range(classes), -1])
     table.index.name, table.columns.name = "label", "prediction"
@@ -254,6 +255,8 @@ def _correlation(label: NDArray[np.int64], prediction: NDArray[np.int64]) -> flo
     """Return the MCC of several classes (Gorodkin 2004), the correlation of indicators; 0 if one is constant."""
     # scikit-learn warns of a single class
     several = len(np.union1d(label, prediction)) > 1
+    from sklearn.metrics import matthews_corrcoef  # slow to import
+
     return float(matthews_corrcoef(label, prediction)) if several else 0.0
 
 

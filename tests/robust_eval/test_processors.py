@@ -8,7 +8,7 @@ import torch
 
 import robust_eval
 from robust_eval import processors
-from robust_eval.processors import be_considerate, crowded, load, share, warn_once
+from robust_eval.processors import SPINS, be_considerate, crowded, load, share, warn_once
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def machine(tmp_path, monkeypatch):
         monkeypatch.setattr(os, "cpu_count", lambda: 8)
         monkeypatch.setattr(os, "getloadavg", lambda: (minute, 0.0, 0.0))
 
-    for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS"):
+    for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     warn_once.cache_clear()
@@ -60,7 +60,7 @@ def test_a_process_uses_no_more_than_the_share_of_its_cgroup(machine, files, cgr
     assert share() == expected
     be_considerate()
     assert os.environ.get("OMP_NUM_THREADS") == (None if expected == 8 else str(expected))
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert (os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"]) == ("PASSIVE", str(SPINS))
 
 
 def test_what_the_user_has_set_stays(machine, monkeypatch):
@@ -69,6 +69,7 @@ def test_what_the_user_has_set_stays(machine, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "6")
     be_considerate()
     assert (os.environ["OMP_WAIT_POLICY"], os.environ["OMP_NUM_THREADS"]) == ("active", "6")
+    assert "GOMP_SPINCOUNT" not in os.environ
 
 
 def test_a_machine_is_busy_when_it_was_and_still_is(machine):

@@ -11,11 +11,11 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import torch
-import torchvision
 from torch import Tensor
 
 from robust_eval.errors import ConfigError, near
@@ -24,6 +24,12 @@ from robust_eval.models.checkpoint import read_state, state_sha256
 from robust_eval.models.filling import fill, named_like
 from robust_eval.models.zoo._entry import Brought, Preprocessing, Wanted, behind
 from robust_eval.models.zoo._weights import require_weights
+
+
+def _models() -> Any:
+    from torchvision import models  # slow to import: it loads torch's compiler
+
+    return models
 
 
 def _preprocessing(wanted: Wanted) -> Preprocessing:
@@ -45,13 +51,13 @@ def _bring(wanted: Wanted) -> Brought:
     fields = {name: value for name, value in wanted.arguments.items() if name != "weights"}
     sha256, beside = None, None
     if wanted.checkpoint is None:
-        network = torchvision.models.get_model(wanted.name, weights=published, **fields)
+        network = _models().get_model(wanted.name, weights=published, **fields)
         sha256 = state_sha256(network)
     else:
         state, beside = _named(wanted, wanted.checkpoint)
         for field, value in _shape(wanted, published, state).items():
             fields.setdefault(field, value)
-        network = torchvision.models.get_model(wanted.name, weights=None, **fields)
+        network = _models().get_model(wanted.name, weights=None, **fields)
         fill(network, state, wanted.checkpoint)
     described = {"name": wanted.spec, "params": {name: repr(value) for name, value in sorted(fields.items())}}
     names = published.meta["categories"] if wanted.checkpoint is None else None
@@ -64,19 +70,20 @@ def _named(wanted: Wanted, checkpoint: Path) -> tuple[dict[str, Tensor], Beside 
     fields = {"init_weights": False} if "aux_logits" in _parameters(wanted) else {}
     return named_like(
         read_state(checkpoint, wanted.weights),
-        lambda: torchvision.models.get_model(wanted.name, weights=None, **fields),
+        lambda: _models().get_model(wanted.name, weights=None, **fields),
         checkpoint,
     )
 
 
 def _published(wanted: Wanted) -> Any:
     """Return the published weights whose preprocessing counts."""
-    names = torchvision.models.list_models(module=torchvision.models)
+    models = _models()
+    names = models.list_models(module=models)
     if wanted.name not in names:
         raise ConfigError(
-            f"{wanted.spec}: torchvision {torchvision.__version__} has no such classifier{near(wanted.name, names)}"
+            f"{wanted.spec}: torchvision {version('torchvision')} has no such classifier{near(wanted.name, names)}"
         )
-    every = list(torchvision.models.get_model_weights(wanted.name))
+    every = list(_models().get_model_weights(wanted.name))
     if (given := wanted.arguments.get("weights")) is not None:
         found = next((one for one in every if one.name == given), None)
         if found is None:
@@ -92,10 +99,10 @@ def _published(wanted: Wanted) -> Any:
 
 def _parameters(wanted: Wanted) -> Mapping[str, Any]:
     """Return what the network's own class can be told, as far as a signature says."""
-    builder = inspect.unwrap(torchvision.models.get_model_builder(wanted.name))
+    builder = inspect.unwrap(_models().get_model_builder(wanted.name))
     own = dict(inspect.signature(builder).parameters)
     if wanted.name.startswith("vit"):  # named by its class alone
-        own |= inspect.signature(torchvision.models.VisionTransformer).parameters
+        own |= inspect.signature(_models().VisionTransformer).parameters
     return own
 
 
@@ -110,7 +117,7 @@ def _shape(wanted: Wanted, published: Any, state: Mapping[str, Tensor]) -> dict[
         if wanted.checkpoint is not None and PurePosixPath(published.url).name == wanted.checkpoint.name:
             found |= {"transform_input": True}
     with torch.device("meta"):
-        made = torchvision.models.get_model(wanted.name, weights=None, **found)
+        made = _models().get_model(wanted.name, weights=None, **found)
     heads = [name for name, weight in made.state_dict().items() if weight.ndim and len(weight) == 1000]
     own = [state[name] for name in heads if name in state and state[name].ndim]
     if own:
