@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import pandas as pd
+
 from reports.comparison import threats
 from reports.section import Source
 from robust_eval.results.entry import Entry
@@ -25,6 +27,8 @@ def statement(source: Source) -> Iterator[str]:
     models = len(set(results["model"]))
     data = ", ".join(sorted(set(results["data"])))
     yield f"{n} images of {data}; {models} {'model' if models == 1 else 'models'}."
+    if _once(results):
+        yield "Each model was trained once: what another seed of training would change is in no interval."
     adversary = threats(results)
     if not adversary:
         yield "No attack was run: these numbers say nothing about an adversary."
@@ -32,6 +36,12 @@ def statement(source: Source) -> Iterator[str]:
     counted = [norm for norm in adversary if norm.startswith("l0 ")]
     units = "" if len(counted) == len(adversary) else ", in units of the [0, 1] pixel range"
     yield f"The adversary {_knows(source.entries)}, and change an image by {' or '.join(adversary)}{units}."
+
+
+def _once(results: pd.DataFrame) -> bool:
+    """Return whether several recipes are compared, each by a single training."""
+    trained = results[results["train_seed"].notna()].groupby("model")["train_seed"].nunique()
+    return len(trained) > 1 and bool((trained == 1).all())
 
 
 def _knows(entries: Iterable[Entry]) -> str:

@@ -55,9 +55,11 @@ class Altered(Source):
 
     @property
     def name(self) -> str:
-        """The set's name with what was done to it."""
+        """The set's name with what was done to its training images; those of the test are as they were."""
         noise = f"{100 * self.label_noise:g}% label noise"
-        return self._described(noise if self.label_noise else "", f"seed {self.seed}" if self.seed else "")
+        return self._described(
+            noise if self.label_noise else "", f"seed {self.seed}" if self.seed else "", of="training: "
+        )
 
     def fetched_from(self) -> str | None:
         """Return what the source itself does."""
@@ -96,9 +98,9 @@ class Altered(Source):
         source = self._described(noise, f"seed {self.seed}")
         return replace(found, labels=labels, true_labels=true, source=source)
 
-    def _described(self, *more: str) -> str:
+    def _described(self, *more: str, of: str = "") -> str:
         subset = f"{self.per_class} per class" if self.per_class is not None else ""
-        return f"{self.source.name} ({', '.join(filter(None, (subset, *more)))})"
+        return f"{self.source.name} ({of}{', '.join(filter(None, (subset, *more)))})"
 
 
 def stratified(labels: Labels, per_class: int, *, name: str, rng: Rng) -> Int[Tensor, " k"]:

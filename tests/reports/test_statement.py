@@ -13,13 +13,13 @@ from robust_eval.results.record import Record
 from robust_eval.results.store import Store
 
 
-def attacked(folder, model="net", *, name="square", norm="linf", eps=4 / 255, **provenance):
+def attacked(folder, model="net", *, name="square", norm="linf", eps=4 / 255, train_seed=None, **provenance):
     """A record of an attack on a model."""
     rows = pd.DataFrame(
         {"index": range(8), "score": [1.0] * 5 + [0.0] * 3, "clean_score": 1.0, "attacked": True}
     )
     spec = {
-        "model": model,
+        "model": f"{model}{train_seed or ''}",
         "data": {"fingerprint": "f", "n": 8},
         "perturbation": {"name": name},
         "norm": norm,
@@ -33,6 +33,7 @@ def attacked(folder, model="net", *, name="square", norm="linf", eps=4 / 255, **
         "norm": norm,
         "eps": eps,
         "seed": 0,
+        "train_seed": train_seed,
     }
     number = Measurement("accuracy", 0.625, 0.3, 0.9, 8)
     made = {"seconds": 1.0, **provenance}
@@ -97,3 +98,19 @@ def test_norms_stand_in_one_order_with_a_mask_or_without(tmp_path):
     text = told(tmp_path)
     places = [text.index(words) for words in ("linf 4/255 within", "l2 0.5 within", "l0 3 pixels within")]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ([("a", 0), ("b", 0)], True),
+        ([("a", 0), ("b", 0), ("b", 1)], False),
+        ([("a", 0)], False),
+        ([("a", None), ("b", None)], False),
+    ],
+    ids=["each once", "one of them twice", "one model", "not trained here"],
+)
+def test_recipes_that_were_trained_once_are_said_to_be(tmp_path, seeds, said):
+    for model, seed in seeds:
+        attacked(tmp_path, model, train_seed=seed)
+    assert ("trained once" in told(tmp_path)) is said

@@ -1,6 +1,7 @@
 """What a command tells of itself, and what completes it."""
 
 import os
+import runpy
 import shlex
 import subprocess
 import sys
@@ -55,6 +56,14 @@ def test_what_has_to_be_given_is_marked(done, command):
 
 def test_the_version_is_told(done):
     assert done("--version") == f"robust-eval {version('robust-eval')}\n"
+
+
+def test_the_package_runs_as_a_module(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["robust_eval", "--version"])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_module("robust_eval", run_name="__main__")
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"robust-eval {version('robust-eval')}\n"
 
 
 def test_help_loads_no_torch_and_answers_at_once():

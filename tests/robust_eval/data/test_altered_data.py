@@ -130,12 +130,12 @@ def test_neither_subset_nor_noise_leaves_the_source_itself(path):
 
 def test_names_and_cards_tell_what_was_done(path):
     changed = open_source(path, per_class=10, label_noise=0.25, seed=7)
-    assert changed.name == "set (10 per class, 25% label noise, seed 7)"
+    assert changed.name == "set (training: 10 per class, 25% label noise, seed 7)"
     assert changed.train().source == "set (10 per class, 25% of labels drawn anew from all classes, seed 7)"
     wrong = open_source(path, label_noise=0.25, noisy_labels="other")
-    assert wrong.name == "set (25% label noise)"
+    assert wrong.name == "set (training: 25% label noise)"
     assert wrong.train().source == "set (25% of labels replaced by wrong ones, seed 0)"
-    assert open_source(path, per_class=3).name == "set (3 per class)"
+    assert open_source(path, per_class=3).name == "set (training: 3 per class)"
 
 
 def test_how_a_set_is_usually_trained_on_does_not_change():
@@ -219,7 +219,7 @@ def test_the_key_of_a_record_knows_subset_noise_convention_and_seed():
     cells = [plan(experiment(**each))[0] for each in options]
     assert len({cell.key for cell in cells}) == len(options)
     assert len({cell.data.examples.fingerprint for cell in cells}) == 1
-    assert cells[-1].labels["data"] == "digits (20 per class, 20% label noise)"
+    assert cells[-1].labels["data"] == "digits (training: 20 per class, 20% label noise)"
 
 
 def test_a_set_that_is_not_altered_keeps_its_key():
