@@ -18,8 +18,10 @@ from typing import Any
 from robust_eval.errors import CheckpointError, near
 from robust_eval.paths import is_folder, misnamed, shown, what_is
 
-__all__ = ["content_key", "existing", "file_sha256", "users_code", "users_place"]
+__all__ = ["BY_FILES", "content_key", "existing", "file_sha256", "users_code", "users_place"]
 
+BY_FILES = "-files"
+"""Ends the fingerprint of test images that are told by their files, and by the pixels of some of them alone."""
 _HOME = Path(__file__).resolve().parents[1]
 _OURS = tuple(_HOME / name for name in ("robust_eval", "defenses", "trainers", "reports"))
 _INSTALLED = {"site-packages", "dist-packages"}

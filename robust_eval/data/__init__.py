@@ -5,6 +5,7 @@ import sys
 import pydantic
 
 from robust_eval.data._absolute import absolute as absolute
+from robust_eval.data._ahead import InTurn as InTurn
 from robust_eval.data._altered import Altered, NoisyLabels
 from robust_eval.data._asked import Asked
 from robust_eval.data._class_folders import ClassOrder as ClassOrder
@@ -28,6 +29,7 @@ __all__ = [
     "NOISE",
     "ClassOrder",
     "Examples",
+    "InTurn",
     "Interpolation",
     "Resize",
     "Source",

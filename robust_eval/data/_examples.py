@@ -15,6 +15,7 @@ from torch import Tensor
 
 from robust_eval.data._streamed import Streamed
 from robust_eval.errors import DataError
+from robust_eval.identity import BY_FILES
 from robust_eval.types import Images, Mask
 
 __all__ = ["Examples"]
@@ -143,9 +144,10 @@ class Examples:
     def fingerprint(self) -> str:
         """sha256 over shape, pixels and labels: the identity of the set in a record's key.
 
-        Of training images from files that take more than 4 GB, the pixels are not hashed but, in order, the files'
-        paths below the set's folder, their sizes in bytes, and how they are resized and cropped: a file changed to
-        another of its size goes unnoticed. Which of the two is hashed does not depend on the memory there is.
+        Of images from files that take more than 4 GB, the pixels are not hashed but, in order, the files' paths below
+        the set's folder, their sizes in bytes, and how they are resized and cropped: a file changed to another of its
+        size goes unnoticed. Of test images the pixels of 256 are hashed as well, and the fingerprint ends in
+        ``-files``. Which of the two is hashed does not depend on the memory there is.
         """
         digest = hashlib.sha256(repr((str(self.images.dtype), tuple(self.images.shape))).encode())
         if self.files_sha256 is not None:
@@ -155,7 +157,8 @@ class Examples:
             for images in self._read(parts):
                 digest.update(images.contiguous().numpy().tobytes())
         digest.update(self.labels.contiguous().to(torch.int64).numpy().tobytes())
-        return digest.hexdigest()
+        by_files = (self.files_sha256 or "").endswith(BY_FILES)
+        return digest.hexdigest() + (BY_FILES if by_files else "")
 
     def _read(self, parts: Iterable[Tensor | slice]) -> Iterator[Tensor]:
         if isinstance(self.images, Streamed):
@@ -199,4 +202,5 @@ def _conversion(low: float, high: float) -> str:
 def _part_of(files_sha256: str, which: Tensor | slice, n: int) -> str:
     """Return what stands for the pixels of a part: a hash of the whole and of the positions."""
     positions = torch.arange(n)[which.cpu() if isinstance(which, Tensor) else which]
-    return hashlib.sha256(files_sha256.encode() + positions.numpy().tobytes()).hexdigest()
+    part = hashlib.sha256(files_sha256.encode() + positions.numpy().tobytes()).hexdigest()
+    return part + (BY_FILES if files_sha256.endswith(BY_FILES) else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -26,8 +27,11 @@ from robust_eval.data._source import Choose
 from robust_eval.data._streamed import Streamed, decoders
 from robust_eval.data._unreadable import left_out, unreadable
 from robust_eval.errors import DataError
+from robust_eval.identity import BY_FILES
 
 __all__ = ["Interpolation", "Reader", "Resize"]
+
+log = logging.getLogger(__name__)
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 """How images are resized, by the words of Pillow."""
@@ -37,8 +41,10 @@ Resize = int | Literal["squash"]
 AT_ONCE = 512
 """Files decoded before they are copied into place: bounds memory."""
 LARGE = 4 << 30
-"""Bytes of pixels from which the files of training images are hashed instead. A constant, so that a set has the same
-fingerprint on every machine."""
+"""Bytes of pixels from which the files of a set are hashed instead. A constant, so that a set has the same fingerprint
+on every machine."""
+SAMPLED = 256
+"""Images of a large test set whose pixels are hashed beside its files, spread over the set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +85,9 @@ class Reader:
     ) -> Examples:
         """Return the first ``n`` images, or those that ``choose`` picks by their labels; no others are opened.
 
-        What does not fit into memory raises ``DataError``, or is left in its files if told to ``stream``. Test images
-        that are left there are told by their pixels all the same, those of ``training`` by their files.
+        What does not fit into memory raises ``DataError``, or is left in its files if told to ``stream``: of a set that
+        would take more than half of the memory, which what is done with it takes as well. A large set is told by its
+        files and not by all of its pixels (:attr:`Examples.fingerprint`), test images also by the pixels of some.
         """
         if n is not None and n > len(files):
             raise DataError(f"{self.where}: expected at least {n} images, got {len(files)}; lower n")
@@ -92,9 +99,8 @@ class Reader:
         paths = [file.path for file in files]
         first = self._first(paths)
         size = len(paths) * first.nbytes
-        # training takes its part of the images out, which doubles them
-        streamed = stream and _free() < (2 if training else 1) * size
-        large = stream and training and size > LARGE
+        streamed = stream and _free() < 2 * size
+        large = stream and size > LARGE
         files_names = self._names(paths) if streamed or large else []
         if streamed:
             images: Tensor | Streamed = self._streamed(files_names, paths, first)
@@ -102,6 +108,8 @@ class Reader:
             self._require_room(len(paths), first)
             images = self._images(paths, first)
         files_sha256 = self._files_sha256(files_names, paths) if large else None
+        if files_sha256 is not None and not training:
+            files_sha256 = self._sampled(files_sha256, paths, images)
         names = None if self.names is None else tuple(map(readable, self.names))
         return Examples(
             images, labels, self.classes, self.where, files_sha256=files_sha256, class_names=names
@@ -162,6 +170,18 @@ class Reader:
                 raise DataError(f"data: {path} cannot be read ({error.strerror}); {self.fix}") from None
             digest.update(b"%s\0%d\0" % (name, size))
         return digest.hexdigest()
+
+    def _sampled(self, files_sha256: str, paths: Sequence[Path], images: Tensor | Streamed) -> str:
+        """Return a hash of the files and of the pixels of some images, and say so."""
+        some = torch.linspace(0, len(paths) - 1, min(SAMPLED, len(paths)), dtype=torch.float64).long()
+        log.warning(
+            "%s: %s images of %.1f GB are told by the names and sizes of their files and by the pixels of %s of them, "
+            "not of all", self.where, f"{len(paths):,}", math.prod(images.shape) / 1e9, len(some),
+        )  # fmt: skip
+        digest = hashlib.sha256(files_sha256.encode())
+        for start in range(0, len(some), AT_ONCE):
+            digest.update(images[some[start : start + AT_ONCE]].numpy().tobytes())
+        return digest.hexdigest() + BY_FILES
 
     def _images(self, paths: Sequence[Path], first: NDArray[np.uint8]) -> UInt8[Tensor, "n c h w"]:
         images = np.empty((len(paths), *first.shape), np.uint8)

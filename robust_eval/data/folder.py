@@ -87,7 +87,7 @@ class Folder(Source):
         train = self.path / "train"
         if not train.is_dir():
             return None
-        return self._examples(train, sub_folders(train, self.class_order), choose=choose, stream=True)
+        return self._examples(train, sub_folders(train, self.class_order), choose=choose, training=True)
 
     def _examples(
         self,
@@ -95,7 +95,7 @@ class Folder(Source):
         classes: list[str],
         n: int | None = None,
         choose: Choose | None = None,
-        stream: bool = False,
+        training: bool = False,
     ) -> Examples:
         reader = Reader(
             where=f"data {folder}",
@@ -107,7 +107,8 @@ class Folder(Source):
             names=tuple(classes),
             skip_unreadable=self.skip_unreadable,
         )
-        return reader.examples(shuffled(in_class_folders(folder, classes)), n=n, choose=choose, stream=stream)
+        files = shuffled(in_class_folders(folder, classes))
+        return reader.examples(files, n=n, choose=choose, stream=True, training=training)
 
 
 def classes_of_split(path: Path, split: str, order: ClassOrder | None = None) -> list[str]:

@@ -72,7 +72,7 @@ class ImageNet(Source):
 
     def _train(self, choose: Choose | None) -> Examples:
         train = self._split("train")
-        return self._examples(train, sub_folders(train), choose=choose, stream=True)
+        return self._examples(train, sub_folders(train), choose=choose, training=True)
 
     def _examples(
         self,
@@ -80,7 +80,7 @@ class ImageNet(Source):
         classes: list[str],
         n: int | None = None,
         choose: Choose | None = None,
-        stream: bool = False,
+        training: bool = False,
     ) -> Examples:
         reader = Reader(
             where=f"data {self.name}",
@@ -92,7 +92,8 @@ class ImageNet(Source):
             upright=False,  # as the published numbers were measured
             names=tuple(classes),
         )
-        return reader.examples(shuffled(in_class_folders(folder, classes)), n=n, choose=choose, stream=stream)
+        files = shuffled(in_class_folders(folder, classes))
+        return reader.examples(files, n=n, choose=choose, stream=True, training=training)
 
     def _split(self, name: str) -> Path:
         root = self.root or cache_folder() / "imagenet"

@@ -78,7 +78,7 @@ class _ImageNetV2(Source):
             colour=True,
             upright=False,  # as the published numbers were measured
         )
-        return reader.examples(shuffled(files), n=n)
+        return reader.examples(shuffled(files), n=n, stream=True, training=False)
 
     def train(self) -> None:
         """Return ``None``: the set has no training images."""

@@ -57,7 +57,8 @@ class TinyImageNet(Source):
         """Return the first ``n`` of the validation images, in the order of their annotations."""
         base = self._base()
         classes = _classes(base)
-        return self._reader(base, classes).examples(_annotated(base / "val", classes), n=n)
+        files = _annotated(base / "val", classes)
+        return self._reader(base, classes).examples(files, n=n, stream=True, training=False)
 
     def train(self) -> Examples:
         """Return the training images, in a fixed shuffled order."""

@@ -22,7 +22,7 @@ from robust_eval.classifier import Classifier, to_eval
 from robust_eval.classifier.accelerate import Precision
 from robust_eval.classifier.given import black_box
 from robust_eval.classifier.memory import images_that_fit
-from robust_eval.data import Examples
+from robust_eval.data import Examples, InTurn
 from robust_eval.errors import DataError
 from robust_eval.evaluation.kept import Kept
 from robust_eval.evaluation.perturbing import Perturbed
@@ -120,7 +120,12 @@ class Prepared:
 
     def images(self, which: slice | Tensor = slice(None)) -> tuple[Images, Labels]:
         """Return some of the images in [0, 1] and their labels, on the device."""
-        return images_of(self.cell.data.examples, which, device=self.execution.device)
+        device = self.execution.device
+        return self._in_turn.pixels(which).to(device), self.cell.data.examples.labels[which].to(device)
+
+    @cached_property
+    def _in_turn(self) -> InTurn:
+        return InTurn(self.cell.data.examples, self.parts)
 
     def rng(self, part: slice) -> Rng:
         """Return the cell's stream of random numbers for some of its images: the same for each in whatever part."""

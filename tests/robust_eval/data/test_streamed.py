@@ -1,4 +1,4 @@
-"""Training images that do not fit into memory: the same pixels as of those that do, a few of them at a time."""
+"""Images that do not fit into memory: the same pixels as of those that do, a few of them at a time."""
 
 import pickle
 import shutil
@@ -7,14 +7,18 @@ import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
+import robust_eval
 from robust_eval import machine
-from robust_eval.data import Examples, _files, _streamed, open_source
+from robust_eval.data import Examples, InTurn, _files, _streamed, open_source
 from robust_eval.data._streamed import AHEAD, Streamed
 from robust_eval.errors import DataError
+from robust_eval.evaluation import prepared
 
 RNG = np.random.default_rng(0)
 SIZE = 8
@@ -173,9 +177,42 @@ def test_sets_are_streamed_when_two_copies_do_not_fit(root, monkeypatch):
         assert isinstance(train(root).images, Streamed) == streamed
 
 
-def test_test_images_that_do_not_fit_are_refused(root, scarce):
-    with pytest.raises(DataError, match=r"fit into memory, got 24 of 3x8x8, .*test images \(n\)"):
-        open_source(str(root), size=SIZE).test(None)
+def test_test_images_that_do_not_fit_stay_in_their_files_and_are_told_by_their_pixels(root, monkeypatch):
+    held = open_source(str(root), size=SIZE).test(None)
+    monkeypatch.setattr(machine, "available", lambda device: 2 * held.images.numel() - 1)
+    streamed = open_source(str(root), size=SIZE).test(None)
+    assert isinstance(streamed.images, Streamed) and torch.equal(streamed.pixels(), held.pixels())
+    assert streamed.fingerprint == held.fingerprint
+
+
+def test_parts_in_turn_are_read_once_and_ahead_of_their_turn(both, monkeypatch):
+    held, streamed = both
+    begun, begin = [], Streamed._begin
+    monkeypatch.setattr(
+        Streamed, "_begin", lambda self, which, pool: begun.append(which) or begin(self, which, pool)
+    )
+    parts = [slice(start, start + 4) for start in range(0, 24, 4)]
+    turn = InTurn(streamed, parts)
+    for i, part in enumerate(parts):
+        assert torch.equal(turn.pixels(part), held.pixels(part))
+        assert begun == parts[: i + 1 + AHEAD]
+
+
+def test_parts_out_of_turn_are_the_same_images(both):
+    held, streamed = both
+    parts = [slice(start, start + 4) for start in range(0, 24, 4)]
+    turn = InTurn(streamed, parts)
+    for which in (
+        parts[0],
+        parts[1],
+        parts[1],
+        parts[5],
+        parts[0],
+        slice(3, 9),
+        torch.tensor([7, 2]),
+        parts[1],
+    ):
+        assert torch.equal(turn.pixels(which), held.pixels(which))
 
 
 def test_a_pool_that_does_not_fit_is_refused(both):
@@ -255,6 +292,43 @@ class TestTheFilesOfALargeSet:
         assert len({found.fingerprint, *(each.fingerprint for each in others)}) == 8
         assert found[torch.tensor([0, 1])].fingerprint == found[:2].fingerprint
 
-    def test_those_of_test_images_are_not(self, root):
-        found = open_source(str(root), size=SIZE).test(None)
-        assert found.files_sha256 is None
+    def test_those_of_test_images_stand_beside_the_pixels_of_some_which_is_said(
+        self, root, monkeypatch, caplog
+    ):
+        def fingerprint():
+            return open_source(str(root), size=SIZE).test(None).fingerprint
+
+        before = fingerprint()
+        assert (
+            before.endswith("-files") and "24 images" in caplog.text and "pixels of 24 of them" in caplog.text
+        )
+        assert open_source(str(root), size=SIZE).test(None)[:5].fingerprint.endswith("-files")
+        monkeypatch.setattr(_files, "SAMPLED", 3)
+        fewer = fingerprint()
+        monkeypatch.setattr(machine, "available", lambda device: 100)
+        assert fingerprint() == fewer != before
+        monkeypatch.setattr(_files, "SAMPLED", 24)
+        path = root / "test/a/3.png"
+        size = path.stat().st_size
+        changed = Image.open(path).convert("L").point(lambda value: 255 - value)
+        changed.save(path, compress_level=0)
+        path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+        assert fingerprint() != before
+
+
+def test_what_is_measured_on_streamed_images_is_what_is_measured_on_those_in_memory(root, monkeypatch):
+    monkeypatch.setattr(prepared, "VALUES_IN_MEMORY", 5 * 3 * SIZE * SIZE)  # parts of five images
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 2)).eval()
+
+    def measured():
+        data = open_source(str(root), size=SIZE).test(None)
+        asked = {"attacks": "fgsm", "eps": "4/255", "corruptions": "gaussian_noise", "checks": "off"}
+        return type(data.images), robust_eval.evaluate(network, str(root), size=SIZE, **asked).results
+
+    held, numbers = measured()
+    monkeypatch.setattr(machine, "available", lambda device: 100)
+    streamed, again = measured()
+    assert (held, streamed) == (torch.Tensor, Streamed)
+    same = ["perturbation", "metric", "value", "n", "key"]
+    pd.testing.assert_frame_equal(numbers[same], again[same])
