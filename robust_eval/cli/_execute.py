@@ -86,7 +86,7 @@ def execute(
     from robust_eval.cli._progress import Display
     from robust_eval.cli._said_before import say_budget, say_cost, say_left_out, told_apart
     from robust_eval.cli._shown import piped, require_format, show
-    from robust_eval.cli._workers import engine_named
+    from robust_eval.cli._workers import PACKAGES, engine_named
     from robust_eval.config.card import require_cells
     from robust_eval.config.plan import plan
     from robust_eval.evaluation.workbench import Workbench
@@ -164,7 +164,7 @@ def execute(
             compiled=compiled,
             save_examples=save_examples,
             max_minutes=max_minutes,
-            modules=experiment.frame.imports,
+            modules=(*PACKAGES, *experiment.frame.imports),
             engine=starts,
             planned=planned,
         )

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from robust_eval.run.engines import Engine
 
-__all__ = ["engine_named"]
+__all__ = ["PACKAGES", "engine_named"]
 
+PACKAGES = ("defenses", "trainers")
+"""What registers the methods of ours that a worker may be sent."""
 _ENGINES = ("local",)
 
 

@@ -58,7 +58,7 @@ def work(
     from robust_eval.cli._console import open_console, open_log, say
     from robust_eval.cli._progress import Display
     from robust_eval.cli._said_before import told_apart
-    from robust_eval.cli._workers import engine_named
+    from robust_eval.cli._workers import PACKAGES, engine_named
     from robust_eval.config.experiment import read
     from robust_eval.config.plan import plan
     from robust_eval.errors import ConfigError, DataError
@@ -96,7 +96,7 @@ def work(
             store,
             train=trainers.train,
             progress=display,
-            modules=experiment.frame.imports,
+            modules=(*PACKAGES, *experiment.frame.imports),
             device=device,
             batch_size=batch_size,
             precision=wanted,

@@ -109,7 +109,7 @@ class Queue:
         try:
             if len(claim.ended.reasons) >= TRIES:
                 # noted while the lease is held, so that nobody trains it in the meantime
-                yield from self._cells(model, refused=f"its training {_refusal(claim)}")
+                yield from self._cells(model, refused=f"training it {_refusal(claim)}")
                 return
             if self._untrained(model) is not None:
                 yield Training(source)
@@ -150,7 +150,8 @@ class Queue:
     def _from_where_nobody_is(self, model: str) -> list[str]:
         """Return the keys of a model's cells, beginning in the middle of a stretch that the others leave."""
         keys = list(self._left[model])
-        others = sum(lease.what.get("model") == model for lease in self._leases.found())
+        leases = self._leases.found()
+        others = sum(lease.what.get("model") == model and bool(lease.what.get("cell")) for lease in leases)
         start = int(_spread(others) * len(keys))
         return keys[start:] + keys[:start]
 
@@ -173,7 +174,7 @@ def _model_key(cell: Cell) -> str:
 
 
 def _refusal(claim: Claim) -> str:
-    told = "; ".join(claim.ended.reasons[-TRIES:])
+    told = "; ".join(dict.fromkeys(claim.ended.reasons))
     return f"ended the {len(claim.ended.reasons)} processes that worked on it ({told})"
 
 

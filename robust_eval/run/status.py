@@ -24,6 +24,7 @@ from robust_eval.run.leases import BEAT, Lease, Leases
 
 __all__ = ["Failed", "InFlight", "Status", "status"]
 
+_OURS = "robust_eval.errors.MeasurementError: "
 FEW = 3
 """Records of this run from which on the time left is told."""
 
@@ -144,16 +145,18 @@ def _failed(
     for note in Store(run).failures():
         key = str(note.get("key"))
         if key in cells and key not in done and note["time"] > began:
-            found[key] = Failed(_in_words(cells[key]), error_in(note))
+            found[key] = Failed(_in_words(cells[key]), error_in(note).removeprefix(_OURS))
     return found
 
 
 def _in_words(labels: dict[str, Any]) -> str:
-    told: dict[str, Any] = printable_all(labels)
-    defense = "" if told.get("defense") in (None, "none") else f"{told['defense']} ({told.get('access')})"
-    what = told.get("perturbation")
-    words = [str(told.get("model")), defense, "clean" if what == "none" else str(what)]
-    return " · ".join(word for word in words if word)
+    told: dict[str, str] = {name: str(value) for name, value in printable_all(labels).items()}
+    words = [told.get("model", "")]
+    if (defense := told.get("defense", "none")) != "none":
+        access = told.get("access", "none")
+        words.append(defense if access == "none" else f"{defense} ({access})")
+    what = told.get("perturbation", "")
+    return " · ".join([*words, "clean" if what == "none" else what])
 
 
 def _now(run: Path, times: list[float]) -> float:

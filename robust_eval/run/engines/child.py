@@ -32,8 +32,7 @@ def main() -> int:
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is asked, and decides
     signal.signal(signal.SIGTERM, _end)
-    size = int.from_bytes(sys.stdin.buffer.read(8), "big")
-    data = sys.stdin.buffer.read(size)
+    data = _read(int.from_bytes(_read(8), "big"))
     threading.Thread(target=_watch_parent, daemon=True).start()
 
     from robust_eval.errors import RobustEvalError
@@ -101,8 +100,18 @@ def _send(out: IO[str], event: str, **fields: object) -> None:
         raise KeyboardInterrupt from None
 
 
+def _read(size: int) -> bytes:
+    """Return so many bytes of stdin; less where the parent is gone."""
+    parts = []
+    while size and (part := os.read(0, min(size, 1 << 20))):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
 def _watch_parent() -> None:
-    while sys.stdin.buffer.read(1):
+    # past Python's own buffer, whose lock Python wants to have when it ends
+    while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)

@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,10 +72,12 @@ class Local(NamedTuple):
         with crew.at_work(min(self.workers, len(job.cells))):
             while crew.workers:
                 worker, message = crew.heard()
+                if worker is None:
+                    continue
                 if message is not None:
-                    heard.take(worker, message)
-                elif worker is not None:
-                    heard.forget(worker)
+                    heard.take(worker.number, message)
+                else:
+                    heard.forget(worker.number)
                     crew.replace(worker)
         return heard.outcome()
 
@@ -91,7 +93,6 @@ class _Worker:
     took: bool = False
     """Whether it has taken anything."""
     refused: _Refused | None = None
-    messages: list[dict[str, Any]] = field(default_factory=list)
 
 
 class _Crew:
@@ -101,6 +102,7 @@ class _Crew:
         self._engine, self._data, self._job = engine, data, job
         self._leases = Leases(job.folder)
         self._inbox: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
+        self._threads: list[threading.Thread] = []
         self._barren = 0
         self.workers: list[_Worker] = []
 
@@ -136,7 +138,7 @@ class _Crew:
             raise worker.refused
         if code == 0:
             return
-        why, less_memory = _reason(worker, code)
+        why, less_memory = _gone(code, worker.short)
         for lease in self._leases.found():
             if lease.is_here and lease.pid == worker.process.pid:
                 worker.took = True
@@ -144,7 +146,7 @@ class _Crew:
         self._barren = 0 if worker.took else self._barren + 1
         if self._barren >= BARREN:
             raise MeasurementError(
-                f"{BARREN} workers in a row ended before they took a cell, the last by {why}; "
+                f"{BARREN} workers in a row ended before they took a cell, the last with {why}; "
                 "run without --workers to see why"
             )
         self._start(worker.number)
@@ -160,7 +162,9 @@ class _Crew:
         )
         worker = _Worker(number, process, out_of_memory())
         self.workers.append(worker)
-        threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
+        thread = threading.Thread(target=self._listen, args=(worker,), daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
     def _environment(self, number: int) -> dict[str, str]:
         threads = str(self._engine.threads)
@@ -172,13 +176,17 @@ class _Crew:
 
     def _listen(self, worker: _Worker) -> None:
         """Send a worker its job, and take in what it tells until it ends."""
-        assert worker.process.stdin is not None and worker.process.stdout is not None
+        to, back = worker.process.stdin, worker.process.stdout
+        assert to is not None and back is not None
         with suppress(OSError):  # it may be gone already
-            worker.process.stdin.write(len(self._data).to_bytes(8, "big") + self._data)
-            worker.process.stdin.flush()
-        for line in worker.process.stdout:
-            with suppress(ValueError):  # half a line of one that was killed
-                self._inbox.put((worker, json.loads(line)))
+            to.write(len(self._data).to_bytes(8, "big") + self._data)
+            to.flush()
+        with back:
+            for line in back:
+                with suppress(ValueError):  # half a line of one that was killed
+                    self._inbox.put((worker, json.loads(line)))
+        with suppress(OSError):
+            to.close()
         self._inbox.put((worker, None))
 
     def _end(self) -> None:
@@ -197,10 +205,8 @@ class _Crew:
         for lease in self._leases.found():
             if lease.is_here and lease.pid in pids:
                 self._leases.drop(lease)
-        for worker in self.workers:
-            with suppress(OSError):
-                assert worker.process.stdin is not None
-                worker.process.stdin.close()
+        for thread in self._threads:
+            thread.join(timeout=1.0)
         self.workers.clear()
 
 
@@ -216,24 +222,24 @@ class _Heard:
         self._since = 0.0
         self._outcome = Outcome()
 
-    def take(self, worker: _Worker | None, message: dict[str, Any]) -> None:
-        """Take in a message of a worker."""
-        assert worker is not None
-        number, event = worker.number, message["event"]
+    def take(self, number: int, message: dict[str, Any]) -> None:
+        """Take in a message of the worker of this number."""
+        event = message["event"]
         if event == "tell":
             self._progress.tell(str(message["line"]))
         elif event == "training":
             self._progress.training(str(message["name"]), float(message["fraction"]), str(message["text"]))
         elif event == "begin":
-            self._at[number] = self._cells[message["key"]]
-            self._show(number)
+            if (cell := self._cells.get(message["key"])) is not None:  # else another was as fast
+                self._at[number] = cell
+                self._show(number)
         elif event == "inside" and number in self._at:
             if self._show(number):
                 self._progress.inside(str(message["stage"]), int(message["done"]), message["of"])
         elif event in ("finish", "fail"):
             cell = self._cells.pop(message["key"], None)
-            self.forget(worker)
-            if cell is None:  # another worker was as fast
+            self.forget(number)
+            if cell is None:
                 return
             if event == "fail":
                 failure = Failure(cell, str(message["error"]), str(message["trace"]))
@@ -244,10 +250,10 @@ class _Heard:
                 self._outcome.done.append(record)
                 self._progress.finish(cell, record)
 
-    def forget(self, worker: _Worker) -> None:
+    def forget(self, number: int) -> None:
         """Forget what a worker was at."""
-        self._at.pop(worker.number, None)
-        if self._shown == worker.number:
+        self._at.pop(number, None)
+        if self._shown == number:
             self._shown = None
 
     def outcome(self) -> Outcome:
@@ -268,14 +274,15 @@ class _Heard:
         return True
 
 
-def _reason(worker: _Worker, code: int) -> tuple[str, bool]:
-    """Return in words how a worker has ended, and whether memory may have been the reason."""
-    who = f"process {worker.process.pid}"
+def _gone(code: int, short: int | None) -> tuple[str, bool]:
+    """Return in words how a worker has ended, and whether memory may have been the reason.
+
+    ``short`` is how many processes the system had killed for want of memory before.
+    """
     if code >= 0:
-        return f"{who} ended with exit code {code}", True
+        return f"exit code {code}", True
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
     now = out_of_memory()
-    short = worker.short is not None and now is not None and now > worker.short
-    if short:
-        return f"{who} was ended by {name} while the system was out of memory", True
-    return f"{who} was ended by {name}", name != "SIGKILL" or now is None
+    if short is not None and now is not None and now > short:
+        return f"{name} while the system was out of memory", True
+    return name, name != "SIGKILL" or now is None
