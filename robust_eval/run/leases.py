@@ -89,6 +89,8 @@ class Ended(NamedTuple):
     reasons: tuple[str, ...] = ()
     less_memory: bool = False
     """Whether the next should try with less memory, as it may have been that."""
+    since: float = 0.0
+    """When the last of them had begun, by the folder's clock."""
 
 
 class Claim(NamedTuple):
@@ -218,7 +220,9 @@ class Leases:
         try:
             found = json.loads(self._path(name + _ENDED).read_bytes())
             return Ended(
-                tuple(printable(str(one))[:_LONGEST] for one in found["reasons"]), bool(found["less_memory"])
+                tuple(printable(str(one))[:_LONGEST] for one in found["reasons"]),
+                bool(found["less_memory"]),
+                float(found["since"]),
             )
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return Ended()
@@ -226,7 +230,8 @@ class Leases:
     def note_end(self, lease: Lease, reason: str, *, less_memory: bool) -> None:
         """Note that the holder of a lease has ended, and give what it held to others."""
         known = self.ended(lease.name)
-        note = {"reasons": [*known.reasons, reason], "less_memory": known.less_memory or less_memory}
+        short = known.less_memory or less_memory
+        note = {"reasons": [*known.reasons, reason], "less_memory": short, "since": lease.since}
         write_text(self._path(lease.name + _ENDED), json.dumps(note))
         self.drop(lease)
 

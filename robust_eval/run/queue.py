@@ -6,7 +6,8 @@ it takes the model that fewest work on, and begins where none of them did. Where
 first: at the end nobody has to wait for the last of them.
 
 What ended its worker is tried once more, with less memory where that may have been the reason (:mod:`.leases`); what
-has ended two is refused. What has failed since the run was planned is not tried again, by whomever.
+has ended two is refused, but for a training that finished a pass in between. What has failed since the run was planned
+is not tried again, by whomever.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class Queue:
         if claim is None:
             return
         try:
-            if len(claim.ended.reasons) >= TRIES:
+            if len(claim.ended.reasons) >= TRIES and not self._advanced(source, claim.ended.since):
                 # noted while the lease is held, so that nobody trains it in the meantime
                 yield from self._cells(model, refused=f"training it {_refusal(claim)}")
                 return
@@ -159,6 +160,13 @@ class Queue:
         """Return a model that has to be trained first."""
         source = next(iter(self._left[model].values())).model if model in self._left else None
         return source if isinstance(source, RecipeModel) and not is_trained(source, self._store) else None
+
+    def _advanced(self, source: RecipeModel, since: float) -> bool:
+        """Whether a training has finished a pass since then: it goes on from there."""
+        try:
+            return (self._store.training(source.key) / "state.pt").stat().st_mtime > since
+        except OSError:
+            return False
 
     def _has_failed(self, key: str) -> bool:
         return self._store.failed_at(key) > self._begun

@@ -4,11 +4,12 @@ Run from the repository:
 
     python tests/benchmarks/scale.py
 
-*Sleeping* cells stand for cells on a GPU or a machine of their own: workers are processes that take cells of ``--cells``
-by leases and sleep ``--seconds`` for each, so that what is lost is lost in sharing out; the start of the processes is
-not counted. *Computing* cells are one attack each on one thread, and share the processors of this machine: their
-speed-up is told beside that of the same work without leases (``--computing``). *Calls* are those on the file system
-that a cell costs by its lease, counted by an audit hook. *Status* is timed on folders with as many records as given.
+*Sleeping* cells stand for cells on a GPU or a machine of their own: workers are processes that take ``--cells`` by
+leases and sleep ``--seconds`` for each, so that what is lost is lost in sharing out; the start of the processes is not
+counted. *Computing* cells are one attack each on one thread (``--computing`` of them), and share the processors of this
+machine, which others may use: beside their speed-up stands which part it is of what processes that share nothing gain
+at the same time. A lease is told in *calls* on files, as far as Python's audit hooks see them. *Status* is timed on
+folders with as many records as given.
 """
 
 from __future__ import annotations
@@ -212,9 +213,9 @@ def statuses(asked: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 8])
-    parser.add_argument("--cells", type=int, default=160)
+    parser.add_argument("--cells", type=int, default=80)
     parser.add_argument("--models", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.1, help="that a cell sleeps")
+    parser.add_argument("--seconds", type=float, default=0.5, help="that a cell sleeps")
     parser.add_argument("--computing", type=int, default=40, help="cells that compute; 0 for none")
     parser.add_argument("--steps", type=int, default=60, help="of the attack of a computing cell")
     parser.add_argument("--rounds", type=int, default=3)

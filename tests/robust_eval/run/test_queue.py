@@ -7,6 +7,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
+import trainers  # noqa: F401 - registers the methods
 from robust_eval.data import Examples
 from robust_eval.models.recipe import Recipe
 from robust_eval.models.source import RecipeModel
@@ -165,6 +166,22 @@ def test_a_training_that_ended_two_workers_refuses_all_cells_of_its_model(folder
         *["training it ended the 2 processes that worked on it (SIGKILL)"] * 2,
         None,
     ]
+
+
+def test_a_training_that_gets_on_between_its_workers_ends_is_not_given_up(folder):
+    source = recipe()
+    leases, name = Leases(folder.store.folder), source.key + TRAINING
+    state = folder.store.training(source.key) / "state.pt"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    for _ in range(3):
+        leases.claim(name, {})
+        since = leases.read(name).since
+        leases.note_end(leases.read(name), "SIGKILL", less_memory=False)
+    os.utime(state, (since + 1, since + 1))
+    assert next(iter(folder.queue(cells(source, 2)))) == Training(source)
+    os.utime(state, (since - 1, since - 1))
+    assert next(iter(folder.queue(cells(source, 2)))).refused is not None
 
 
 def test_what_failed_since_the_run_began_is_left_and_what_failed_before_is_tried(folder):
