@@ -48,6 +48,7 @@ EXPIRY = 120.0
 _ENDED = ".ended"
 _LONGEST = 200
 _TRIES = 5
+_GONE = "{}: expected the run folder, and it is gone; start again"
 
 
 class Lease(NamedTuple):
@@ -132,6 +133,11 @@ class Leases:
                 if not self._create(name, what):
                     return None
             return Claim(name, self.ended(name))
+
+    def require_run(self) -> None:
+        """Raise ``StorageError`` where the run folder is gone, which writing a file would make anew."""
+        if not self._run.is_dir():
+            raise StorageError(_GONE.format(self._run))
 
     def release(self, name: str, *, done: bool = True) -> None:
         """Give a lease back; with ``done`` who ended in working on it is forgotten."""
@@ -340,7 +346,7 @@ def _told(run: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise StorageError(f"{run}: expected the run folder, and it is gone; start again") from None
+        raise StorageError(_GONE.format(run)) from None
     except OSError as error:
         raise StorageError(
             f"{run / FOLDER}: cannot be written ({error.strerror}); what is finished is kept: make room, or give "

@@ -157,12 +157,14 @@ def work(job: Job, progress: Progress = SILENT) -> Outcome:
             except (
                 BaseException
             ) as error:  # a model may raise anything, SystemExit too: it is this cell's failure
+                leases.require_run()
                 store.fail(cell.key, cell.labels, trace := traceback.format_exc(), cell.spec)
                 said = str(error).partition("\n")[0] if _is_ours(error) else reason(error)
                 failure = Failure(cell, said, trace)
                 outcome.failed.append(failure)
                 progress.fail(failure)
                 continue
+            leases.require_run()
             store.write(record)
             outcome.done.append(record)
             progress.finish(cell, record)

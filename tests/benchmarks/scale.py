@@ -213,9 +213,9 @@ def statuses(asked: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 8])
-    parser.add_argument("--cells", type=int, default=80)
+    parser.add_argument("--cells", type=int, default=240)
     parser.add_argument("--models", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.5, help="that a cell sleeps")
+    parser.add_argument("--seconds", type=float, default=0.25, help="that a cell sleeps")
     parser.add_argument("--computing", type=int, default=40, help="cells that compute; 0 for none")
     parser.add_argument("--steps", type=int, default=60, help="of the attack of a computing cell")
     parser.add_argument("--rounds", type=int, default=3)
