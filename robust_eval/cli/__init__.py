@@ -31,8 +31,10 @@ from robust_eval.cli.list import list_methods
 from robust_eval.cli.power import power
 from robust_eval.cli.report import report
 from robust_eval.cli.run import run
+from robust_eval.cli.status import status
 from robust_eval.cli.train import train
 from robust_eval.cli.verify import verify
+from robust_eval.cli.work import work
 from robust_eval.printable import printable
 
 __all__ = ["app", "main"]
@@ -47,6 +49,8 @@ app = typer.Typer(
 )
 _COMMANDS: dict[str, Callable[..., int]] = {
     "run": run,
+    "work": work,
+    "status": status,
     "evaluate": evaluate,
     "analyze": analyze,
     "doctor": doctor,
@@ -61,7 +65,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "guide": guide,
 }
 for _name, _command in _COMMANDS.items():
-    _works = _name not in ("list", "guide")
+    _works = _name not in ("list", "guide", "status")
     app.command(name=_name, epilog=epilog(_name))(with_manners(_command) if _works else _command)
 
 

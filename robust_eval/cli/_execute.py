@@ -64,13 +64,17 @@ def execute(
     repeated: CardRun | None = None,
     format_: str | None = None,
     max_minutes: float | None = None,
+    workers: int | None = None,
+    engine: str = "local",
+    shard: str | None = None,
     gated: Gated | None = None,
 ) -> int:
     """Measure what has no record yet, write the report, print its answer; return the exit code.
 
     The attacks of a ``budget`` are printed with their parameters first. The cells of a run that is ``repeated`` must be
     among those planned. A ``format_`` that is a document has stdout to itself. After ``max_minutes`` what was measured
-    is reported. With a gate, the exit code is its.
+    is reported. Of several ``workers`` the ``engine`` starts them; with none the run is planned alone. A ``shard`` is
+    the part of the cells that is measured. With a gate, the exit code is its.
     """
     import tomli_w
     import torch
@@ -82,20 +86,24 @@ def execute(
     from robust_eval.cli._progress import Display
     from robust_eval.cli._said_before import say_budget, say_cost, say_left_out, told_apart
     from robust_eval.cli._shown import piped, require_format, show
+    from robust_eval.cli._workers import PACKAGES, engine_named
     from robust_eval.config.card import require_cells
     from robust_eval.config.plan import plan
     from robust_eval.evaluation.workbench import Workbench
     from robust_eval.files import write_text
     from robust_eval.machine import pick_device
+    from robust_eval.results.planned import begin, write_plan
     from robust_eval.results.store import Store
     from robust_eval.run.answers import by_their_answers
     from robust_eval.run.run import run
+    from robust_eval.run.shard import as_shard
 
     if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
         raise ConfigError(
             f"expected one process, got {processes} from torchrun; only `train` is shared out among them"
         )
     require_format(format_)
+    part = None if shard is None else as_shard(shard)
     if gated is not None:
         gated.require_baseline(out)
     log, alarm = open_log(), open_log(always=True)
@@ -103,6 +111,7 @@ def execute(
     store = Store(run_folder(out))
     device, wanted = pick_device(device), cast("Precision", precision)
     pick_precision(wanted, torch.device(device))  # an unknown name is told before anything is measured
+    starts = engine_named(engine, workers, device)
     if dry_run and (experiment.recipes or experiment.frame.paper is not None):
         say(log, f"evaluations at most: {cost_line(experiment, read=True)}")
         if (address := experiment.source().fetched_from()) is not None:
@@ -117,6 +126,7 @@ def execute(
     if not dry_run:
         make_folder(out)
     cells = by_their_answers(cells, store, tell=lambda line: say(console, line), write=not dry_run)
+    planned, cells = cells, cells if part is None else part.of(cells)
     if budget is not None:
         say_budget(log, budget, experiment)
     say_left_out(log, experiment)
@@ -135,6 +145,12 @@ def execute(
         say(console, "1 cell" if len(cells) == 1 else f"{len(cells)} cells")
         return 0
     write_text(store.folder / "experiment.toml", tomli_w.dumps(experiment.tables()))
+    if workers == 0:
+        write_plan(store.folder, planned)
+        begin(store.folder)
+        todo = sum(not store.has(cell.key) for cell in planned)
+        say(console, f"planned: {todo} of {len(planned)} cells to measure; robust-eval work {store.folder}")
+        return 0
     names = {cell.key: name for cell, name in zip(cells, told_apart(cells), strict=True)}
     with Display(log, alarm=alarm, names=names) as display:
         outcome = run(
@@ -148,6 +164,9 @@ def execute(
             compiled=compiled,
             save_examples=save_examples,
             max_minutes=max_minutes,
+            modules=(*PACKAGES, *experiment.frame.imports),
+            engine=starts,
+            planned=planned,
         )
     left_out: tuple[str, ...] = ()
     if any(store.has(cell.key) for cell in cells):

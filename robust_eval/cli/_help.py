@@ -21,6 +21,11 @@ _JUDGED = {
 }
 _CODES: dict[str, dict[int, str]] = {
     "run": _OR_JUDGED,
+    "work": {
+        0: "every planned cell has a record",
+        1: "a cell failed, is not measured, or a file could not be written",
+    },
+    "status": {0: "told, however far the run is"},
     "evaluate": _OR_JUDGED,
     "analyze": _MEASURED,
     "doctor": {
@@ -43,7 +48,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "robust-eval run",
         "robust-eval run experiment.toml --dry-run",
         "robust-eval run runs/quickstart",
+        "robust-eval run quickstart --workers 2",
     ),
+    "work": (
+        "robust-eval work runs/mine",
+        "robust-eval work /shared/runs/mine --device cuda --max-minutes 230",
+    ),
+    "status": ("robust-eval status runs/mine", "robust-eval status runs/mine --watch"),
     "evaluate": (
         "robust-eval evaluate model.pt --arch resnet18 --data test.npz --mean 0.5 --std 0.25",
         "robust-eval evaluate --arch net.py:build --data cifar10 --n 500 --attacks pgd,cw --eps 4/255",

@@ -176,6 +176,29 @@ MaxMinutes = Annotated[
         help="Stop after this time: what is measured by then is kept and reported; a gate says what it cannot judge.",
     ),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=0,
+        max=1000,
+        metavar="N",
+        help="Processes that share the cells, the processors and the GPUs. 0 of `run` plans alone: `robust-eval work` "
+        "measures. Default: this process.",
+    ),
+]
+EngineName = Annotated[
+    str,
+    typer.Option("--engine", help="What starts several workers: local, which are processes on this machine."),
+]
+ShardText = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Measure every N-th cell alone, by its key: one of the parts 1/N to N/N, which share nothing.",
+    ),
+]
 GateRules = Annotated[
     Path | None,
     typer.Option(

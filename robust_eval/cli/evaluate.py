@@ -20,6 +20,7 @@ from robust_eval.cli._options import (
     Device,
     Download,
     DryRun,
+    EngineName,
     GateRules,
     GradientDraws,
     Imports,
@@ -31,9 +32,11 @@ from robust_eval.cli._options import (
     SaveExamples,
     Seed,
     Settings,
+    ShardText,
     Size,
     Std,
     Weights,
+    Workers,
     path_named,
 )
 from robust_eval.cli._shown import Format
@@ -152,6 +155,9 @@ def evaluate(
     save_examples: SaveExamples = False,
     format_: Format = None,
     max_minutes: MaxMinutes = None,
+    workers: Workers = None,
+    engine: EngineName = "local",
+    shard: ShardText = None,
     gate: GateRules = None,
     baseline: Baseline = None,
 ) -> int:
@@ -220,5 +226,8 @@ def evaluate(
         budget=budget,
         format_=format_,
         max_minutes=max_minutes,
+        workers=workers,
+        engine=engine,
+        shard=shard,
         gated=judge,
     )

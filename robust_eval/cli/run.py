@@ -13,11 +13,14 @@ from robust_eval.cli._options import (
     Checks,
     Compiled,
     Device,
+    EngineName,
     GateRules,
     MaxMinutes,
     Precision,
     SaveExamples,
     Settings,
+    ShardText,
+    Workers,
     path_named,
 )
 from robust_eval.cli._shown import Format
@@ -74,6 +77,9 @@ def run(
     save_examples: SaveExamples = False,
     format_: Format = None,
     max_minutes: MaxMinutes = None,
+    workers: Workers = None,
+    engine: EngineName = "local",
+    shard: ShardText = None,
     gate: GateRules = None,
     baseline: Baseline = None,
 ) -> int:
@@ -130,5 +136,8 @@ def run(
         repeated=card_run(expanded(name), of) if same else None,
         format_=format_,
         max_minutes=max_minutes,
+        workers=workers,
+        engine=engine,
+        shard=shard,
         gated=judge,
     )

@@ -46,6 +46,7 @@ class Store:
         "examples/*",
         "report",
         "report/figures",
+        "leases",
     )
     """Where files are written, as patterns."""
 
@@ -83,6 +84,21 @@ class Store:
         """Note that a cell failed, and why; it is never counted as done. ``spec`` is what the key is a hash of."""
         note = {"key": key, "labels": labels, "error": error, **({} if spec is None else {"spec": spec})}
         write_text(self._failed(key), json.dumps(note, indent=1))
+
+    def failed_at(self, key: str) -> float:
+        """Return when this cell failed last, in seconds since 1970; 0 where it has not."""
+        try:
+            return self._failed(key).stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def failure(self, key: str) -> str:
+        """Return the traceback of a cell that failed; empty where none can be read."""
+        try:
+            _require_regular(self._failed(key))
+            return str(json.loads(self._failed(key).read_text(encoding="utf-8"))["error"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return ""
 
     def records(
         self, *, rows: bool = True, damaged: Callable[[DamagedRecordError], None] | None = None

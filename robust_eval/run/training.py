@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
-from contextlib import nullcontext
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 from robust_eval.data import Examples
-from robust_eval.files import alone
 from robust_eval.methods import Curriculum
 from robust_eval.metrics.memorisation import memorisation
 from robust_eval.models.checkpoint import save
@@ -19,8 +19,14 @@ from robust_eval.models.recipe import NO_JOURNAL, Journal, Recipe, Train, Traine
 from robust_eval.models.source import RecipeModel
 from robust_eval.registry import describe
 from robust_eval.results.store import Store
+from robust_eval.run.leases import Leases
 
-__all__ = ["trained_model"]
+__all__ = ["TRAINING", "is_trained", "trained_model"]
+
+TRAINING = "-training"
+"""What the lease of a training has behind the key of its recipe."""
+PAUSE = 0.5
+"""Seconds between two looks at whether another has finished training."""
 
 
 def trained_model(
@@ -31,18 +37,39 @@ def trained_model(
     device: str,
     report: Callable[[float, str], None],
     journal: Journal = NO_JOURNAL,
+    leased: bool = False,
 ) -> Path:
     """Return the weights file of a recipe, training it first if there is none.
 
-    A training that was killed goes on from its last pass. Its log stays in the run's ``training`` folder.
+    A training that was killed goes on from its last pass. Its log stays in the run's ``training`` folder. ``leased``
+    says that the caller holds its lease.
     """
     path = store.checkpoint(source.key)
     if _is_saved(path):
         return path
     # one process trains it, others wait for its weights; those of torchrun train it together
-    with nullcontext() if "RANK" in os.environ else alone(store.training(source.key) / "lock"):
+    with nullcontext() if leased or "RANK" in os.environ else _alone(source, store):
         _train(source, store, path, train, device, report, journal)
     return path
+
+
+def is_trained(source: RecipeModel, store: Store) -> bool:
+    """Whether the weights of a recipe lie in the run folder."""
+    return _is_saved(store.checkpoint(source.key))
+
+
+@contextmanager
+def _alone(source: RecipeModel, store: Store) -> Iterator[None]:
+    """Hold the lease of a training, or wait until another that holds it has finished."""
+    store.folder.mkdir(parents=True, exist_ok=True)
+    leases, name = Leases(store.folder), source.key + TRAINING
+    with leases.touching():
+        while leases.claim(name, {"model": source.key, "name": source.name, "cell": None}) is None:
+            time.sleep(PAUSE)
+        try:
+            yield
+        finally:
+            leases.release(name)
 
 
 def _train(

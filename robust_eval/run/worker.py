@@ -11,15 +11,17 @@ import importlib
 import json
 import pickle
 import traceback
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
 
 from robust_eval.classifier.accelerate import Precision
-from robust_eval.errors import DataError, RobustEvalError
+from robust_eval.errors import THEIRS, DataError, MeasurementError, RobustEvalError
 from robust_eval.evaluation.analyze import analyze
 from robust_eval.evaluation.evaluate import evaluate
 from robust_eval.evaluation.examine import examine
@@ -34,6 +36,9 @@ from robust_eval.results.adversarials import are_saved, save_adversarials
 from robust_eval.results.cell import Cell
 from robust_eval.results.record import Record
 from robust_eval.results.store import Store
+from robust_eval.run.leases import Leases
+from robust_eval.run.progress import SILENT, Failure, Outcome, Progress
+from robust_eval.run.queue import Queue, Training
 from robust_eval.run.training import trained_model
 from robust_eval.surroundings import surroundings_kept
 from robust_eval.types import Images, Mask
@@ -47,6 +52,7 @@ __all__ = [
     "Progress",
     "is_done",
     "refresh",
+    "settle",
     "unpacked",
     "work",
 ]
@@ -83,6 +89,10 @@ class Job(NamedTuple):
     modules: tuple[str, ...] = ()
     """Imported before the cells are unpacked: they register the methods."""
     options: Options = Options()
+    training_threads: int | None = None
+    """Threads to train with, where that is not as many as this process has: weights depend on it."""
+    parent: int | None = None
+    """The process that looks after this worker and others; it tells what has become of cells of others itself."""
 
     def packed(self) -> bytes:
         """Return the job as bytes for another process; raises ``DataError`` for what cannot be sent there."""
@@ -117,113 +127,63 @@ def unpacked(data: bytes) -> Job:
     return job
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A cell that could not be measured."""
-
-    cell: Cell
-    error: str
-    """The last line of the traceback; the whole of it is in the run folder's ``failed/``."""
-    trace: str = ""
-    """All of it."""
-
-
-@dataclass
-class Outcome:
-    """What a run did."""
-
-    found: int = 0
-    """Cells that had a record already."""
-    done: list[Record] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
-    stopped: bool = False
-    """Whether its time was up before all cells were measured."""
-
-
-@runtime_checkable
-class Progress(Protocol):
-    """Who is told how a run goes."""
-
-    def start(self, total: int, found: int) -> None:
-        """Tell how many cells there are and how many have a record."""
-
-    def tell(self, line: str) -> None:
-        """Tell what a reader should know of, such as a damaged record."""
-
-    def training(self, name: str, fraction: float, text: str) -> None:
-        """Tell how far the training of a model is."""
-
-    def begin(self, cell: Cell) -> None:
-        """Tell which cell is measured now."""
-
-    def inside(self, stage: str, done: int, of: int | None) -> None:
-        """Tell what of the cell is made now, and how much of it is done; of how much at most, if known."""
-
-    def finish(self, cell: Cell, record: Record) -> None:
-        """Tell that a cell is done."""
-
-    def fail(self, failure: Failure) -> None:
-        """Tell that a cell failed; the run goes on."""
-
-
-class _Silent:
-    """Tells nobody."""
-
-    def start(self, total: int, found: int) -> None:
-        """Say nothing."""
-
-    def tell(self, line: str) -> None:
-        """Say nothing."""
-
-    def training(self, name: str, fraction: float, text: str) -> None:
-        """Say nothing."""
-
-    def begin(self, cell: Cell) -> None:
-        """Say nothing."""
-
-    def inside(self, stage: str, done: int, of: int | None) -> None:
-        """Say nothing."""
-
-    def finish(self, cell: Cell, record: Record) -> None:
-        """Say nothing."""
-
-    def fail(self, failure: Failure) -> None:
-        """Say nothing."""
-
-
-SILENT: Progress = _Silent()
-
-
 def work(job: Job, progress: Progress = SILENT) -> Outcome:
-    """Measure the cells of a job and write their records; a failing cell is noted and does not stop the others."""
+    """Measure the cells of a job and write their records; a failing cell is noted and does not stop the others.
+
+    Others may work on the same folder: each cell is measured by whoever takes it first.
+    """
     store, outcome = Store(job.folder), Outcome()
-    load = _Loader(store, job.train, job.options.device, progress)
-    bench = Workbench(load, told=progress.inside, **job.options.execution)
-    keep = partial(_kept, store) if job.options.save_examples else None
-    for cell in job.cells:
-        if is_done(store, cell, job.options):  # by another process on the same folder, in the meantime
-            outcome.found += 1
-            progress.finish(cell, refresh(store, cell))
-            continue
-        progress.begin(cell)
-        try:
-            measure = _MEASURE.get(cell.family)
-            record = evaluate(cell, bench, keep=keep) if measure is None else measure(cell, bench)
-        except KeyboardInterrupt:
-            raise
-        except (
-            BaseException
-        ) as error:  # a model may raise anything, SystemExit too: it is this cell's failure
-            store.fail(cell.key, cell.labels, trace := traceback.format_exc(), cell.spec)
-            said = str(error).partition("\n")[0] if _is_ours(error) else reason(error)
-            failure = Failure(cell, said, trace)
-            outcome.failed.append(failure)
-            progress.fail(failure)
-            continue
-        store.write(record)
-        outcome.done.append(record)
-        progress.finish(cell, record)
+    if job.parent is None:
+        job.folder.mkdir(parents=True, exist_ok=True)
+    measurer = _Measurer(job, store, progress)
+    leases = Leases(job.folder, parent=job.parent)
+    with leases.touching():
+        for taken in Queue(job.cells, store, leases, is_done=partial(is_done, store, options=job.options)):
+            if isinstance(taken, Training):
+                measurer.train(taken.source)
+                continue
+            cell = taken.cell
+            if taken.failed or is_done(store, cell, job.options):  # by another process, in the meantime
+                if job.parent is None:
+                    settle(store, cell, outcome, progress)
+                continue
+            progress.begin(cell)
+            try:
+                if taken.refused is not None:
+                    raise MeasurementError(taken.refused)
+                record = measurer.record(cell, less_memory=taken.less_memory)
+            except KeyboardInterrupt:
+                raise
+            except (
+                BaseException
+            ) as error:  # a model may raise anything, SystemExit too: it is this cell's failure
+                leases.require_run()
+                store.fail(cell.key, cell.labels, trace := traceback.format_exc(), cell.spec)
+                said = str(error).partition("\n")[0] if _is_ours(error) else reason(error)
+                failure = Failure(cell, said, trace)
+                outcome.failed.append(failure)
+                progress.fail(failure)
+                continue
+            leases.require_run()
+            store.write(record)
+            outcome.done.append(record)
+            progress.finish(cell, record)
     return outcome
+
+
+def settle(store: Store, cell: Cell, outcome: Outcome, progress: Progress) -> None:
+    """Take over what another process has made of a cell."""
+    if store.has(cell.key):
+        outcome.found += 1
+        progress.finish(cell, refresh(store, cell))
+        return
+    trace = store.failure(cell.key)
+    last = trace.strip().rpartition("\n")[2]
+    failure = Failure(
+        cell, last.partition(": ")[2] if last.startswith("robust_eval.errors.") else last, trace
+    )
+    outcome.failed.append(failure)
+    progress.fail(failure)
 
 
 def is_done(store: Store, cell: Cell, options: Options) -> bool:
@@ -246,6 +206,44 @@ def refresh(store: Store, cell: Cell) -> Record:
     return record
 
 
+class _Measurer:
+    """Measures cells, with fewer images at a time where the memory did not do."""
+
+    def __init__(self, job: Job, store: Store, progress: Progress) -> None:
+        self._load = _Loader(store, job.train, job.options.device, progress)
+        self._threads = job.training_threads
+        self._options, self._told = job.options, progress.inside
+        self._bench = self._bench_of(job.options)
+        self._keep = partial(_kept, store) if job.options.save_examples else None
+
+    def train(self, source: ModelSource) -> None:
+        """Train a model; where that fails, its cells fail with the same error."""
+        with suppress(*THEIRS, GeneratorExit), _threads(self._threads):
+            self._load(source)
+
+    def record(self, cell: Cell, *, less_memory: bool) -> Record:
+        """Return the record of a cell."""
+        if less_memory:
+            return self._measured(cell, self._of_half(cell))
+        try:
+            return self._measured(cell, self._bench)
+        except THEIRS as error:
+            if not _is_out_of_memory(error):
+                raise
+        return self._measured(cell, self._of_half(cell))
+
+    def _measured(self, cell: Cell, bench: Workbench) -> Record:
+        measure = _MEASURE.get(cell.family)
+        return evaluate(cell, bench, keep=self._keep) if measure is None else measure(cell, bench)
+
+    def _of_half(self, cell: Cell) -> Workbench:
+        size = max(1, self._bench.prepare(cell).batch_size // 2)
+        return self._bench_of(self._options._replace(batch_size=size))
+
+    def _bench_of(self, options: Options) -> Workbench:
+        return Workbench(self._load, told=self._told, **options.execution)
+
+
 class _Loader:
     """Loads models for a workbench, training first those that are not; a model that failed fails again at once."""
 
@@ -258,7 +256,9 @@ class _Loader:
             self._progress.training(source.name, fraction, text)
 
         def weights_of(model: RecipeModel) -> Path:
-            return trained_model(model, self._store, train=self._train, device=self._device, report=report)
+            return trained_model(
+                model, self._store, train=self._train, device=self._device, report=report, leased=True
+            )
 
         key = content_key(source.identity)
         if key in self._broken:
@@ -273,3 +273,18 @@ class _Loader:
 def _is_ours(error: BaseException) -> bool:
     """Whether the message alone says all."""
     return isinstance(error, RobustEvalError)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -16,6 +16,8 @@ from robust_eval.cli._help import EXAMPLES
 
 COMMANDS = [
     "run",
+    "work",
+    "status",
     "evaluate",
     "analyze",
     "doctor",
