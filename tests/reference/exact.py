@@ -5,6 +5,7 @@ Tjeng, Xiao and Tedrake 2019, arXiv 1711.07356, with bounds by interval arithmet
 solver finds is a counterexample, which the network judges; that there is none is the proof.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -52,7 +53,7 @@ def trained(widths, *, eps=0.0, steps=200, classes=10):
     torch.manual_seed(0)
     sizes = [64, *widths, classes]
     modules = [nn.Flatten()]
-    for size, after in zip(sizes, sizes[1:], strict=False):
+    for size, after in itertools.pairwise(sizes):
         modules += [nn.Linear(size, after), nn.ReLU()]
     network = nn.Sequential(*modules[:-1])
     examples = Digits().train()
@@ -113,17 +114,17 @@ def _program(layers, low, high):
         plus, minus = np.maximum(weight, 0), np.minimum(weight, 0)
         a_low = plus @ lower[before] + minus @ upper[before] + bias
         a_high = plus @ upper[before] + minus @ lower[before] + bias
-        l, u = np.minimum(a_low, 0), np.maximum(a_high, 0)
-        lower[h], upper[h] = np.maximum(a_low, 0), u
+        least_a, most_a = np.minimum(a_low, 0), np.maximum(a_high, 0)
+        lower[h], upper[h] = np.maximum(a_low, 0), most_a
         lower[z], upper[z], integral[z] = a_low >= 0, a_high > 0, 1
         eye, above, below, off = np.eye(units), *(np.zeros((units, size)) for _ in range(3))
         above[:, before], above[:, h] = -weight, eye  # h - W x >= b
-        below[:, before], below[:, h], below[:, z] = -weight, eye, -np.diag(l)  # h - W x - l z <= b - l
-        off[:, h], off[:, z] = eye, -np.diag(u)  # h - u z <= 0
+        below[:, before], below[:, h], below[:, z] = -weight, eye, -np.diag(least_a)  # h - W x - l z <= b - l
+        off[:, h], off[:, z] = eye, -np.diag(most_a)  # h - u z <= 0
         rows += [above, below, off]
         infinite = np.full(units, np.inf)
         least += [bias, -infinite, -infinite]
-        most += [infinite, bias - l, np.zeros(units)]
+        most += [infinite, bias - least_a, np.zeros(units)]
         before, used = h, z.stop
     constraint = LinearConstraint(np.concatenate(rows), np.concatenate(least), np.concatenate(most))
     return constraint, Bounds(lower, upper), integral, before
