@@ -6,8 +6,8 @@
    2407.02240, which takes the L2 norm of the gradient).
 3. The same towards the next three such classes, for images that are not hopeless: those whose highest point is, by its
    own gradient, at most a quarter of the radius from the boundary.
-4. Of these, who is now within a twentieth of the radius gets what the standard gives: the full steps from a random
-   start towards each of the likeliest classes.
+4. Of these, who is now within a tenth of the radius gets what the standard gives: the full steps from a random
+   start towards each of the likeliest classes, and FAB towards them, with half of the steps.
 5. Square with a tenth of the queries for all that resist, hopeless or not: it asks no gradients. Where its search ends
    higher than all walks did, gradients lead nowhere, and Square is made again with all the queries.
 
@@ -28,6 +28,7 @@ from torch import Tensor
 from robust_eval.attacks._aim import mean_log_probability, mean_probability_margin
 from robust_eval.attacks._boundary_walk import other_classes
 from robust_eval.attacks._climb import Rules, Task, climb
+from robust_eval.attacks.fab import TargetedFAB
 from robust_eval.attacks.square import Square
 from robust_eval.classifier import Classifier, Loss
 from robust_eval.geometry import dual_length
@@ -45,7 +46,7 @@ GLANCE, WALK = 0.25, 0.5
 """Of the steps: those of the first rung, and those towards each class."""
 CLASSES = 4
 """How many classes are walked to."""
-HOPELESS, NEAR = 0.25, 0.05
+HOPELESS, NEAR = 0.25, 0.1
 """Distance to the boundary by the gradient at an image's highest point, in radii, above which it is left, and up to
 which nothing is spared."""
 QUERIES = 0.1
@@ -74,7 +75,7 @@ class Ladder(Attack):
     @property
     def length(self) -> int:
         """More than the largest step it can report."""
-        return self._part(GLANCE) + 2 * self._part(WALK) + self.steps + self._few + self.queries + 6
+        return self._part(GLANCE) + 4 * self._part(WALK) + self.steps + self._few + self.queries + 8
 
     def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
         """Attack a batch [n,c,h,w] in [0, 1] that the model classifies correctly."""
@@ -85,16 +86,26 @@ class Ladder(Attack):
         if not len(rows):
             return best.result
         nearest, loss = self._nearest(best, rows)
+        hopeful = torch.ones_like(y, dtype=torch.bool)
         for name, group, away, share in (
             ("first", slice(0, 1), torch.inf, WALK),
             ("others", slice(1, CLASSES), HOPELESS, WALK),
             ("all", slice(0, None), NEAR, 1.0),
         ):
             rows = best.left()
+            rows = rows[hopeful[rows]]
             if away < torch.inf and model.stops_early and len(rows):
-                rows = rows[self._radii_away(best, rows) <= away]
+                hopeful[rows] = self._radii_away(best, rows) <= away
+                rows = rows[hopeful[rows]]
             if len(rows) and nearest[:, group].shape[1]:
                 self._climb(best, rows, name, loss, self._part(share), nearest[rows, group])
+        rows = best.left()
+        rows = rows[hopeful[rows]]
+        if len(rows):
+            steps = self._part(WALK)
+            fab = TargetedFAB(eps=self.eps, norm=self.norm, steps=steps, targets=self.targets)
+            found = fab.run(model, x[rows], y[rows], rng=rng.child("fab").select(rows))
+            best.take(rows, found.x_adv, found.step, 2 * (steps + 1), "fab")
         rows = best.left()
         for name, queries in (("search", self._few), ("long search", self.queries)):
             if not len(rows):
@@ -110,9 +121,10 @@ class Ladder(Attack):
         looked_at = min(self.targets, classes - 1)
         walks = walk(self._part(WALK) + 3).times(min(looked_at, CLASSES))
         walks = walks.and_(walk(self._part(GLANCE) + 3)).and_(walk(self.steps + 3).times(looked_at))
+        walks = walks.and_(walk(self._part(WALK), forwards=3).times(looked_at))
         searches = Passes(self._few + self.queries + 2 * FEW, 0)
         # between the rungs: the order of the classes, the distance that is left, the heights
-        return walks.and_(searches).and_(Passes(4 * FEW, looked_at + 2))
+        return walks.and_(searches).and_(Passes(5 * FEW, looked_at + 2))
 
     def _part(self, share: float) -> int:
         return max(1, round(share * self.steps))

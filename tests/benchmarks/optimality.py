@@ -77,7 +77,8 @@ def ours(name: str, **fields: Any) -> Runner:
         spent = model.ledger["forwards"].sum() + model.ledger["backwards"].sum()
         return x_adv, spent.item() / len(x)
 
-    return Runner("ours", name, run)
+    shown = f"{name} (lr={fields['lr']})" if "lr" in fields else name
+    return Runner("ours", shown, run)
 
 
 def counted(library: str, name: str, made: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> Runner:
@@ -104,7 +105,8 @@ def runners(norm: str) -> list[Runner]:
         found += [ours("fmn", norm=norm, **about), ours("pdpgd", norm=norm, **about)]
         found += [ours("fab_minimal", norm=norm, steps=QUERIES // 12)]
     if norm == "l2":
-        found += [ours("ddn", **about), ours("deepfool"), ours("cw", binary_search_steps=5, steps=90)]
+        found += [ours("ddn", **about), ours("deepfool"), ours("cw", binary_search_steps=5, steps=steps // 5)]
+        found += [ours("cw", binary_search_steps=5, steps=steps // 5, lr=0.1)]
     return found + foolboxs(norm, steps) + torchattackss(norm, steps) + adv_libs(norm, steps)
 
 

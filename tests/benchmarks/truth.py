@@ -32,6 +32,7 @@ NETWORKS = (((12,), 0.0), ((12,), 0.1), ((8, 8), 0.0), ((8, 8), 0.1), ((8, 8, 8)
 ATTACKS: dict[str, Callable[[float], object]] = {
     "PGD-40": lambda eps: attack("pgd", eps=eps, steps=40),
     "AutoAttack": lambda eps: attack("auto_attack", eps=eps),
+    "AutoAttack fast": lambda eps: attack("auto_attack", version="fast", eps=eps),
 }
 
 

@@ -79,12 +79,14 @@ def test_the_truth_is_known_and_not_the_same_for_all(case):
 def test_no_image_proven_robust_is_broken_by_any_attack(case):
     robust = case[3].robust
     found = {name: broken(case, name, **SHORT) for name in names("attack") if ":" not in name}
+    found["fast"] = broken(case, "auto_attack", version="fast", **SHORT)
     assert [name for name, fooled in found.items() if (fooled & robust).any()] == []
     # a search that finds nothing would pass for an honest one
     assert sum(bool(fooled.any()) for fooled in found.values()) > len(found) / 2
 
 
-def test_auto_attack_breaks_almost_everything_that_can_be_broken(case):
+@pytest.mark.parametrize("version", ["standard", "fast"])
+def test_auto_attack_breaks_almost_everything_that_can_be_broken(case, version):
     can_be = case[3].broken
-    found = broken(case, "auto_attack", steps=20, queries=100)
+    found = broken(case, "auto_attack", version=version, steps=20, queries=100)
     assert (found & can_be).sum() >= 0.8 * can_be.sum()
