@@ -22,6 +22,7 @@ __all__ = [
     "dlr",
     "loss_for",
     "margin",
+    "probability_margin",
     "require_classes",
     "targeted_cross_entropy",
     "targeted_dlr",
@@ -44,6 +45,11 @@ def cross_entropy(logits: Logits, y: Labels) -> Float[torch.Tensor, " n"]:
 def margin(logits: Logits, y: Labels) -> Float[torch.Tensor, " n"]:
     """Best other logit minus the label's: positive exactly where the label is not predicted."""
     return best_other(logits, y) - logits.gather(1, y[:, None])[:, 0]
+
+
+def probability_margin(logits: Logits, y: Labels) -> Float[torch.Tensor, " n"]:
+    """The probability of the best other class minus the label's, in -1..1 (Ma et al. 2024, arXiv 2411.15210)."""
+    return margin(logits.softmax(1), y)
 
 
 def best_other(logits: Logits, y: Labels) -> Float[torch.Tensor, " n"]:

@@ -53,6 +53,8 @@ class Task(NamedTuple):
     y: Labels
     targets: Int[Tensor, "n targets"] | None
     rng: Rng
+    start: Images | None = None
+    """Points to start from, in ball and box, with steps of half the usual size; ``None`` draws them."""
 
     @property
     def walks(self) -> int:
@@ -144,8 +146,12 @@ def climb(task: Task) -> Found:
     asked = task.y if task.targets is None else torch.stack([task.y[owner], task.targets.T.flatten()], 1)
     phases = _phases(rules.eps, rules.norm, rules.steps)
     widest = phases[0][0]
-    starts = [_start(x, rules.norm, widest, task.rng.child("start", walk)) for walk in range(task.walks)]
-    state = State.at(torch.cat(starts), _first_size(rules.norm, widest), x[owner], owner, asked)
+    if task.start is None:
+        draws = [task.rng.child("start", walk) for walk in range(task.walks)]
+        start, size = torch.cat([_start(x, rules.norm, widest, each) for each in draws]), 1.0
+    else:
+        start, size = task.start[owner], 0.5
+    state = State.at(start, size * _first_size(rules.norm, widest), x[owner], owner, asked)
     taken = 0
     for radius, steps in phases:
         if taken:

@@ -7,6 +7,9 @@ example is robust if no attack of the ensemble fools the model.
   For l1 cross-entropy has 5 starts and APGD 5 targets.
 - ``plus``: besides, APGD on DLR and untargeted FAB, and 5 starts for these two and for cross-entropy.
 - ``rand``, for stochastic models: APGD on cross-entropy and on DLR with gradients averaged over 20 draws.
+- ``fast`` (ours, not the authors'): the rungs of :mod:`._fast`, for a look at a fraction of the passes. Its numbers are
+  named "fast (not the standard)" in every table; ``steps``, ``targets`` and ``queries`` are those of the standard, of
+  which it takes a part.
 
 With fewer than four classes the targeted DLR loss is not defined (with two, the untargeted one neither), and the
 authors' code stops. Here the ensemble is that of its substitute, which a record names: APGD climbs the margin where it
@@ -32,6 +35,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 
 from robust_eval.attacks._aim import mean_probability_margin
+from robust_eval.attacks._fast import Ladder
 from robust_eval.attacks._fields import Steps
 from robust_eval.attacks.apgd import DLRAPGD, CrossEntropyAPGD, TargetedAPGD
 from robust_eval.attacks.fab import FAB, TargetedFAB
@@ -48,6 +52,9 @@ from robust_eval.types import AttackResult, Images, Labels
 __all__ = ["AutoAttack"]
 
 log = logging.getLogger(__name__)
+
+FAST = "fast (not the standard)"
+"""What numbers of the version ``fast`` are called."""
 
 
 class _Member(NamedTuple):
@@ -69,7 +76,7 @@ class AutoAttack(Attack):
     eps: Pixels = 8 / 255
     """Radius, in units of the [0, 1] pixel range."""
     norm: Ball = "linf"
-    version: Literal["standard", "plus", "rand"] = "standard"
+    version: Literal["standard", "plus", "rand", "fast"] = "standard"
     """Which ensemble."""
     steps: Steps = 100
     """Gradient steps of each walk of APGD and FAB."""
@@ -79,7 +86,7 @@ class AutoAttack(Attack):
     """Forward queries of Square."""
     restarts: Steps | None = None
     """Random starts of the untargeted APGD and FAB; ``None`` takes 1 in ``standard`` (for l1 5) and in ``rand``, 5 in
-    ``plus``."""
+    ``plus``. ``fast`` has none."""
     draws: Steps = 20
     """Draws a gradient is averaged over in ``rand``."""
 
@@ -96,7 +103,7 @@ class AutoAttack(Attack):
     def run(self, model: Classifier, x: Images, y: Labels, *, rng: Rng) -> AttackResult:
         """Attack a batch [n,c,h,w] in [0, 1] that the model classifies correctly."""
         classes = model.logits(x, rng=rng.child("classes")).shape[1]
-        if (words := self.substitute(classes)) is not None:
+        if (words := self._stand_in(classes)) is not None:
             log.warning("auto_attack: %s", words)
         x_adv, step = x.clone(), torch.full_like(y, -1)
         highest = x.new_full((len(x),), -torch.inf)
@@ -135,7 +142,15 @@ class AutoAttack(Attack):
         return total.times(self.draws if self.version == "rand" else 1)
 
     def substitute(self, classes: int) -> str | None:
-        """Return what stands in for the losses that are not defined for so few classes; ``None`` where all are."""
+        """Return what stands in for the standard, and for the losses that are not defined for so few classes; ``None``
+        where nothing does.
+        """
+        words = self._stand_in(classes)
+        if self.version != "fast":
+            return words
+        return FAST if words is None else f"{FAST}, {words.removeprefix('substitute for ')}"
+
+    def _stand_in(self, classes: int) -> str | None:
         if self.version == "rand":
             return None if classes >= 3 else "substitute for 2 classes: without APGD on DLR"
         if classes >= 4:
@@ -146,6 +161,9 @@ class AutoAttack(Attack):
         """The attacks of this version on a model with so many classes, the cheap ones first."""
         assert self.restarts is not None
         eps, norm, steps, restarts, targets = self.eps, self.norm, self.steps, self.restarts, self.targets
+        if self.version == "fast":
+            ladder = Ladder(eps=eps, norm=norm, steps=steps, targets=targets, queries=self.queries)
+            return [_Member("fast", ladder, ladder.length)]
         draws = self.draws if self.version == "rand" else 1
         # walks follow one another, but for those to the targets: first to the likeliest, then to the others together
         walk = steps + 1

@@ -2,8 +2,9 @@
 
 ``quick`` is a look: a few steps each, minutes even on a CPU. It finds what is not robust, and proves nothing.
 ``default`` are the six attacks that papers on regularizers report, and Auto-PGD.
-``strong`` is what a claim of robustness should survive: a baseline of random noise, long walks with restarts, the
-smallest perturbations in l2 and linf, and AutoAttack (Croce and Hein 2020) in its standard form at the end.
+``strong`` is what a claim of robustness should survive: a baseline of random noise, the smallest perturbations in linf
+and l2, long walks with restarts, and AutoAttack (Croce and Hein 2020) in its standard form, the cheap ones first. Each
+is made on all images: who is broken by one of them does not depend on the order.
 ``black_box`` is what a function without gradients allows: Square and HopSkipJump, 1000 queries an image each.
 
 Each is a list of tables as in an experiment file; radii are given beside it, and any field can still be set.
@@ -42,9 +43,9 @@ BUDGETS: dict[str, tuple[Table, ...]] = {
     ),
     "strong": (
         {"name": "noise"},
+        {"name": "fmn", "steps": 200},
         {"name": "pgd", "steps": 100, "restarts": 5},
         {"name": "cw", "steps": 200},
-        {"name": "fmn", "steps": 200},
         {"name": "auto_attack"},
     ),
 }

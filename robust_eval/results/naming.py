@@ -247,6 +247,8 @@ def _substituted(entries: list[Entry]) -> _Names:
         if words := substitute_of(entry.record):
             name = entry.labels["perturbation"]
             told = f"{name[:-1]}, {words})" if name.endswith(")") else f"{name} ({words})"
+            if "(" in words:  # no brackets in brackets
+                told = f"{name} {words}"
             names[entry.record.key] = {"perturbation": told}
     return names
 

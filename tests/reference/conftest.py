@@ -1,5 +1,8 @@
 """Small networks trained for a few seconds on real digits: what our attacks and other libraries' are compared on."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -57,3 +60,12 @@ def recognised():
         return x[right][:first], y[right][:first]
 
     return images
+
+
+@pytest.fixture(scope="session")
+def exact():
+    """What ``exact.py`` beside this file has to say about small ReLU networks."""
+    spec = importlib.util.spec_from_file_location("exact", Path(__file__).with_name("exact.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

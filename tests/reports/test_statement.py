@@ -72,6 +72,11 @@ def test_l0_is_told_in_pixels_and_has_no_part_in_the_pixel_range(tmp_path):
     assert told(tmp_path).endswith("by linf 4/255 or l0 10 pixels, in units of the [0, 1] pixel range.")
 
 
+def test_the_fast_version_of_auto_attack_is_not_taken_for_the_standard(tmp_path):
+    attacked(tmp_path, name="auto_attack", substitute="fast (not the standard)")
+    assert "auto_attack fast (not the standard)" in set(load([tmp_path]).results["perturbation"])
+
+
 @pytest.mark.parametrize("hostile", [False, True])
 def test_a_substitute_stands_in_the_name_of_an_attack_and_cannot_break_out_of_a_table(tmp_path, hostile):
     words = "substitute for 3 classes: margin in place of DLR"

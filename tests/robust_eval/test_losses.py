@@ -1,6 +1,14 @@
 import torch
 
-from robust_eval.losses import best_other, cross_entropy, dlr, margin, targeted_dlr, targeted_margin
+from robust_eval.losses import (
+    best_other,
+    cross_entropy,
+    dlr,
+    margin,
+    probability_margin,
+    targeted_dlr,
+    targeted_margin,
+)
 
 LOGITS = torch.tensor([[3.0, 1.0, 2.0], [-5.0, -1.0, -4.0], [0.0, 0.0, 0.0]])
 Y = torch.tensor([0, 0, 2])
@@ -12,6 +20,14 @@ def test_the_best_other_logit_is_not_the_labels_even_when_all_are_negative():
 
 def test_the_margin_is_positive_exactly_where_another_class_wins():
     assert margin(LOGITS, Y).tolist() == [-1.0, 4.0, 0.0]
+
+
+def test_the_probability_margin_is_that_of_the_softmax_and_has_the_sign_of_the_margin():
+    odds = torch.tensor([[0.7, 0.1, 0.2], [0.2, 0.5, 0.3]])
+    torch.testing.assert_close(
+        probability_margin(odds.log() + 9, torch.tensor([0, 2])), torch.tensor([-0.5, 0.2])
+    )
+    assert torch.equal(probability_margin(LOGITS, Y).sign(), margin(LOGITS, Y).sign())
 
 
 def test_cross_entropy_is_minus_the_log_probability_of_the_label_for_each_example():

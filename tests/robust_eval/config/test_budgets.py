@@ -1,7 +1,9 @@
 """Named budgets: which attacks, with which parameters."""
 
 import pytest
+import torch
 
+import robust_eval
 from robust_eval.config.budgets import BUDGETS, budget, settings
 from robust_eval.config.method_tables import MethodTables
 from robust_eval.config.problems import Problems
@@ -40,6 +42,34 @@ def test_quick_takes_few_steps_and_strong_ends_in_standard_auto_attack():
         if hasattr(plan.attack, "relative_step_size")
     }
     assert pgd == {500}
+
+
+def test_strong_makes_the_cheap_attacks_first():
+    costs = [sum(plan.attack.cost(classes=10)) for plan in plans(budget("strong"))]
+    assert costs == sorted(costs) and costs[0] < costs[-1] / 100
+
+
+def test_who_is_broken_by_one_of_the_strong_attacks_does_not_depend_on_their_order():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(16, 12), torch.nn.Tanh(), torch.nn.Linear(12, 4)
+    )
+    x = torch.rand(12, 1, 4, 4)
+    names = [table["name"] for table in budget("strong")]
+    short = {"steps": 3, "restarts": 2, "binary_search_steps": 2, "queries": 10}
+    fields = {
+        name: {key: value for key, value in short.items() if hasattr(robust_eval.attack(name), key)}
+        for name in names
+    }
+
+    def broken(order):
+        found = robust_eval.evaluate(
+            net, x, net(x).argmax(1), attacks=order, fields=fields, eps="0.02", checks="off"
+        )
+        return {name: found.examples(name).rows["success"].tolist() for name in order}
+
+    first = broken(names)
+    assert broken(names[::-1]) == first and any(0 < sum(rows) < 12 for rows in first.values())
 
 
 def test_strong_has_a_baseline_that_the_others_must_beat():
