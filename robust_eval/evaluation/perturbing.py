@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -38,7 +37,7 @@ class Perturbed(NamedTuple):
     """Why the attack asked the network itself and not a faster twin."""
     batch_size: int | None = None
     """Images at a time, as it was at the end of the attack."""
-    batches: Batches = Counter()
+    batches: Batches | None = None
     """The calls of the network by way, precision and size."""
     seconds_saved: float = 0.0
     """What making them had cost when another cell made them; counted to every cell that uses them."""

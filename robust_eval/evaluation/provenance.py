@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from robust_eval.adaptive import Expectation
-from robust_eval.classifier import condensed
+from robust_eval.classifier import Batches, condensed
 from robust_eval.evaluation.perturbing import Perturbed
 from robust_eval.evaluation.prepared import Prepared
 from robust_eval.methods import Attack
@@ -57,7 +57,7 @@ def how_perturbed(prepared: Prepared, parts: Sequence[Perturbed]) -> dict[str, A
         "slow_because": perturbed.slow_because,
         "batch_size": perturbed.batch_size or prepared.batch_size,
     }
-    batches = sum((part.batches for part in parts), Counter())
+    batches: Batches = sum((part.batches for part in parts if part.batches is not None), Counter())
     if batches:
         facts["batches"] = condensed(batches)
     attack = prepared.cell.perturbation
