@@ -211,9 +211,10 @@ class _Search(NamedTuple):
 
     def select(self, which: Mask) -> _Search:
         """Return where some of them stand."""
-        return _Search(
-            *(part.select(which) if isinstance(part, Squares | Rng) else part[which] for part in self)
-        )
+        tensors = (self.active, self.y, self.loss, self.at, self.wasted, self.numbers)
+        active, y, loss, at, wasted, numbers = (tensor[which] for tensor in tensors)
+        squares, rng = self.squares.select(which), self.rng.select(which)
+        return _Search(active, y, squares, loss, at, wasted, numbers, rng)
 
     def enter(self, stretch: _Stretch) -> _Search:
         """Draw for many queries at once: that costs the same for few numbers and for many."""

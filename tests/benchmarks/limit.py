@@ -17,6 +17,7 @@ processor's time in place of that on the wall: a figure that others who use the 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 import time
 from collections import Counter
@@ -35,6 +36,7 @@ from robust_eval.classifier import Batches, Ledger, frozen
 from robust_eval.classifier.accelerate import pick_precision, twins
 from robust_eval.data import open_source
 from robust_eval.models.source import own_model
+from robust_eval.registry import find
 from robust_eval.threat import parse_number
 
 MEMBERS = ("apgd_ce", "apgd_t", "fab_t", "square")
@@ -165,16 +167,16 @@ def _measure(
     for each, line in told.items():
         _print(each, *line, spent[each])
     if len(told) > 1:
-        batches: Batches = sum((line[2] for line in told.values()), Counter())
+        together: Batches = sum((line[2] for line in told.values()), Counter())
         rounds = zip(*(spent[each] for each in told), strict=True)
         all_of_them = [Spent(sum(s.seconds for s in one), sum(s.bare for s in one)) for one in rounds]
         last = list(told.values())[-1]
-        _print(name, len(x), last[1], batches, all_of_them)
+        _print(name, len(x), last[1], together, all_of_them)
 
 
 def _fields(name: str, arguments: argparse.Namespace) -> dict[str, object]:
     fields: dict[str, object] = {}
-    known = attack(name).__dataclass_fields__
+    known = {field.name for field in dataclasses.fields(find("attack", name))}
     if "eps" in known:
         fields["eps"] = parse_number(arguments.eps)
     if name == "square" and arguments.queries:
