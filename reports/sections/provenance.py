@@ -21,7 +21,8 @@ from robust_eval.results.pictured import PICTURES
 __all__ = ["passes", "sections"]
 
 _SUMMED = ("seconds", "forwards", "backwards")
-_ELSEWHERE = ("training", SAMPLE, PICTURES)
+_BATCHES = "batches"
+_ELSEWHERE = ("training", SAMPLE, PICTURES, _BATCHES)
 """Provenance that has a section of its own."""
 
 
@@ -69,12 +70,28 @@ def _provenance(entries: tuple[Entry, ...], examinations: tuple[Entry, ...]) -> 
     for name in _SUMMED:
         if name in sums:
             yield f"{name}, all records", f"{sums[name]:,.1f}" if name == "seconds" else f"{sums[name]:,.0f}"
+    yield from _batches(entries)
     for name, values in sorted((name.replace("_", " "), values) for name, values in facts.items()):
         if len(values) > 12:
             yield name, f"{len(values)} different values, from {min(values)} to {max(values)}"
         else:
             several = len(values) > 1
             yield name, ", ".join(f"{v} ({c} records)" if several else v for v, c in sorted(values.items()))
+
+
+def _batches(entries: tuple[Entry, ...]) -> Iterator[tuple[str, str]]:
+    """Yield how many images attacks sent through the networks, by way and precision, and how many at a time."""
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for entry in entries:
+        kinds = entry.record.provenance.get(_BATCHES)
+        for kind, sizes in kinds.items() if isinstance(kinds, Mapping) else ():
+            for counted in sizes.values() if isinstance(sizes, Mapping) else ():
+                match counted:
+                    case [int() as calls, int() as sent] if calls > 0:
+                        sums[str(kind)][0] += calls
+                        sums[str(kind)][1] += sent
+    for kind, (calls, sent) in sorted(sums.items()):
+        yield f"attacks, {kind}", f"{sent:,} images, {sent / calls:,.0f} at a time"
 
 
 def _images(entry: Entry) -> tuple[str, str]:

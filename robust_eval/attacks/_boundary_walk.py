@@ -39,6 +39,9 @@ Classes = Int[Tensor, "n g m"]
 """The classes whose planes each walk looks at."""
 ROUNDING = 8
 """Units in the last place of the largest logit; a walk comes nearer to the boundary than that."""
+NEAR, MISTRUST = 0.02, 4.0
+"""The lead over the spread of the logits that low precision must see to decide, and how many of its errors there. On
+an adversarially trained net the error was 0.0055 at most (64 walks, 16 steps)."""
 MOST = 2**25
 """Pixels of all points, or of all gradients, that are worked on at once."""
 
@@ -58,15 +61,16 @@ class Walks:
     """The logits there at full precision, NaN where they are not known."""
     kept: Points
     merit: Float[Tensor, "n g"]
+    doubt: Float[Tensor, "n g"]
+    """Lead of a class over the spread of the logits below which low precision does not decide."""
 
     @staticmethod
     def begin(x: Images, y: Labels, classes: Classes, logits: Logits) -> Walks:
         """Return walks that are all at the image, and keep it; the logits are those there."""
         rows, image, g = torch.arange(len(x), device=x.device), x.flatten(1)[:, None], classes.shape[1]
         at, exact = image.repeat(1, g, 1), logits[:, None].repeat(1, g, 1)
-        return Walks(
-            x.shape[1:], rows, image, y, classes, at, exact, at, at.new_full(at.shape[:2], -torch.inf)
-        )
+        merit, doubt = at.new_full(at.shape[:2], -torch.inf), at.new_full(at.shape[:2], NEAR)
+        return Walks(x.shape[1:], rows, image, y, classes, at, exact, at, merit, doubt)
 
     def start_at(self, x: Images) -> None:
         """Move the walks of each example to another point."""
@@ -75,8 +79,8 @@ class Walks:
 
     def select(self, which: Mask) -> Walks:
         """Return the walks of some of the examples."""
-        tensors = (self.rows, self.image, self.y, self.classes, self.at, self.exact, self.kept, self.merit)
-        return Walks(self.shape, *(tensor[which] for tensor in tensors))
+        tensors = (self.rows, self.image, self.y, self.classes, self.at, self.exact, self.kept)
+        return Walks(self.shape, *(tensor[which] for tensor in (*tensors, self.merit, self.doubt)))
 
     def keep(self, better: Chosen, merit: Float[Tensor, "n g"], points: Points) -> None:
         """Keep these points instead, with what makes them better, where they are."""
@@ -99,6 +103,32 @@ class Walks:
     def ask(self, model: Callable[..., Logits], points: Points, rng: Rng) -> Float[Tensor, "rows _"]:
         """Return the logits at these points, in a row."""
         return model(self.images(points), rng=self.streams(rng))
+
+    def judge(self, model: Classifier, counts: Chosen, rng: Rng) -> Chosen:
+        """Return which walks are where the model is fooled, and keep the exact logits that were asked for.
+
+        Low precision decides where it is beyond doubt, and full precision near the boundary and wherever success there
+        ``counts``. What is doubted grows with the errors that are met.
+        """
+        points, streams, labels = self.images(self.at), self.streams(rng), self.labels
+        if not model.proposes or model.decides is not None:
+            logits = model.logits(points, rng=streams)
+            self.exact = logits.view(*self.merit.shape, -1)
+            return clearly_fooled(logits, labels).view_as(self.merit)
+        low = model.proposal(points, rng=streams)
+        lead, fooled = margin(low, labels) / _spread(low), misclassified(low, labels)
+        beyond = lead.abs() > self.doubt.flatten()  # NaN is not
+        rows = (~beyond | (fooled & counts.flatten())).nonzero()[:, 0]
+        exact = torch.full_like(low, torch.nan)
+        if len(rows):
+            exact[rows] = model.logits(points[rows], rng=streams.select(rows))
+            fooled[rows] = clearly_fooled(exact[rows], labels[rows])
+            error = (margin(exact[rows], labels[rows]) / _spread(exact[rows]) - lead[rows]).abs()
+            doubt = self.doubt.flatten()
+            doubt[rows] = torch.maximum(doubt[rows], (MISTRUST * error).nan_to_num(nan=torch.inf))
+            self.doubt = doubt.view_as(self.doubt)
+        self.exact = exact.view(*self.merit.shape, -1)
+        return fooled.view_as(self.merit)
 
     def losses(self, model: Callable[..., Logits], points: Points, rng: Rng) -> Float[Tensor, "n g"]:
         """Return the margins at these points: infinite where the model's answer is not a number."""
@@ -178,6 +208,10 @@ def nearest_plane(model: Classifier, walks: Walks, norm: Ball, rng: Rng) -> Plan
     known = plane.gap.isfinite()
     gap = torch.where(known, plane.gap, 0).to(x.dtype)
     return Plane(gap, torch.where(known[:, None], plane.normal, 0))
+
+
+def _spread(logits: Logits) -> Float[Tensor, " n"]:
+    return logits.amax(1) - logits.amin(1)
 
 
 def _best_known(model: Classifier, logits: Logits, exact: Logits) -> Logits:

@@ -66,7 +66,7 @@ class _Member(NamedTuple):
     """More than the largest step it can report."""
 
 
-@register("attack", "auto_attack")
+@register("attack", "auto_attack", version=2)
 @dataclass(frozen=True, kw_only=True)
 class AutoAttack(Attack):
     """AutoAttack."""

@@ -11,6 +11,12 @@ AutoAttack (torchattacks 3.5.1 stretches it). Unlike AutoAttack's code, each exa
 place (there the last row and column are never reached, and a batch shares place and signs), images need not be square,
 and the first of the queries is the start.
 
+Several proposals are made from one state and asked about in one batch: the first that is better is accepted, and those
+behind it, which start from a state that is no more, are thrown away. As a proposal depends on its number and nothing
+else, the result is that of one after another, up to the rounding of another batch size. How many is chosen by how often
+one is accepted and by how many images are left (:class:`_Chances`). A ledger counts what was thrown away as images that
+went through the network, a fifth of all at most; a step is the number of the query, without them.
+
 Candidates are compared by logits of the fast precision, where there is one; success is decided at full precision. A
 stochastic model answers each query with a fresh draw, and one query in 64 asks about the best point again: its loss was
 the luckiest of many.
@@ -23,18 +29,19 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from typing import Annotated, ClassVar, NamedTuple, Protocol, runtime_checkable
+from itertools import groupby
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
 from robust_eval.attacks._aim import Aim, mean_log_probability
 from robust_eval.attacks._fields import Steps
-from robust_eval.attacks._l1 import project_l1
+from robust_eval.attacks._squares import Bumps, Sides, Squares
 from robust_eval.classifier import Classifier
 from robust_eval.classifier.masked import Layout
 from robust_eval.fields import Real
@@ -53,8 +60,15 @@ WHOLE = 10000
 """Queries to which a rescaled schedule is stretched."""
 BLOCK = 64
 """Queries for which numbers are drawn at once."""
-TINY = 1e-12
-"""Keeps a quotient finite where nothing was changed."""
+AHEAD = 64
+"""Proposals from one state, at most."""
+WASTE = 4
+"""One proposal in so many may be thrown away."""
+CALL = (8, 512)
+"""What a call costs beside its images, in images: on a processor and on a GPU. No result depends on it."""
+FORGET = 0.9
+"""What an earlier call weighs against the next, in the rate of acceptance."""
+NEVER = torch.iinfo(torch.int64).max - 1
 
 
 @register("attack", "square")
@@ -100,55 +114,43 @@ class Square(Attack):
         return AttackResult(x_adv, step)
 
     def cost(self, classes: int) -> Passes:
-        """Return the passes of an image that resists every query of every restart."""
-        return Passes(self.queries + FEW, 0).times(self.restarts)
+        """Return the passes of an image that resists every query of every restart, with what is thrown away."""
+        return Passes(self.queries + self.queries // WASTE + FEW, 0).times(self.restarts)
 
     def _search(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> _Found:
         """Search from one start until each example is fooled or out of queries."""
         found = _Found(x.clone(), torch.full_like(y, -1), x.new_full((len(x),), torch.inf))
-        active = torch.arange(len(x), device=x.device)
-        squares = self._squares(x, rng.child("start"))
-        loss, numbers = torch.full_like(found.loss, -torch.inf), x.new_empty(0)
-        for query in range(self.queries):
-            block, turn = divmod(query, BLOCK)
-            if turn == 0:
-                # for many queries at once: a draw costs the same for few numbers and for many
-                numbers = rng.child("squares", block).uniform(BLOCK, squares.numbers, device=x.device)
-            again = query == 0 or (turn == 0 and model.stochastic)
-            if again:
-                candidate, loss = squares.best, torch.full_like(loss, -torch.inf)
-            else:
-                candidate = squares.propose(self._side(query - 1, *x.shape[2:]), numbers[:, turn])
-            draws = rng.child("query", query)
-            logits = model.proposal(candidate, rng=draws)
-            left = None
-            if model.stops_early:
-                fooled = Aim(y).confirmed(model, candidate, logits, rng=draws)
-                if fooled.any():
-                    found.x_adv[active[fooled]], found.step[active[fooled]] = candidate[fooled], query
-                    left = ~fooled
-            new = _loss(logits, y).to(loss.dtype)
-            higher = new > loss
-            loss = torch.where(higher, new, loss)
-            if not again:
-                squares.accept(higher)
-            if left is not None:
-                squares, rng = squares.select(left), rng.select(left)
-                active, y, loss, numbers = active[left], y[left], loss[left], numbers[left]
-                if not len(active):
-                    return found
-        found.x_adv[active], found.loss[active] = squares.best, loss
+        loss = torch.full_like(found.loss, -torch.inf)
+        everyone, none, squares = torch.arange(len(x), device=x.device), torch.zeros_like(y), self._squares
+        search = _Search(everyone, y, squares(x, rng.child("start")), loss, none, none, x.new_empty(0), rng)
+        chances = _Chances(x.device)
+        for stretch in self._stretches(*x.shape[2:]):
+            search = search.enter(stretch)
+            while len(search.active) and bool((search.at < stretch.stop).any()):
+                search = search.step(model, stretch, chances, found)
+            if not len(search.active):
+                return found
+        active, best = search.active, search.squares.best
+        found.x_adv[active], found.loss[active] = best, search.loss
         if model.proposes or not model.stops_early:
-            logits = mean_log_probability(model, squares.best, rng=rng.child("last"))
-            found.loss[active] = _loss(logits, y).to(loss.dtype)
-            found.step[active] = torch.where(Aim(y).reached(logits), self.queries, -1)
+            logits = mean_log_probability(model, best, rng=search.rng.child("last"))
+            found.loss[active] = _loss(logits, search.y).to(search.loss.dtype)
+            found.step[active] = torch.where(Aim(search.y).reached(logits), self.queries, -1)
         return found
 
-    def _squares(self, x: Images, rng: Rng) -> _Squares:
+    def _stretches(self, height: int, width: int) -> Iterator[_Stretch]:
+        """Yield the queries in stretches of one block of draws and one side of the squares."""
+
+        def alike(query: int) -> tuple[int, int]:
+            return query // BLOCK, self._side(max(query - 1, 0), height, width)
+
+        for (block, side), queries in groupby(range(self.queries), alike):
+            numbers = list(queries)
+            yield _Stretch(numbers[0], numbers[-1] + 1, block, side)
+
+    def _squares(self, x: Images, rng: Rng) -> Squares:
         return (
-            _Sides.begin(x, self.eps, rng)
-            if self.norm == "linf"
-            else _Bumps.begin(x, self.eps, self.norm, rng)
+            Sides.begin(x, self.eps, rng) if self.norm == "linf" else Bumps.begin(x, self.eps, self.norm, rng)
         )
 
     def _side(self, query: int, height: int, width: int) -> int:
@@ -161,187 +163,132 @@ class Square(Attack):
         return int(min(side, height, width))
 
 
+class _Stretch(NamedTuple):
+    """Queries, from ``start`` to before ``stop``, of one block of draws and one side of the squares."""
+
+    start: int
+    stop: int
+    block: int
+    side: int
+
+
+class _Chances:
+    """How often a proposal was accepted lately, and how many at once are worth asking about."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._fixed = CALL[device.type == "cuda"]
+        self._tried, self._accepted = 1.0, 0.5
+
+    def tell(self, *, tried: int, accepted: int) -> None:
+        """Take note of proposals that counted."""
+        self._tried = FORGET * self._tried + tried
+        self._accepted = FORGET * self._accepted + accepted
+
+    def at_once(self, images: int, batch_size: int) -> int:
+        """Return the number of proposals for each image that counts most of them in the time of a call.
+
+        Of k, ``(1 - (1 - p)^k) / p`` count, where a share p is accepted.
+        """
+        refused = 1 - min(self._accepted / self._tried, 1.0)
+        most = max(1, min(AHEAD, batch_size // max(images, 1)))
+        return max(range(1, most + 1), key=lambda k: (1 - refused**k) / (self._fixed + images * k))
+
+
+class _Search(NamedTuple):
+    """Where those still in the game stand."""
+
+    active: Int[Tensor, " n"]
+    """Which of the images they are."""
+    y: Labels
+    squares: Squares
+    loss: Float[Tensor, " n"]
+    at: Int[Tensor, " n"]
+    """The next query of each."""
+    wasted: Int[Tensor, " n"]
+    """Proposals that were thrown away."""
+    numbers: Float[Tensor, "n block m"]
+    rng: Rng
+
+    def select(self, which: Mask) -> _Search:
+        """Return where some of them stand."""
+        tensors = (self.active, self.y, self.loss, self.at, self.wasted, self.numbers)
+        active, y, loss, at, wasted, numbers = (tensor[which] for tensor in tensors)
+        squares, rng = self.squares.select(which), self.rng.select(which)
+        return _Search(active, y, squares, loss, at, wasted, numbers, rng)
+
+    def enter(self, stretch: _Stretch) -> _Search:
+        """Draw for many queries at once: that costs the same for few numbers and for many."""
+        rng = self.rng.child("squares", stretch.block)
+        numbers = rng.uniform(BLOCK, self.squares.numbers, device=self.at.device)
+        return self._replace(at=torch.full_like(self.at, stretch.start), numbers=numbers)
+
+    def step(self, model: Classifier, stretch: _Stretch, chances: _Chances, found: _Found) -> _Search:
+        """Ask about the next proposals; accept the first that is better, and drop whom one fools."""
+        start = stretch.start
+        again = start == 0 or (model.stochastic and start % BLOCK == 0 and int(self.at[0]) == start)
+        loss = torch.full_like(self.loss, -torch.inf) if again else self.loss.clone()
+        rows, query, stop = self._next(stretch, 1 if again or model.stochastic else chances, model.batch_size)
+        y, draws = self.y[rows], self.rng.child("query", int(query[0])).select(rows)
+        best = self.squares.best
+        candidate = (
+            best if again else self.squares.propose(rows, stretch.side, self.numbers[rows, query % BLOCK])
+        )
+        logits = model.proposal(candidate, rng=draws)
+        new = _loss(logits, y).to(loss.dtype)
+        better = _first(new > loss[rows], rows, query, self.at)
+        left = None
+        if model.stops_early:
+            fools = _fools(model, candidate, logits, y, query <= better[rows], draws)
+            first = _first(fools, rows, query, self.at)
+            taken = fools & (query == first[rows])
+            if taken.any():
+                who = self.active[rows[taken]]
+                found.x_adv[who], found.step[who] = candidate[taken], query[taken]
+                left = first == NEVER
+        taken = query == better[rows]
+        loss[rows[taken]] = new[taken]
+        if not again:
+            best[rows[taken]] = candidate[taken]
+        at = torch.minimum(stop, better + 1)
+        chances.tell(tried=int((at - self.at).sum()), accepted=int(taken.sum()))
+        after = self._replace(loss=loss, at=at, wasted=self.wasted + stop - at)
+        return after if left is None else after.select(left)
+
+    def _next(
+        self, stretch: _Stretch, chances: _Chances | int, batch_size: int
+    ) -> tuple[Int[Tensor, " k"], Int[Tensor, " k"], Int[Tensor, " n"]]:
+        """Return whose proposals are asked about, their queries, and the query of each before which that ends."""
+        behind = self.at < stretch.stop
+        many = chances if isinstance(chances, int) else chances.at_once(int(behind.sum()), batch_size)
+        spare = (self.at // WASTE - self.wasted).clamp(0, many - 1)
+        stop = (self.at + 1 + spare).clamp(max=stretch.stop)
+        count = torch.where(behind, stop - self.at, 0)
+        rows = torch.arange(len(count), device=count.device).repeat_interleave(count)
+        before = (count.cumsum(0) - count)[rows]
+        return rows, self.at[rows] + torch.arange(len(rows), device=rows.device) - before, self.at + count
+
+
+def _first(
+    which: Bool[Tensor, " k"], rows: Int[Tensor, " k"], query: Int[Tensor, " k"], at: Int[Tensor, " n"]
+) -> Int[Tensor, " n"]:
+    """Return the first query of each row at which something holds."""
+    return torch.full_like(at, NEVER).scatter_reduce(0, rows, torch.where(which, query, NEVER), "amin")
+
+
+def _fools(model: Classifier, x: Images, logits: Logits, y: Labels, counts: Mask, rng: Rng) -> Mask:
+    """Return which of the candidates that count fool the model, at full precision."""
+    fools = Aim(y).reached(logits) & counts
+    some = fools.nonzero()[:, 0]
+    if len(some):
+        fools[some] = Aim(y[some]).confirmed(model, x[some], logits[some], rng=rng.select(some))
+    return fools
+
+
 class _Found(NamedTuple):
     x_adv: Images
     step: Int[Tensor, " n"]
     loss: Float[Tensor, " n"]
     """By which restarts are compared: infinite where one fooled the model."""
-
-
-@runtime_checkable
-class _Squares(Protocol):
-    """The best points so far, and how squares change them."""
-
-    best: Images
-
-    @property
-    def numbers(self) -> int:
-        """How many draws a proposal needs."""
-
-    def propose(self, side: int, u: Float[Tensor, "n m"]) -> Images:
-        """Return points with squares of this side changed as the draws say; good until the next call."""
-
-    def accept(self, which: Mask) -> None:
-        """Make some of the points proposed last the best ones."""
-
-    def select(self, which: Mask) -> _Squares:
-        """Return the same for some of the images."""
-
-
-@dataclass
-class _Sides:
-    """linf: a square goes to the lower or the upper side of the ball."""
-
-    best: Images
-    sides: Float[Tensor, "n two_chw"]
-    changed: tuple[Tensor, Tensor, Tensor] | None = None
-    """Which pixels the last proposal changed, from what to what."""
-
-    @staticmethod
-    def begin(x: Images, eps: float, rng: Rng) -> _Sides:
-        """Start from vertical stripes."""
-        low, high = (x - eps).clamp_(min=0), (x + eps).clamp_(max=1)
-        up = rng.uniform(x.shape[1], 1, x.shape[3], device=x.device) < 0.5
-        return _Sides(torch.where(up, high, low), torch.stack([low, high], 1).flatten(1))
-
-    @property
-    def numbers(self) -> int:
-        """A place, and a sign for each channel."""
-        return 2 + self.best.shape[1]
-
-    def propose(self, side: int, u: Float[Tensor, "n m"]) -> Images:
-        """Move one square, in place: far fewer pixels than in a copy of the images."""
-        pixels = _squares_at(u[:, :2], side, self.best.shape)
-        up = (u[:, 2:] < 0.5).long().repeat_interleave(side * side, 1)
-        to = self.sides.gather(1, pixels + up * self.best[0].numel())
-        flat = self.best.flatten(1)
-        self.changed = (pixels, flat.gather(1, pixels), to)
-        flat.scatter_(1, pixels, to)
-        return self.best
-
-    def accept(self, which: Mask) -> None:
-        """Put back what was there in the other images."""
-        assert self.changed is not None
-        pixels, before, after = self.changed
-        self.best.flatten(1).scatter_(1, pixels, torch.where(which[:, None], after, before))
-
-    def select(self, which: Mask) -> _Sides:
-        """Return the same for some of the images."""
-        return _Sides(self.best[which], self.sides[which])
-
-
-@dataclass
-class _Bumps:
-    """L2 and L1: the length of the perturbation moves from square to square."""
-
-    best: Images
-    x: Images
-    eps: float
-    norm: Ball
-    proposed: Images | None = None
-
-    @staticmethod
-    def begin(x: Images, eps: float, norm: Ball, rng: Rng) -> _Bumps:
-        """Start from a grid of about five bumps across, with random signs and orientations."""
-        n, channels, height, width = x.shape
-        side = max(min(height, width) // 5, 1)
-        rows, columns = height // side, width // side
-        turned = rng.child("turned").uniform(rows, columns, device=x.device) < 0.5
-        signs = rng.child("signs").uniform(channels, rows, columns, device=x.device) < 0.5
-        both = _bump(side, norm, x.dtype, x.device).view(2, side, side)
-        bumps = both[turned.long()][:, None] * torch.where(signs, 1, -1)[..., None, None]
-        grid = bumps.transpose(3, 4).reshape(n, channels, rows * side, columns * side)
-        top, left = (height - rows * side) // 2, (width - columns * side) // 2
-        delta = torch.zeros_like(x)
-        delta[:, :, top : top + rows * side, left : left + columns * side] = grid
-        return _Bumps(_at_full_length(delta, x, eps, norm), x, eps, norm)
-
-    @property
-    def numbers(self) -> int:
-        """Two places, an orientation, and a sign for each channel."""
-        return 5 + self.x.shape[1]
-
-    def propose(self, side: int, u: Float[Tensor, "n m"]) -> Images:
-        """Empty two squares and put what was in them, and what is left of the radius, into a bump on the first."""
-        n, channels = self.x.shape[:2]
-        delta = (self.best - self.x).flatten(1)
-        power = 2 if self.norm == "l2" else 1
-        spare = (self.eps**power - _length(delta, self.norm) ** power).clamp_(min=0) / channels
-        here, there = (_squares_at(u[:, i : i + 2], side, self.x.shape) for i in (0, 2))
-        old = delta.gather(1, here).view(n, channels, -1)
-        delta.scatter_(1, here, 0)
-        emptied = delta.gather(1, there).view(n, channels, -1)
-        delta.scatter_(1, there, 0)
-        before = _length(old, self.norm)
-        amount = spare[:, None] + before**power + _length(emptied, self.norm) ** power
-        bumps = _bump(side, self.norm, delta.dtype, delta.device)[(u[:, 4] < 0.5).long()][:, None]
-        new = torch.where(u[:, 5:, None] < 0.5, bumps, -bumps) + old / (before[..., None] + TINY)
-        # as in the authors' code, L1 puts in more than there is: the projection takes it from everywhere
-        amount = amount.sqrt() if self.norm == "l2" else channels * amount
-        new *= (amount / (_length(new, self.norm) + TINY))[..., None]
-        delta.scatter_(1, here, new.flatten(1))
-        self.proposed = _at_full_length(delta.view_as(self.x), self.x, self.eps, self.norm)
-        return self.proposed
-
-    def accept(self, which: Mask) -> None:
-        """Take over the points proposed for some of the images."""
-        assert self.proposed is not None
-        self.best = torch.where(which.view(-1, 1, 1, 1), self.proposed, self.best)
-
-    def select(self, which: Mask) -> _Bumps:
-        """Return the same for some of the images."""
-        return _Bumps(self.best[which], self.x[which], self.eps, self.norm)
-
-
-def _length(part: Float[Tensor, "*rows d"], norm: Ball) -> Float[Tensor, "*rows"]:
-    length: Tensor = torch.linalg.vector_norm(part, ord=2 if norm == "l2" else 1, dim=-1)
-    return length
-
-
-def _at_full_length(delta: Images, x: Images, eps: float, norm: Ball) -> Images:
-    """Return the point of the ball in this direction that uses all of the radius, as far as the box lets it."""
-    if norm == "l1":
-        # a millionth short of the border: what many pixels lose in rounding adds up
-        return project_l1(x + delta, x, eps * (1 - 1e-6))
-    share = eps / (_length(delta.flatten(1), norm) + TINY)
-    return torch.addcmul(x, delta, share.view(-1, 1, 1, 1)).clamp_(0, 1)
-
-
-def _squares_at(u: Float[Tensor, "n 2"], side: int, shape: torch.Size) -> Int[Tensor, "n pixels"]:
-    """Return the positions, in a flattened image, of a square in all channels, alike for each of its places."""
-    _, channels, height, width = shape
-    # u is at most 1 − 2⁻²⁴, which keeps the product below the number of places
-    row, column = ((u[:, i] * (length - side + 1)).long() for i, length in enumerate((height, width)))
-    return (row * width + column)[:, None] + _corner_square(side, channels, height, width, u.device)
-
-
-@cache
-def _corner_square(
-    side: int, channels: int, height: int, width: int, device: torch.device
-) -> Int[Tensor, " pixels"]:
-    line, channel = torch.arange(side, device=device), torch.arange(channels, device=device)
-    return ((channel[:, None, None] * height + line[:, None]) * width + line).flatten()
-
-
-@cache
-def _bump(side: int, norm: Ball, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "2 area"]:
-    """Return a square of unit length, positive above and negative below, and the same turned (algorithm 3)."""
-    upper = side // 2
-    both = torch.cat([_hill(upper, side, norm), -_hill(side - upper, side, norm)])
-    both = both / _length(both.flatten(), norm)
-    return torch.stack([both, both.T]).flatten(1).to(device, dtype)
-
-
-def _hill(height: int, width: int, norm: Ball) -> Float[Tensor, "height width"]:
-    """Return a rectangle of unit length that falls from its centre: ``Σ_{k ≥ d} 1 / (k + 1)²`` at distance d, in L1 of
-    the fourth power.
-    """
-    distance = torch.maximum(
-        (torch.arange(height) - height // 2).abs()[:, None], (torch.arange(width) - width // 2).abs()
-    )
-    terms = torch.arange(1, max(height, width) // 2 + 2).double() ** (-2 if norm == "l2" else -4)
-    hill = terms.flip(0).cumsum(0).flip(0)[distance]
-    return hill / _length(hill.flatten(), norm).clamp(min=TINY)
 
 
 def _loss(logits: Logits, y: Labels) -> Float[Tensor, " n"]:

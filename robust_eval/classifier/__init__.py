@@ -3,11 +3,12 @@
 from robust_eval.classifier.classifier import Classifier, Gradient, Loss
 from robust_eval.classifier.freeze import frozen, to_eval
 from robust_eval.classifier.given import answering, device_of
-from robust_eval.classifier.ledger import Ledger
+from robust_eval.classifier.ledger import Batches, Ledger, condensed
 from robust_eval.classifier.outputs import misclassified
 from robust_eval.classifier.wrapped import ModelLike, as_classifier
 
 __all__ = [
+    "Batches",
     "Classifier",
     "Gradient",
     "Ledger",
@@ -15,6 +16,7 @@ __all__ = [
     "ModelLike",
     "answering",
     "as_classifier",
+    "condensed",
     "device_of",
     "frozen",
     "misclassified",

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -22,9 +22,9 @@ from robust_eval.classifier.accelerate import Precision, Twins, pick_precision, 
 from robust_eval.classifier.dtypes import answered_in, dtype_of, in_its_dtype
 from robust_eval.classifier.freeze import frozen
 from robust_eval.classifier.given import Network, expect_count, network_given, say_if_training
-from robust_eval.classifier.ledger import Ledger
+from robust_eval.classifier.ledger import Ledger, Way
 from robust_eval.classifier.normalized import Numbers
-from robust_eval.classifier.outputs import expect_logits
+from robust_eval.classifier.outputs import Gradient, expect_logits
 from robust_eval.classifier.passes import (
     CUT_OFF,
     TOGETHER,
@@ -44,16 +44,6 @@ log = logging.getLogger(__name__)
 
 Loss = Callable[[Logits, Any], Float[Tensor, " n"]]
 """A loss per example; an attack ascends it."""
-
-
-class Gradient(NamedTuple):
-    """The logits at a batch and the gradient of each example's loss with respect to its pixels.
-
-    Entries that are not finite are zero here: one of them would spoil the point for good. The ledger counts them.
-    """
-
-    logits: Logits
-    gradient: Images
 
 
 class Classifier:
@@ -138,8 +128,11 @@ class Classifier:
 
     @property
     def _part_size(self) -> int:
-        copies = self.network.copies if isinstance(self.network, StochasticModule) else 1
-        return max(1, self.batch_size // copies)
+        return max(1, self.batch_size // self._copies)
+
+    @property
+    def _copies(self) -> int:
+        return self.network.copies if isinstance(self.network, StochasticModule) else 1
 
     @contextmanager
     def frozen(self) -> Iterator[Classifier]:
@@ -332,15 +325,24 @@ class Classifier:
             network.at_once = self.batch_size
         made = self._twins if other is None else None
         twin = None if made is None else made.exact if not fast or made.fast is None else made.fast
+        self._batch("forward", x, rng, fast=fast)
         # a copy, as a network may write into what it is given
         if twin is None:
             return answer(network, x.clone() if self._takes is None else x.clone().to(self._takes))
         return twin(x.clone(memory_format=torch.channels_last))  # type: ignore[no-any-return]
 
+    def _batch(self, way: Way, x: Images, rng: Rng | None, *, fast: bool) -> None:
+        """Count a call of the network, for rows that are counted."""
+        if rng is not None and rng.index is not None:
+            low = fast and self._twins is not None and self._twins.fast is not None
+            dtype = torch.bfloat16 if low else self._takes or x.dtype
+            self.ledger.add_batch(way, dtype, len(x) * self._copies)
+
     def _counted(self, gradient: Images, rng: Rng | None) -> Images:
         largest = gradient.detach().abs().flatten(1).amax(1)  # NaN where an entry is
         finite = largest.isfinite()
         if rng is not None and rng.index is not None:
+            self._batch("backward", gradient, rng, fast=True)
             self.ledger.add("backwards", rng.index, self._evaluations)
             self.ledger.add("zero_gradients", rng.index, largest == 0)
             self.ledger.add("bad_gradients", rng.index, ~finite)

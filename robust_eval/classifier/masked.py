@@ -85,7 +85,7 @@ class Masked(Classifier):
 
     def __init__(self, seen: Classifier, x: Images, view: View, ids: Int[Tensor, " n"]) -> None:
         self.seen, self.x, self.view = seen, x, view
-        self.network, self.precision = seen.network, seen.precision
+        self.network, self.precision, self.decides = seen.network, seen.precision, seen.decides
         self.accelerate, self.compiled = seen.accelerate, seen.compiled
         # looked up by id: attacks ask about some rows, in any order, and about one several times
         self._row = torch.full((int(ids.max()) + 1,), -1)

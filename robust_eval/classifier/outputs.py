@@ -1,13 +1,25 @@
-"""What a network answers to a batch: logits, or what is none, and where they miss the label."""
+"""What a network answers to a batch: logits, gradients, or what is none, and where they miss the label."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from torch import Tensor
 
 from robust_eval.errors import ConfigError
-from robust_eval.types import Labels, Logits, Mask
+from robust_eval.types import Images, Labels, Logits, Mask
 
-__all__ = ["expect_logits", "misclassified"]
+__all__ = ["Gradient", "expect_logits", "misclassified"]
+
+
+class Gradient(NamedTuple):
+    """The logits at a batch and the gradient of each example's loss with respect to its pixels.
+
+    Entries that are not finite are zero here: one of them would spoil the point for good. The ledger counts them.
+    """
+
+    logits: Logits
+    gradient: Images
 
 
 def expect_logits(logits: object, n: int) -> None:

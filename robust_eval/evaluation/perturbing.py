@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from robust_eval.classifier import Classifier, Ledger
+from robust_eval.classifier import Batches, Classifier, Ledger
 from robust_eval.methods import Attack, Corruption
 from robust_eval.methods.held import expect_result, run_within
 from robust_eval.rng import Rng, seeded
@@ -37,6 +37,8 @@ class Perturbed(NamedTuple):
     """Why the attack asked the network itself and not a faster twin."""
     batch_size: int | None = None
     """Images at a time, as it was at the end of the attack."""
+    batches: Batches | None = None
+    """The calls of the network by way, precision and size."""
     seconds_saved: float = 0.0
     """What making them had cost when another cell made them; counted to every cell that uses them."""
 
@@ -108,4 +110,5 @@ def attacked(
         precision="bf16" if seen.proposes else "fp32",
         slow_because=seen.slow_because,
         batch_size=seen.batch_size,
+        batches=ledger.batches,
     )

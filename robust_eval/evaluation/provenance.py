@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
@@ -12,6 +13,7 @@ import pandas as pd
 import torch
 
 from robust_eval.adaptive import Expectation
+from robust_eval.classifier import Batches, condensed
 from robust_eval.evaluation.perturbing import Perturbed
 from robust_eval.evaluation.prepared import Prepared
 from robust_eval.methods import Attack
@@ -55,6 +57,9 @@ def how_perturbed(prepared: Prepared, parts: Sequence[Perturbed]) -> dict[str, A
         "slow_because": perturbed.slow_because,
         "batch_size": perturbed.batch_size or prepared.batch_size,
     }
+    batches: Batches = sum((part.batches for part in parts if part.batches is not None), Counter())
+    if batches:
+        facts["batches"] = condensed(batches)
     attack = prepared.cell.perturbation
     classes = prepared.cell.model.classes or prepared.cell.data.examples.classes
     if isinstance(attack, Attack) and (words := attack.substitute(classes)) is not None:

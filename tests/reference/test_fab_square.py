@@ -7,8 +7,8 @@ import torch
 from scipy import stats
 
 from robust_eval import Classifier, Rng, attack
-from robust_eval.attacks import square
 from robust_eval.attacks._hyperplane import step_onto_plane
+from robust_eval.attacks._squares import bump
 from robust_eval.classifier import frozen
 from robust_eval.geometry import length
 
@@ -155,7 +155,7 @@ def test_bumps_are_theirs(norm, side):
     upper = side // 2
     their = torch.cat([method.eta_rectangles(upper, side), -method.eta_rectangles(side - upper, side)])
     their /= their.flatten().norm(p=P[norm])
-    our = square._bump(side, norm, torch.float32, torch.device("cpu")).view(2, side, side)
+    our = bump(side, norm, torch.float32, torch.device("cpu")).view(2, side, side)
     torch.testing.assert_close(our[0], their)
     torch.testing.assert_close(our[1], their.T)
 

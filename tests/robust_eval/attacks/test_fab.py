@@ -212,6 +212,36 @@ def test_a_walk_does_not_come_to_rest_where_coarse_logits_see_the_boundary(norm,
     assert torch.equal(predicted(network, results[1].x_adv) != y, results[1].step >= 0)
 
 
+class Counted(Classifier):
+    """Proposes what it would decide, and counts what is asked at full precision."""
+
+    proposes, exact = True, 0
+
+    def logits(self, x, *, rng=None):
+        self.exact += len(x)
+        return super().logits(x, rng=rng)
+
+
+@IN_BALL
+def test_full_precision_is_asked_near_the_boundary_and_where_success_counts(
+    name, images, predicted, monkeypatch
+):
+    network, x, seen, results = RowByRow(), images(24, low=0.0, high=1.0), [], []
+    y = predicted(network, x)
+    for near, decides in ((0.0, None), (0.02, None), (torch.inf, None), (0.0, RowByRow())):
+        monkeypatch.setattr(_boundary_walk, "NEAR", near)
+        seen.append(Counted(network, decides=decides))
+        results.append(run(name, seen[-1], x, y, eps=0.02, steps=10))
+    fooled = results[0].step >= 0
+    assert 2 < fooled.sum() < 20
+    # low precision that never errs changes nothing, whatever it is trusted with
+    for other in results[1:]:
+        assert torch.equal(results[0].x_adv, other.x_adv) and torch.equal(results[0].step, other.step)
+    nowhere, near, everywhere, other_network = (model.exact for model in seen)
+    assert nowhere < near < everywhere == other_network and nowhere < 0.4 * everywhere
+    assert torch.equal(predicted(network, results[0].x_adv) != y, fooled)
+
+
 # Points meant for another model, and models that draw
 
 

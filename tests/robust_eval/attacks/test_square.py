@@ -6,7 +6,7 @@ from torch import nn
 
 from robust_eval import Classifier, Rng, attack
 from robust_eval.attacks import square
-from robust_eval.attacks.square import _Bumps, _Sides
+from robust_eval.attacks._squares import Bumps, Sides, bump
 from robust_eval.types import StochasticModule
 
 NORMS = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -29,7 +29,7 @@ def length(x, x_adv, norm):
 def squares(x, norm):
     """The best points of a search that has just begun."""
     rng = Rng(0).for_batch(len(x))
-    return _Sides.begin(x, EPS["linf"], rng) if norm == "linf" else _Bumps.begin(x, EPS[norm], norm, rng)
+    return Sides.begin(x, EPS["linf"], rng) if norm == "linf" else Bumps.begin(x, EPS[norm], norm, rng)
 
 
 class Spy(nn.Module):
@@ -76,7 +76,8 @@ def test_on_a_linear_model_exactly_those_whose_margin_is_below_the_radius_are_fo
 
 
 @NORMS
-def test_three_hundred_queries_climb_most_of_the_way_that_the_ball_allows(norm):
+def test_three_hundred_queries_climb_most_of_the_way_that_the_ball_allows(norm, monkeypatch):
+    monkeypatch.setattr(square, "AHEAD", 1)
     x, y = torch.full((6, 3, 8, 8), 0.5), torch.zeros(6, dtype=torch.int64)
     spy = Spy(brightness)
     run(alone(spy), x, y, norm=norm, eps=EPS[norm], queries=300, rescaled_schedule=True)
@@ -123,7 +124,7 @@ def test_a_linf_proposal_changes_one_square_with_a_sign_for_each_channel(height,
     # all the same sign, so that what changes is seen
     state.best[:] = x
     numbers = Rng(1).for_batch(400).uniform(state.numbers)
-    delta = state.propose(side, numbers) - x
+    delta = state.propose(torch.arange(400), side, numbers) - x
     assert torch.equal(delta.abs() > 1e-9, delta.abs() > EPS["linf"] - 1e-9)
     changed = delta.abs().sum(1) > 0
     assert (changed.sum((1, 2)) == side**2).all()
@@ -139,18 +140,18 @@ def test_a_linf_proposal_changes_one_square_with_a_sign_for_each_channel(height,
 
 
 @NORMS
-def test_only_accepted_proposals_stay(norm):
+def test_a_proposal_is_that_of_its_row_alone_and_leaves_the_best_point_as_it_was(norm):
     x = torch.linspace(0.2, 0.8, 8 * 3 * 36).view(8, 3, 6, 6)
     state = squares(x, norm)
-    for turn in range(5):
-        before = state.best.clone()
-        proposed = state.propose(3, Rng(turn).for_batch(8).uniform(state.numbers)).clone()
-        which = torch.arange(8) % 2 == turn % 2
-        state.accept(which)
-        assert torch.equal(state.best, torch.where(which.view(-1, 1, 1, 1), proposed, before))
-        assert not torch.equal(proposed, before)
-    half = state.select(torch.arange(8) < 3)
-    assert torch.equal(half.best, state.best[:3])
+    before, rows = state.best.clone(), torch.tensor([5, 0, 5, 5])
+    numbers = Rng(1).for_batch(4).uniform(state.numbers)
+    proposed = state.propose(rows, 3, numbers)
+    assert torch.equal(state.best, before) and len(proposed.unique(dim=0)) == 4
+    for i, row in enumerate(rows):
+        one = state.select(torch.arange(8) == row)
+        assert torch.equal(one.best, state.best[row : row + 1])
+        alone = one.propose(torch.zeros(1, dtype=torch.int64), 3, numbers[i : i + 1])
+        assert torch.equal(alone, proposed[i : i + 1]) and not torch.equal(alone, one.best)
 
 
 @pytest.mark.parametrize("norm", ["l2", "l1"])
@@ -163,15 +164,15 @@ def test_bumps_use_all_of_the_radius_at_the_start_and_after_each_proposal(norm, 
             length(x, state.best, norm), torch.full((5,), EPS[norm]).double(), rtol=2e-6, atol=0
         )
         assert (state.best - x).abs().amax((1, 2, 3)).min() > 0
-        state.propose(3, Rng(turn).for_batch(5).uniform(state.numbers))
-        state.accept(torch.ones(5, dtype=torch.bool))
+        numbers = Rng(turn).for_batch(5).uniform(state.numbers)
+        state.best = state.propose(torch.arange(5), 3, numbers)
 
 
 def test_an_l2_proposal_empties_one_square_and_fills_another():
     x = torch.full((300, 2, 12, 12), 0.5, dtype=torch.float64)
     state = squares(x, "l2")
     before = (state.best - x).clone()
-    after = state.propose(3, Rng(1).for_batch(300).uniform(state.numbers)) - x
+    after = state.propose(torch.arange(300), 3, Rng(1).for_batch(300).uniform(state.numbers)) - x
     emptied = (after.abs() < 1e-12) & (before.abs() > 1e-6)
     kept = after / before
     for i in range(300):
@@ -186,7 +187,7 @@ def test_an_l2_proposal_empties_one_square_and_fills_another():
 @pytest.mark.parametrize(("norm", "power"), [("l2", 2), ("l1", 4)])
 @pytest.mark.parametrize("side", [1, 2, 3, 6, 7])
 def test_a_bump_is_two_hills_of_opposite_sign_as_published(norm, power, side):
-    upright, turned = square._bump(side, norm, torch.float64, torch.device("cpu")).view(2, side, side)
+    upright, turned = bump(side, norm, torch.float64, torch.device("cpu")).view(2, side, side)
     assert upright.flatten().norm(p=P[norm]).item() == pytest.approx(1)
     assert torch.equal(upright.T, turned)
     upper = side // 2
@@ -210,7 +211,8 @@ def test_a_bump_is_two_hills_of_opposite_sign_as_published(norm, power, side):
 
 
 @NORMS
-def test_the_point_with_the_highest_margin_of_all_queries_is_handed_back(norm):
+def test_the_point_with_the_highest_margin_of_all_queries_is_handed_back(norm, monkeypatch):
+    monkeypatch.setattr(square, "AHEAD", 1)
     x = torch.full((6, 2, 8, 8), 0.5)
     spy, y = Spy(brightness), torch.zeros(6, dtype=torch.int64)
     result = run(alone(spy), x, y, norm=norm, eps=EPS[norm], queries=150)
@@ -238,8 +240,62 @@ def test_as_many_queries_are_spent_as_were_allowed_and_none_after_a_success(
     spent = classifier.ledger["forwards"]
     fooled = result.step >= 0
     assert (fooled.any() or queries < 60) and (~fooled).any()
-    assert (spent[~fooled] == queries).all()
-    assert torch.equal(spent[fooled], result.step[fooled] + 1)
+    asked = torch.where(fooled, result.step + 1, queries)
+    # what was thrown away went through the network too
+    assert (spent >= asked).all() and (spent <= asked * 5 // 4).all()
+    assert (spent[result.step == 0] == 1).all()
+
+
+class RowByRow(nn.Module):
+    """A smooth network in two classes whose rows are computed alike in a batch of any size."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(7)
+        self.first = torch.randn(12, 48, generator=generator, dtype=torch.float64) / 2
+        self.second = torch.randn(4, 12, generator=generator, dtype=torch.float64)
+
+    def forward(self, x):
+        hidden = torch.tanh(((x.flatten(1) - 0.5)[:, None] * self.first).sum(2))
+        return (hidden[:, None] * self.second).sum(2)
+
+
+@NORMS
+@pytest.mark.parametrize("stops", [True, False])
+def test_several_proposals_from_one_state_give_the_result_of_one_after_another(
+    norm, stops, monkeypatch, images, predicted
+):
+    network, x = RowByRow(), images(9, low=0.0, high=1.0)
+    y, found = predicted(network, x), []
+    for ahead, call in ((1, 8), (7, 1e6)):
+        monkeypatch.setattr(square, "AHEAD", ahead)
+        monkeypatch.setattr(square, "CALL", (call, call))
+        model = Classifier(network, stop_when_fooled=stops)
+        result = run(model, x, y, norm=norm, eps=EPS[norm] / 2, queries=80, restarts=2)
+        found.append((result, model.ledger["forwards"].clone(), sum(model.ledger.batches.values())))
+    (one, asked, calls), (several, asked_of_several, fewer) = found
+    assert 0 < (one.step >= 0).sum() < 9 and (one.step > 0).any()
+    assert torch.equal(one.step, several.step) and torch.equal(one.x_adv, several.x_adv)
+    assert fewer < 0.8 * calls
+    assert (asked_of_several >= asked).all() and (asked_of_several > asked).any()
+    assert asked_of_several.sum() <= 1.25 * asked.sum()
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.3])
+def test_as_many_proposals_are_made_as_count_most_in_a_call(rate):
+    def progress(chances, k, images):
+        counted = sum((1 - rate) ** turn for turn in range(k))
+        return counted / (square.CALL[0] + images * k)
+
+    chances = square._Chances(torch.device("cpu"))
+    for _ in range(100):
+        chances.tell(tried=1000, accepted=round(1000 * rate))
+    chosen = [chances.at_once(images, 256) for images in (1, 4, 16, 64, 300)]
+    assert chosen == sorted(chosen, reverse=True) and chosen[-1] == 1 and chosen[0] > 1
+    for images, many in zip((1, 4, 16, 64), chosen, strict=False):
+        most = min(64, 256 // images)
+        best = max(progress(chances, k, images) for k in range(1, most + 1))
+        assert progress(chances, many, images) == pytest.approx(best, rel=1e-3)
 
 
 def test_another_restart_is_spent_on_those_who_resist(linear, images, predicted):
@@ -258,7 +314,7 @@ def test_no_two_examples_share_their_squares():
     x = torch.full((5, 3, 8, 8), 0.5)
     starts = squares(x, "linf").best
     assert len(starts.unique(dim=0)) == 5
-    changes = squares(x, "linf").propose(3, Rng(0).for_batch(5).uniform(5)) != starts
+    changes = squares(x, "linf").propose(torch.arange(5), 3, Rng(0).for_batch(5).uniform(5)) != starts
     assert len(changes.unique(dim=0)) == 5
 
 

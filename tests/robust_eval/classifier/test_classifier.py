@@ -1,12 +1,15 @@
+from collections import Counter
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from robust_eval import Classifier, Rng
-from robust_eval.classifier import Ledger, frozen, misclassified
+from robust_eval.classifier import Ledger, condensed, frozen, misclassified
 from robust_eval.classifier.normalized import Normalized
 from robust_eval.errors import ConfigError, RobustEvalError
+from robust_eval.losses import cross_entropy
 from robust_eval.types import StochasticModule
 
 MEAN, STD = [0.1, 0.2, 0.3], [0.5, 0.4, 0.3]
@@ -249,6 +252,37 @@ def test_calls_without_a_stream_are_not_counted(x, y):
     classifier = Classifier(Quadratic())
     classifier.input_gradient(x, y, first_logit)
     assert classifier.ledger["forwards"].numel() == 0
+
+
+def test_the_ledger_knows_in_what_batches_and_precisions_the_network_was_asked():
+    network = nn.Sequential(
+        *(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()), nn.Flatten(), nn.Linear(64, 4)
+    )
+    x, y = torch.rand(7, 3, 8, 8), torch.arange(7) % 4
+    classifier, rng = Classifier(network, batch_size=3, precision="bf16"), Rng(0).for_batch(7)
+    classifier.logits(x, rng=rng)
+    classifier.proposal(x[:2], rng=rng.select(slice(2)))
+    classifier.input_gradient(x[:4], y[:4], cross_entropy, rng=rng.select(slice(4)))
+    classifier.jacobian(x[:3], torch.arange(2).expand(3, 2), rng=rng.select(slice(3)))
+    classifier.logits(x)  # nobody's
+    assert classifier.ledger.batches == {
+        ("forward", "fp32", 3): 2,
+        ("forward", "fp32", 1): 1,
+        ("forward", "bf16", 2): 1,
+        ("forward", "bf16", 3): 2,
+        ("forward", "bf16", 1): 1,
+        ("backward", "bf16", 3): 3,
+        ("backward", "bf16", 1): 1,
+    }
+    sent = dict.fromkeys(("forward", "backward"), 0)
+    for (way, _, size), calls in classifier.ledger.batches.items():
+        sent[way] += size * calls
+    assert sent == {way: int(classifier.ledger[f"{way}s"].sum()) for way in sent}
+
+
+def test_batches_are_condensed_into_calls_and_images_by_powers_of_two():
+    batches = Counter({("forward", "bf16", 5): 2, ("forward", "bf16", 7): 1, ("backward", "fp32", 64): 3})
+    assert condensed(batches) == {"forward bf16": {"4": [3, 17]}, "backward fp32": {"64": [3, 192]}}
 
 
 def test_a_ledger_pads_rows_it_never_saw_and_cuts_those_not_asked_for():

@@ -111,6 +111,12 @@ def test_only_clean_correct_examples_are_attacked_and_robust_means_both():
     assert (rows["forwards"][~rows["attacked"]] == 0).all()
     assert (rows["prediction"] == rows["label"]).tolist() == (rows["score"] == 1).tolist()
     assert record.provenance["backwards"] == rows["backwards"].sum() > 0
+    for way in ("forward", "backward"):
+        kinds = {
+            name: sizes for name, sizes in record.provenance["batches"].items() if name.startswith(f"{way} ")
+        }
+        sent = sum(images for sizes in kinds.values() for _, images in sizes.values())
+        assert sent == record.provenance[f"{way}s"]
 
 
 def test_an_attack_of_radius_zero_leaves_the_clean_accuracy():
