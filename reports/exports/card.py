@@ -137,7 +137,7 @@ def _headline(line: AnswerLine, column: Column, number: Number | None, failed: S
         ci_low=None if number is None or value is None else _finite(number.low),
         ci_high=None if number is None or value is None else _finite(number.high),
         spread=None if number is None or value is None else _finite(number.spread),
-        n=None if number is None else number.n,
+        **({} if number is None else {"n": number.n, "estimated_for": number.estimated_for}),
         verdict="ok" if number is None else number.verdict,
         checks="ok" if number is None else number.checks,
         reason=reason,

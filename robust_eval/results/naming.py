@@ -163,6 +163,7 @@ def _perturbations(entries: list[Entry]) -> _Names:
         entry.record.key: {
             **entry.params,
             **_gradient_draws(entry, given),
+            **_estimate(entry),
             **_version(entry, "perturbation"),
         }
         for entry in perturbed
@@ -176,6 +177,12 @@ def _perturbations(entries: list[Entry]) -> _Names:
         # an angle alone does not say how far an image may be moved
         lambda e: {"translation"} if e.labels["norm"] == "spatial" else set(),
     )
+
+
+def _estimate(entry: Entry) -> dict[str, Any]:
+    """Return how closely a record estimates, if it does: beside one of all images its name has to say so."""
+    asked = entry.record.spec.get("estimate")
+    return {"estimate": asked.get("half_width")} if isinstance(asked, dict) else {}
 
 
 def _gradient_draws(entry: Entry, given: set[int]) -> dict[str, Any]:
