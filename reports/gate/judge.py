@@ -191,8 +191,8 @@ def _judged(rule: Rule, case: _Case, confidence: float | None, level: float) -> 
         low, high = (known.value + reach * (bound - known.value) for bound in known.interval)
         judged = replace(judged, n=known.n, value=known.value, low=max(low, 0.0), high=min(high, 1.0))
         judged = _least(replace(judged, margin=known.value - rule.value), rule, confidence)
-        told = f"estimated from {known.n:,} attacked of {known.estimated_for:,} images"
-        return replace(judged, told=(told, *judged.told))
+        made = f"estimated from {known.n:,} attacked of {known.estimated_for:,} images"
+        return replace(judged, told=(made, *judged.told))
     if case.missing or case.scores is None or not len(case.scores):
         return replace(judged, told=(case.missing or "there are no images",))
     n, value = len(case.scores), float(case.scores.mean())

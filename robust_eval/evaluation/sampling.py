@@ -2,10 +2,9 @@
 
 The proxy of an estimate is how far an image is from the nearest error if the model were linear around it: its margin
 over the dual length of the margin's gradient, one gradient an image (as margin consistency, Kim et al. 2024, arXiv
-2406.18451, takes the margin alone). Strata are parts of that order; :mod:`robust_eval.metrics.estimation` says how many
-of each are attacked, round by round. One random order of the images, by the cell's seed, decides which: the first of
-each stratum, whatever the attack. So attacks of one norm have images in common, and what they break together can be
-told as well.
+2406.18451, takes the margin alone). Strata are parts of that order, and one random order of the images, by the cell's
+seed, decides who of each is attacked (:mod:`.rounds`), whatever the attack: so attacks of one norm have images in
+common, and what they break together can be told as well.
 
 Ours: images are drawn without strata, which is said, where the proxy says nothing: without gradients, of a model that
 draws, where gradients vanish on a tenth of the images, for what is bounded by no norm, where images are few, and where
@@ -20,21 +19,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
-from numpy import ndarray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from robust_eval.errors import NoGradientError
 from robust_eval.evaluation.perturbing import whom_to_attack
 from robust_eval.evaluation.prepared import Prepared
+from robust_eval.evaluation.rounds import Rounds
 from robust_eval.evaluation.rows import together
 from robust_eval.geometry import dual_length
 from robust_eval.losses import margin
 from robust_eval.methods import Attack
-from robust_eval.metrics.estimation import LEAST, STRATA, Sampled, estimated, informs, more, strata
-from robust_eval.results.estimates import SIZE, STRATUM, SURE
+from robust_eval.metrics.estimation import LEAST, STRATA, estimated
+from robust_eval.results.estimates import SIZE, STRATUM
 from robust_eval.rng import Rng, seeded
-from robust_eval.threat import Ball, Threat
+from robust_eval.threat import Ball, Threat, bare_norm
 
 __all__ = ["Everything", "Part", "Sample", "chosen_images"]
 
@@ -49,17 +48,15 @@ _DUAL: dict[str, Ball] = {"linf": "linf", "l2": "l2", "l1": "l1", "l0": "l1"}
 class Everything:
     """All images, in parts that fit the memory."""
 
-    order: slice | Tensor = slice(None)
-    """In which the images of all parts come to stand in the order of the set."""
-    told: dict[str, Any]
-    """What provenance says of the choice."""
-
     def __init__(self, prepared: Prepared) -> None:
-        self._prepared = prepared
-        self.told = {}
+        self.prepared = prepared
+        self.told: dict[str, Any] = {}
+        """What provenance says of the choice."""
+        self.order: slice | Tensor = slice(None)
+        """In which the images of all parts come to stand in the order of the set."""
 
     def __iter__(self) -> Iterator[Part]:
-        yield from self._prepared.parts
+        yield from self.prepared.parts
 
     def saw(self, rows: pd.DataFrame) -> None:
         """Look at what was measured on the last part: nothing depends on it."""
@@ -70,42 +67,35 @@ class Everything:
 
 
 class Sample(Everything):
-    """Images in rounds, until the accuracy under the attack is known to within the cell's half-width."""
+    """Images in rounds, until the accuracy under the attack is known to within the half-width."""
 
-    def __init__(self, prepared: Prepared, half_width: float) -> None:
+    def __init__(self, prepared: Prepared, half_width: float, *, rng: Rng) -> None:
         super().__init__(prepared)
-        cell = prepared.cell
-        assert isinstance(cell.perturbation, Attack)
-        self._half_width = half_width
-        labels = cell.data.examples.labels.cpu()
-        whom = whom_to_attack(prepared.aimed_at.clean.prediction.cpu(), labels)
-        whom &= ~cell.perturbation.own_class(labels)
-        order = Rng(cell.seed).child("estimate").numpy().permutation(len(labels))
-        self._whom = order[whom.numpy()[order]]
-        """Who may be attacked, in the order in which that happens."""
-        self._sure = (~whom).nonzero()[:, 0].numpy()
-        self._scores = np.full(len(labels), np.nan)
-        self._last: Int[ndarray, " n"] = self._sure
-        self._asked: list[Int[ndarray, " n"]] = []
-        self._stratum = np.zeros(len(self._whom), dtype=np.int64)
+        attack = prepared.cell.perturbation
+        assert isinstance(attack, Attack)
+        labels = prepared.cell.data.examples.labels.cpu()
+        whom = whom_to_attack(prepared.aimed_at.clean.prediction.cpu(), labels) & ~attack.own_class(labels)
+        order = rng.numpy().permutation(len(labels))
+        self._rounds = Rounds(whom.numpy(), order, half_width)
+        self._asked: list[NDArray[np.int64]] = []
         self.told = {"half_width": half_width}
 
     def __iter__(self) -> Iterator[Part]:
-        yield from self._parts(self._sure)
+        yield from self._parts(self._rounds.sure)
         proxy = self._proxy()
-        if proxy is not None:
-            self._stratum = strata(proxy, STRATA)
-        yield from self._parts(self._whom[: STRATA * LEAST])
-        if proxy is not None and len(self._left) and not informs(self._sampled, self._half_width):
-            self._stratum[:] = 0
+        for places in self._rounds.places(proxy):
+            yield from self._parts(places)
+        if not self._rounds.saves:
             self.told["plain_because"] = "by the first images attacked, strata would save few or none"
-        while (next_ := more(self._sampled, self._half_width)).any():
-            yield from self._parts(np.concatenate([self._first(h, count) for h, count in enumerate(next_)]))
-        self.told |= self._facts()
+        known = self._rounds.sampled
+        self.told |= {"attacked": known.attacked, "of": known.images, "strata": len(known.sizes)}
+        if len(self._rounds.left):
+            low, high = estimated(known).here
+            self.told |= {"low": round(low, 6), "high": round(high, 6)}
 
     def saw(self, rows: pd.DataFrame) -> None:
         """Look at what was measured on the last part."""
-        self._scores[self._last] = rows["score"].to_numpy(dtype=float)
+        self._rounds.saw(self._asked[-1], rows["score"].to_numpy(dtype=float))
 
     def together(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         """Return the rows of all parts in the order of the set, with their strata where not all were attacked."""
@@ -114,65 +104,25 @@ class Sample(Everything):
         self.order = torch.from_numpy(order)
         rows = together(parts).iloc[order].reset_index(drop=True)
         rows["index"] = places[order]
-        if not len(self._left):
+        if not len(self._rounds.left):
             return rows
-        at = np.full(len(self._scores), SURE)
-        at[self._whom] = self._stratum
-        sizes = np.bincount(self._stratum)
-        stratum = at[rows["index"].to_numpy()]
-        size = np.where(stratum == SURE, len(self._sure), sizes[stratum])
+        stratum, size = self._rounds.strata_of(places[order])
         return rows.assign(**{STRATUM: stratum, SIZE: size})
 
-    def _parts(self, places: Int[ndarray, " n"]) -> Iterator[Part]:
-        size = self._prepared.at_a_time
+    def _parts(self, places: NDArray[np.int64]) -> Iterator[Part]:
+        size = self.prepared.at_a_time
         for start in range(0, len(places), size):
-            self._last = places[start : start + size]
-            self._asked.append(self._last)
-            yield torch.from_numpy(self._last)
+            self._asked.append(places[start : start + size])
+            yield torch.from_numpy(self._asked[-1])
 
-    def _first(self, stratum: int, count: int) -> Int[ndarray, " n"]:
-        """Return the next images of a stratum."""
-        return self._whom[(self._stratum == stratum) & np.isnan(self._scores[self._whom])][:count]
-
-    @property
-    def _left(self) -> Int[ndarray, " n"]:
-        """Who may be attacked and was not."""
-        return self._whom[np.isnan(self._scores[self._whom])]
-
-    @property
-    def _sampled(self) -> Sampled:
-        scores = self._scores[self._whom]
-        done = ~np.isnan(scores)
-        sizes = np.bincount(self._stratum)
-        return Sampled(
-            sizes,
-            np.bincount(self._stratum[done], minlength=len(sizes)),
-            np.bincount(self._stratum[done], weights=scores[done], minlength=len(sizes)),
-            len(self._sure),
-            float(self._scores[self._sure].sum()),
-        )
-
-    def _facts(self) -> dict[str, Any]:
-        if not len(self._whom):
-            return {"attacked": 0, "of": len(self._scores)}
-        known = self._sampled
-        here = estimated(known).here
-        return {
-            "attacked": known.attacked,
-            "of": known.images,
-            "strata": len(known.sizes),
-            "low": round(here.low, 6),
-            "high": round(here.high, 6),
-        }
-
-    def _proxy(self) -> Float[ndarray, " n"] | None:
+    def _proxy(self) -> NDArray[np.float64] | None:
         """Return how far each image that may be attacked seems from an error; ``None`` where nothing tells."""
-        prepared, why = self._prepared, ""
+        prepared, few = self.prepared, len(self._rounds.whom)
         assert isinstance(prepared.cell.perturbation, Attack)
         threat = prepared.cell.perturbation.threat
-        norm = _DUAL.get(threat.norm) if isinstance(threat, Threat) else None
-        if len(self._whom) < 2 * STRATA * LEAST:
-            why = f"too few images for strata ({len(self._whom)})"
+        norm = _DUAL.get(bare_norm(threat.norm)) if isinstance(threat, Threat) else None
+        if few < 2 * STRATA * LEAST:
+            why = f"{few} images that may be attacked are too few for strata"
         elif norm is None:
             why = "what bounds the attack is no norm"
         elif prepared.black_box:
@@ -192,12 +142,12 @@ class Sample(Everything):
         self.told["plain_because"] = why
         return None
 
-    def _margins(self, norm: Ball) -> Float[ndarray, " n"]:
-        prepared, found = self._prepared, []
-        size = prepared.at_a_time
-        for start in range(0, len(self._whom), size):
-            places = torch.from_numpy(self._whom[start : start + size])
-            prepared.told("gradients of the clean images", start, len(self._whom))
+    def _margins(self, norm: Ball) -> NDArray[np.float64]:
+        """Return margin over slope of whom may be attacked; infinity where there is no slope."""
+        prepared, whom, found = self.prepared, self._rounds.whom, []
+        for start in range(0, len(whom), prepared.at_a_time):
+            places = torch.from_numpy(whom[start : start + prepared.at_a_time])
+            prepared.told("gradients of clean images", start, len(whom))
             x, y = prepared.images(places)
             rng = prepared.rng(places).child("estimate")
             with seeded(rng):
@@ -206,11 +156,13 @@ class Sample(Everything):
                 gradient = gradient * prepared.cell.mask.of(places, x.device)
             slope = dual_length(gradient.flatten(1), norm)
             found.append((-margin(logits, y) / slope).where(slope > 0, torch.inf).double().cpu().numpy())
-        self.told["gradients"] = len(self._whom)
+        self.told["gradients"] = len(whom)
         return np.concatenate(found)
 
 
 def chosen_images(prepared: Prepared) -> Everything:
     """Return the images that a cell measures: iterate over the parts, and let it see the rows of each."""
-    half_width = prepared.cell.estimate
-    return Everything(prepared) if half_width is None else Sample(prepared, half_width)
+    cell = prepared.cell
+    if cell.estimate is None:
+        return Everything(prepared)
+    return Sample(prepared, cell.estimate, rng=Rng(cell.seed).child("estimate"))

@@ -21,8 +21,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
-from numpy import ndarray
+from numpy.typing import NDArray
 
 from robust_eval.metrics.intervals import Interval, wilson
 
@@ -47,6 +46,7 @@ NEIGHBOURS = 4.0
 STEP = 32
 """Images by which a sample grows at least."""
 _HALVINGS = 40
+"""Of the factor by which images are shared out."""
 GAIN = 0.8
 """Part of the images that plain sampling takes up to which strata are worth it."""
 
@@ -54,10 +54,10 @@ GAIN = 0.8
 class Sampled(NamedTuple):
     """What is known of a set of images, stratum by stratum."""
 
-    sizes: Int[ndarray, " h"]
-    tried: Int[ndarray, " h"]
+    sizes: NDArray[np.int64]
+    tried: NDArray[np.int64]
     """How many of them were attacked."""
-    scores: Float[ndarray, " h"]
+    scores: NDArray[np.float64]
     """The sum of the scores of those."""
     sure: int = 0
     """Images whose score is known without an attack: those that are wrong as they are."""
@@ -76,8 +76,8 @@ class Sampled(NamedTuple):
     @property
     def plain(self) -> Sampled:
         """The same without strata, as if images had been drawn from all."""
-        one = (np.array([column.sum()]) for column in self[:3])
-        return Sampled(*one, self.sure, self.sure_score)
+        sizes, tried, scores = (np.array([column.sum()]) for column in (self.sizes, self.tried, self.scores))
+        return Sampled(sizes, tried, scores, self.sure, self.sure_score)
 
 
 class Estimated(NamedTuple):
@@ -95,7 +95,7 @@ class Estimated(NamedTuple):
         return max(self.here.high - self.value, self.value - self.here.low)
 
 
-def strata(proxy: Float[ndarray, " n"], count: int) -> Int[ndarray, " n"]:
+def strata(proxy: NDArray[np.float64], count: int) -> NDArray[np.int64]:
     """Return the stratum of each image, of ``count`` of about equal sizes in the order of the proxy.
 
     What is not finite comes last; equal values go by their place.
@@ -136,7 +136,7 @@ def needed(sampled: Sampled, half_width: float) -> int:
     return math.ceil(float(np.clip(high * weight, sampled.tried, sampled.sizes).sum()) - 1e-6)
 
 
-def more(sampled: Sampled, half_width: float) -> Int[ndarray, " h"]:
+def more(sampled: Sampled, half_width: float) -> NDArray[np.int64]:
     """Return how many images of each stratum are attacked next: none once the interval is as narrow as asked.
 
     As many as seem to be needed, twice those before at most: what seems so from few may be wrong.
@@ -151,7 +151,7 @@ def more(sampled: Sampled, half_width: float) -> Int[ndarray, " h"]:
     return further(sampled, min(left, max(STEP, min(wanted, sampled.attacked))))
 
 
-def further(sampled: Sampled, count: int) -> Int[ndarray, " h"]:
+def further(sampled: Sampled, count: int) -> NDArray[np.int64]:
     """Return where ``count`` more images bring most."""
     weight, low, high = _weights(sampled)
     total = sampled.attacked + count
@@ -169,7 +169,7 @@ def further(sampled: Sampled, count: int) -> Int[ndarray, " h"]:
         if whole[h] < sampled.sizes[h]:
             whole[h] += 1
             short -= 1
-    return whole - sampled.tried
+    return np.asarray(whole - sampled.tried)
 
 
 def informs(sampled: Sampled, half_width: float) -> bool:
@@ -177,7 +177,7 @@ def informs(sampled: Sampled, half_width: float) -> bool:
     return needed(sampled, half_width) <= GAIN * needed(sampled.plain, half_width)
 
 
-def _weights(sampled: Sampled) -> tuple[Float[ndarray, " h"], float, float]:
+def _weights(sampled: Sampled) -> tuple[NDArray[np.float64], float, float]:
     """Return what images are shared out by, and between which factors of it the shares lie."""
     weight = sampled.sizes * _smoothed(sampled)[1]
     return weight, 0.0, float((sampled.sizes / np.maximum(weight, 1e-12)).max())
@@ -192,7 +192,7 @@ def _interval(sampled: Sampled, value: float, variance: float) -> Interval:
     return wilson(value * n, n)
 
 
-def _variance(sampled: Sampled, tried: Int[ndarray, " h"]) -> float:
+def _variance(sampled: Sampled, tried: NDArray[np.int64]) -> float:
     """Return the variance of the estimate with so many attacked in each stratum."""
     _, spread = _smoothed(sampled)
     at = sampled.sizes > 0
@@ -200,7 +200,7 @@ def _variance(sampled: Sampled, tried: Int[ndarray, " h"]) -> float:
     return float((share**2 * spread[at] ** 2 / n * (1 - np.minimum(tried[at] / sampled.sizes[at], 1))).sum())
 
 
-def _smoothed(sampled: Sampled) -> tuple[Float[ndarray, " h"], Float[ndarray, " h"]]:
+def _smoothed(sampled: Sampled) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the rate of each stratum with its neighbours, and its standard deviation."""
     pseudo = PSEUDO / len(sampled.sizes)
     beside = np.ones(3)

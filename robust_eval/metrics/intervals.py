@@ -25,10 +25,11 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(successes: float, n: int, *, z: float = Z) -> Interval:
+def wilson(successes: float, n: float, *, z: float = Z) -> Interval:
     """Return Wilson's score interval for a rate (Wilson 1927); equals scipy's for whole numbers of successes.
 
-    ``successes`` may be fractional: the mean over draws of a stochastic model. ``z`` is the :func:`quantile`.
+    ``successes`` may be fractional: the mean over draws of a stochastic model; so may ``n``, where images count as more
+    or fewer than they are. ``z`` is the :func:`quantile`.
     """
     rate = successes / n
     centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
