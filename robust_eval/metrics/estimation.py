@@ -9,10 +9,9 @@ images that lie in stratum h, and n_h of its N_h images attacked, drawn at rando
 n_h in proportion to N_h sqrt(q_h (1 - q_h)). The interval is Wilson's for as many images as would give V by plain
 sampling, q (1 - q) / V.
 
-Ours: q_h, which takes the place of p_h in V, is p_h with its neighbours: NEIGHBOURS images of the mean of the strata on
-either side and of itself, and PSEUDO images of either outcome spread over all strata. A stratum of which ten of ten
-withstand would have no variance otherwise, and strata are parts of an order in which the rate changes gradually. How
-often the interval then holds the truth is measured by ``tests/benchmarks/estimate.py``.
+Ours: q_h, which takes the place of p_h in V, is p_h with PSEUDO images of either outcome spread over all strata, as
+Agresti and Coull (1998) add them to one sample: a stratum of which twelve of twelve withstand would have no variance
+otherwise. How often the interval then holds the truth is measured by ``tests/benchmarks/estimate.py``.
 """
 
 from __future__ import annotations
@@ -39,10 +38,11 @@ __all__ = [
 ]
 
 STRATA = 10
+"""Ours, as LEAST, STEP and GAIN: few enough for samples of a few hundred."""
 LEAST = 12
 """Images of a stratum that are attacked at least, where it has so many."""
 PSEUDO = 2.0
-NEIGHBOURS = 4.0
+"""Images of either outcome that are counted beside those attacked, in all strata together."""
 STEP = 32
 """Images by which a sample grows at least."""
 _HALVINGS = 40
@@ -201,11 +201,7 @@ def _variance(sampled: Sampled, tried: NDArray[np.int64]) -> float:
 
 
 def _smoothed(sampled: Sampled) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the rate of each stratum with its neighbours, and its standard deviation."""
+    """Return q of each stratum, and the standard deviation of a score there."""
     pseudo = PSEUDO / len(sampled.sizes)
-    beside = np.ones(3)
-    n = np.convolve(np.pad(sampled.tried.astype(float), 1), beside, "valid")
-    total = np.convolve(np.pad(sampled.scores, 1), beside, "valid")
-    around = (total + pseudo) / (n + 2 * pseudo)
-    rates = (sampled.scores + NEIGHBOURS * around) / (sampled.tried + NEIGHBOURS)
+    rates = (sampled.scores + pseudo) / (sampled.tried + 2 * pseudo)
     return rates, np.sqrt(rates * (1 - rates))

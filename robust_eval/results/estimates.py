@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from robust_eval.findings import Measurement
@@ -32,9 +33,9 @@ def sampled(rows: pd.DataFrame, score: str = "score") -> Sampled:
     sure = rows[STRATUM] == SURE
     by = rows[~sure].groupby(STRATUM, sort=True)
     return Sampled(
-        by[SIZE].first().to_numpy(dtype="int64"),
-        by.size().to_numpy(dtype="int64"),
-        by[score].sum().to_numpy(dtype=float),
+        np.asarray(by[SIZE].first(), dtype=np.int64),
+        np.asarray(by.size(), dtype=np.int64),
+        np.asarray(by[score].sum(), dtype=np.float64),
         int(sure.sum()),
         float(rows.loc[sure, score].sum()),
     )
