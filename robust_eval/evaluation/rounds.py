@@ -43,7 +43,7 @@ class Rounds:
         if proxy is not None and len(self.left) and not informs(self.sampled, self.half_width):
             self._stratum, self.saves = np.zeros_like(self._stratum), False
         while len(self.left) and (wanted := more(self.sampled, self.half_width)).any():
-            yield np.concatenate([self._next(h, count) for h, count in enumerate(wanted)])
+            yield np.concatenate([self._next(h, count) for h, count in enumerate(wanted.tolist())])
 
     def saw(self, places: Places, scores: NDArray[np.float64]) -> None:
         """Take down the scores of some images."""
@@ -63,7 +63,9 @@ class Rounds:
         return Sampled(
             sizes,
             np.bincount(self._stratum[done], minlength=len(sizes)),
-            np.bincount(self._stratum[done], weights=scores[done], minlength=len(sizes)),
+            np.asarray(
+                np.bincount(self._stratum[done], weights=scores[done], minlength=len(sizes)), dtype=np.float64
+            ),
             len(self.sure),
             float(self._scores[self.sure].sum()),
         )

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from robust_eval.metrics.intervals import Interval, wilson
+from robust_eval.metrics.intervals import Interval, wilson, wilson_of_rate
 
 __all__ = [
     "LEAST",
@@ -45,7 +45,7 @@ PSEUDO = 2.0
 """Images of either outcome that are counted beside those attacked, in all strata together."""
 STEP = 32
 """Images by which a sample grows at least."""
-_HALVINGS = 40
+_HALVINGS = 24
 """Of the factor by which images are shared out."""
 GAIN = 0.8
 """Part of the images that plain sampling takes up to which strata are worth it."""
@@ -112,7 +112,7 @@ def estimated(sampled: Sampled) -> Estimated:
         sampled.scores, sampled.tried, out=np.zeros(len(sampled.sizes)), where=sampled.tried > 0
     )
     value = (sampled.sure_score + float(sampled.sizes @ shares)) / sampled.images
-    here = _interval(sampled, value, _variance(sampled, sampled.tried))
+    here = _interval(sampled, value, _variance(sampled, sampled.tried.astype(np.float64)))
     whole = wilson(value * sampled.images, sampled.images)
     # the two errors are of different draws: which images of these, and which images these are
     below = math.hypot(value - here.low, value - whole.low)
@@ -188,11 +188,11 @@ def _interval(sampled: Sampled, value: float, variance: float) -> Interval:
         return Interval(value, value)
     rates, _ = _smoothed(sampled)
     rate = (sampled.sure_score + float(sampled.sizes @ rates)) / sampled.images
-    n = rate * (1 - rate) / variance
-    return wilson(value * n, n)
+    n = float(rate * (1 - rate) / variance)
+    return wilson_of_rate(value, n)
 
 
-def _variance(sampled: Sampled, tried: NDArray[np.int64]) -> float:
+def _variance(sampled: Sampled, tried: NDArray[np.float64]) -> float:
     """Return the variance of the estimate with so many attacked in each stratum."""
     _, spread = _smoothed(sampled)
     at = sampled.sizes > 0

@@ -63,12 +63,13 @@ class Setting(NamedTuple):
     eps: float
     epochs: int
     batch_size: int
+    lr: float
 
 
 SETS = {
-    "digits": Setting(32 / 255, 40, 64),
-    "mnist5k": Setting(0.1, 60, 25),
-    "cifar": Setting(4 / 255, 25, 64),
+    "digits": Setting(32 / 255, 40, 64, 0.1),
+    "mnist5k": Setting(0.1, 60, 25, 0.05),
+    "cifar": Setting(4 / 255, 25, 64, 0.1),
 }
 
 
@@ -139,7 +140,7 @@ def drawn(known: Known, half_width: float, rng: np.random.Generator, *, strata: 
 
 def networks(name: str, folder: Path, cifar: Path | None) -> Iterator[Known]:
     """Yield networks with what an attack on all images did; they are trained where the folder has none."""
-    eps, epochs, batch_size = SETS[name]
+    eps, epochs, batch_size, lr = SETS[name]
     data = folder / f"{name}.npz"
     if not data.exists():
         np.savez(data, **arrays(name, cifar))
@@ -150,7 +151,9 @@ def networks(name: str, folder: Path, cifar: Path | None) -> Iterator[Known]:
             "data": {"name": str(data)},
             "recipe": {
                 "architecture": {"name": "small_cnn", "width": 16},
-                **{"epochs": epochs, "batch_size": batch_size, "lr": 0.05},
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "lr": lr,
             },
             "train": [
                 {"regularizer": "erm"},

@@ -1,0 +1,189 @@
+"""Estimates are marked wherever their numbers stand, and taken for all images nowhere."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import reports
+from reports.comparison import comparison
+from reports.diff import compared
+from reports.evidence.facts import facts_of
+from reports.gate import Run, judge, parse_rules
+from reports.power import of_runs
+from reports.scores import Scored
+from reports.section import Source
+from reports.sections.agreement import agreements
+from reports.sections.convergence import after_each_step
+from reports.sections.differences import differences
+from reports.sections.estimates import estimated_sentence, sections
+from reports.sections.radius import against_radius
+from reports.standing import standings
+from robust_eval.identity import content_key
+from robust_eval.results.estimates import estimate_of
+from robust_eval.results.load import load
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="session")
+def guessed(made):
+    """A record as an estimate from every second of its first 180 images: the last 20 are wrong without an attack."""
+
+    def estimate(record, why=None):
+        rows = record.rows
+        sure = rows["index"] >= len(rows) - 20
+        size, score = np.where(sure, 20, (len(rows) - 20) // 2), rows["score"].where(~sure, 0.0)
+        stratum = np.where(sure, -1, rows["index"] // (len(rows) // 2))
+        rows = rows.assign(score=score, stratum=stratum, stratum_size=size, attacked=~sure)
+        rows = rows[sure | (rows["index"] % 2 == 0)].reset_index(drop=True)
+        if why is not None:
+            rows = rows.assign(stratum=rows["stratum"].clip(upper=0))
+            rows["stratum_size"] = np.where(rows["stratum"] < 0, 20, len(record.rows) - 20)
+        spec = {**record.spec, "estimate": {"half_width": 0.05, "version": 1}}
+        told = {} if why is None else {"estimate": {"plain_because": why}}
+        return replace(
+            record,
+            key=content_key(spec),
+            spec=spec,
+            rows=rows,
+            summary=(estimate_of(rows, eps=record.labels["eps"]),),
+            provenance={**record.provenance, **told},
+        )
+
+    return estimate
+
+
+@pytest.fixture(scope="session")
+def run(made, guessed, tmp_path_factory):
+    """Two models, one of which was attacked twice on some of the images and once on all."""
+    records = [made.clean(model=name, identity=name, right=180) for name in ("whole", HOSTILE)]
+    records += [made.record("whole", right=150, identity="whole")]
+    records += [guessed(made.record(HOSTILE, right=60, identity=HOSTILE))]
+    records += [guessed(made.record(HOSTILE, "bim", right=40, identity=HOSTILE), why="=cmd()\n<b>")]
+    return made.save(tmp_path_factory.mktemp("estimated") / "run", *records)
+
+
+@pytest.fixture(scope="session")
+def source(run):
+    return Source(load([run]), None, (run,))
+
+
+@pytest.fixture(scope="session")
+def written(run, tmp_path_factory):
+    return reports.write([run], tmp_path_factory.mktemp("report"))
+
+
+def table(source):
+    return comparison(source.results)
+
+
+def place(table, model, name):
+    line = next(line for line in table.lines if line.model.startswith(model))
+    return line, next(column for column in table.columns if column.perturbation == name)
+
+
+def test_the_long_table_says_how_many_images_an_estimate_is_for(source):
+    found = source.results[source.results["metric"] == "accuracy"]
+    guessed = found[found["estimated_for"].notna()]
+    assert set(guessed["perturbation"]) == {"pgd", "bim", "worst_case"} and set(guessed["n"]) == {90}
+    assert (guessed["estimated_for"] == 200).all() and (guessed["model"] == HOSTILE).all()
+    worst = guessed[guessed["perturbation"] == "worst_case"].iloc[0]
+    assert worst["value"] == pytest.approx(0.2) and worst["ci_low"] < 0.2 < worst["ci_high"]
+
+
+@pytest.mark.parametrize("name", ["index.html", "table.md", "results.csv", "tables/report.tex", "card.json"])
+def test_every_format_marks_an_estimate_and_escapes_what_comes_from_records(written, name):
+    file = written.out / name
+    file = file if file.exists() else next(written.out.rglob(file.name))
+    text = file.read_text()
+    mark = {"results.csv": ",200\n", "card.json": '"estimated_for": 200'}.get(name, "est. 90 of 200")
+    assert mark in text
+    if name == "index.html":
+        assert HOSTILE not in text and "<b>" not in text.replace("<b>est", "")
+
+
+def test_the_first_screen_names_the_estimates(source):
+    (sentence,) = estimated_sentence(source)
+    assert "pgd linf 8/255 on" in sentence and "from 90 attacked of 200 images" in sentence
+    assert "worst" not in sentence
+
+
+def test_each_estimate_has_its_strata_and_both_intervals(source):
+    summary, strata = sections(source)
+    assert len(summary.body.rows) == 2 and {len(row) for row in summary.body.rows} == {9}
+    how = {row[3] for row in summary.body.rows}
+    assert "2 strata" in how and any(text.startswith("without strata: =cmd()") for text in how)
+    assert not any("\n" in text for row in summary.body.rows for text in row)
+    rows = [row for row in strata.body.rows if "pgd" in row[2]]
+    assert [row[3:6] for row in rows] == [("wrong without", "20", "0"), ("1", "90", "50"), ("2", "90", "40")]
+
+
+def test_an_estimate_has_no_scores_of_its_own_and_is_told_apart_by_intervals(source):
+    found, scored = table(source), Scored(source.entries, ())
+    high, low = place(found, "whole", "pgd"), place(found, HOSTILE, "pgd")
+    assert scored.of(*low) is None and scored.of(*high) is not None
+    assert standings(found, scored)[high] == "best"
+
+
+def test_of_two_estimates_that_are_near_none_is_the_best(made, guessed, tmp_path):
+    near = [guessed(made.record(name, right=right, identity=name)) for name, right in (("a", 60), ("b", 68))]
+    found = Source(load([made.save(tmp_path, *near)]))
+    marks = standings(found.table, Scored(found.entries, ()))
+    assert set(marks.values()) == {"tied"}
+
+
+def test_curves_and_differences_leave_estimates_out(source):
+    assert not [name for name in against_radius(source.entries)["series"] if name.startswith("<")]
+    assert not len(after_each_step([e for e in source.entries if e.labels["model"] == HOSTILE]))
+    (found,) = differences(source.entries)
+    assert found.columns == ("clean",)
+
+
+def test_a_gate_judges_the_value_and_interval_but_no_drop_and_no_class(run):
+    rules = ["pgd@8/255 >= 0.2", "pgd@8/255 >= 0.5", "max-drop pgd@8/255 1%"]
+    loaded = Run(run)
+    gate = judge(loaded, parse_rules(rules), baseline=Run(run), confidence=0.95)
+    least, more, drop = (
+        next(each for each in ruled.judged if each.who.startswith("<")) for ruled in gate.ruled
+    )
+    assert (least.outcome, more.outcome, drop.outcome) == ("pass", "fail", "unknown")
+    assert least.value == pytest.approx(0.3) and "estimated from 90 attacked of 200 images" in least.told
+    assert "a drop is judged image by image; measure without --estimate" in drop.told[0]
+    tight = judge(loaded, parse_rules(["pgd@8/255 >= 0.29"]), confidence=0.95).ruled[0].judged
+    assert {each.outcome for each in tight if each.who.startswith("<")} == {"unknown"}
+
+
+def test_a_diff_compares_no_estimate_but_with_itself(made, guessed, run, tmp_path):
+    whole = made.save(tmp_path / "b", made.record(HOSTILE, right=60, identity="other"))
+    found = compared(Run(run), Run(whole))
+    assert not [change for change in found.changes if change.what.startswith("pgd")]
+    assert any("estimate from some of the images" in item.why for item in found.unpaired)
+
+
+def test_power_is_not_taken_from_estimates(run):
+    told = [line.what for line in of_runs(Run(run), None, n=None, size=None, confidence=0.95)]
+    assert told and not [what for what in told if "pgd" in what and what.startswith("<")]
+
+
+def test_evidence_says_that_numbers_are_estimates(source):
+    assert any("estimated from some of the images" in text for text in facts_of(source).unfinished)
+
+
+def test_a_cross_check_counts_the_images_that_both_attacked(made, guessed, tmp_path):
+    params = {"steps": 10}
+    ours = guessed(made.record(right=60, params=params))
+    theirs = made.record(perturbation="torchattacks:PGD", right=60, params=params)
+    found = agreements(load([made.save(tmp_path, ours, theirs)]).entries)
+    assert all(line.n == 90 for line in found)
+
+
+def test_exports_mark_estimates_or_leave_them_out(run, tmp_path):
+    from reports.exports.huggingface import huggingface
+    from reports.exports.mlflow import tracked
+
+    written = reports.write([run], tmp_path)
+    card = json.loads((written.out / "card.json").read_text())
+    assert any(number.get("estimated_for") == 200 for number in card["numbers"])
+    assert huggingface and tracked
