@@ -20,7 +20,7 @@ from robust_eval.results.pictured import PICTURES
 __all__ = ["passes", "sections"]
 
 _SUMMED = ("seconds", "forwards", "backwards")
-_ELSEWHERE = ("training", SAMPLE, PICTURES)
+_ELSEWHERE = ("training", "estimate", SAMPLE, PICTURES)
 """Provenance that has a section of its own."""
 
 

@@ -10,6 +10,11 @@ import reports
 from reports.comparison import comparison
 from reports.diff import compared
 from reports.evidence.facts import facts_of
+from reports.exports.card import card_of
+from reports.exports.huggingface import huggingface
+from reports.exports.mlflow import tracked
+from reports.exports.robustbench import robustbench
+from reports.exports.runs import Folders
 from reports.gate import Run, judge, parse_rules
 from reports.power import of_runs
 from reports.scores import Scored
@@ -20,7 +25,10 @@ from reports.sections.differences import differences
 from reports.sections.estimates import estimated_sentence, sections
 from reports.sections.radius import against_radius
 from reports.standing import standings
+from robust_eval import attack
+from robust_eval.attacks.peers.resolve import counterparts
 from robust_eval.identity import content_key
+from robust_eval.registry import describe
 from robust_eval.results.estimates import estimate_of
 from robust_eval.results.load import load
 
@@ -34,8 +42,8 @@ def guessed(made):
     def estimate(record, why=None):
         rows = record.rows
         sure = rows["index"] >= len(rows) - 20
-        size, score = np.where(sure, 20, (len(rows) - 20) // 2), rows["score"].where(~sure, 0.0)
-        stratum = np.where(sure, -1, rows["index"] // (len(rows) // 2))
+        score, stratum = rows["score"].where(~sure, 0.0), np.where(sure, -1, rows["index"] // 100)
+        size = np.array([100, 80, 20])[stratum]
         rows = rows.assign(score=score, stratum=stratum, stratum_size=size, attacked=~sure)
         rows = rows[sure | (rows["index"] % 2 == 0)].reset_index(drop=True)
         if why is not None:
@@ -93,11 +101,9 @@ def test_the_long_table_says_how_many_images_an_estimate_is_for(source):
     assert worst["value"] == pytest.approx(0.2) and worst["ci_low"] < 0.2 < worst["ci_high"]
 
 
-@pytest.mark.parametrize("name", ["index.html", "table.md", "results.csv", "tables/report.tex", "card.json"])
+@pytest.mark.parametrize("name", ["index.html", "table.md", "results.csv", "tables/attacks.tex", "card.json"])
 def test_every_format_marks_an_estimate_and_escapes_what_comes_from_records(written, name):
-    file = written.out / name
-    file = file if file.exists() else next(written.out.rglob(file.name))
-    text = file.read_text()
+    text = (written.out / name).read_text()
     mark = {"results.csv": ",200\n", "card.json": '"estimated_for": 200'}.get(name, "est. 90 of 200")
     assert mark in text
     if name == "index.html":
@@ -117,7 +123,7 @@ def test_each_estimate_has_its_strata_and_both_intervals(source):
     assert "2 strata" in how and any(text.startswith("without strata: =cmd()") for text in how)
     assert not any("\n" in text for row in summary.body.rows for text in row)
     rows = [row for row in strata.body.rows if "pgd" in row[2]]
-    assert [row[3:6] for row in rows] == [("wrong without", "20", "0"), ("1", "90", "50"), ("2", "90", "40")]
+    assert [row[3:6] for row in rows] == [("wrong without", "20", "0"), ("1", "100", "50"), ("2", "80", "40")]
 
 
 def test_an_estimate_has_no_scores_of_its_own_and_is_told_apart_by_intervals(source):
@@ -141,14 +147,17 @@ def test_curves_and_differences_leave_estimates_out(source):
     assert found.columns == ("clean",)
 
 
-def test_a_gate_judges_the_value_and_interval_but_no_drop_and_no_class(run):
+def test_a_gate_judges_the_value_and_interval_but_no_drop_and_no_class(made, run, tmp_path):
     rules = ["pgd@8/255 >= 0.2", "pgd@8/255 >= 0.5", "max-drop pgd@8/255 1%"]
-    loaded = Run(run)
-    gate = judge(loaded, parse_rules(rules), baseline=Run(run), confidence=0.95)
-    least, more, drop = (
+    rules += [{"min": "pgd@8/255 >= 0.1", "class": "*"}]
+    before = made.record(HOSTILE, right=60, identity="b"), made.record("whole", right=150, identity="c")
+    loaded, baseline = Run(run), Run(made.save(tmp_path, *before))
+    gate = judge(loaded, parse_rules(rules), baseline=baseline, confidence=0.95)
+    least, more, drop, of_class = (
         next(each for each in ruled.judged if each.who.startswith("<")) for ruled in gate.ruled
     )
-    assert (least.outcome, more.outcome, drop.outcome) == ("pass", "fail", "unknown")
+    assert [each.outcome for each in (least, more, drop, of_class)] == ["pass", "fail", "unknown", "unknown"]
+    assert "a class is judged image by image" in of_class.told[0]
     assert least.value == pytest.approx(0.3) and "estimated from 90 attacked of 200 images" in least.told
     assert "a drop is judged image by image; measure without --estimate" in drop.told[0]
     tight = judge(loaded, parse_rules(["pgd@8/255 >= 0.29"]), confidence=0.95).ruled[0].judged
@@ -172,18 +181,26 @@ def test_evidence_says_that_numbers_are_estimates(source):
 
 
 def test_a_cross_check_counts_the_images_that_both_attacked(made, guessed, tmp_path):
-    params = {"steps": 10}
-    ours = guessed(made.record(right=60, params=params))
-    theirs = made.record(perturbation="torchattacks:PGD", right=60, params=params)
-    found = agreements(load([made.save(tmp_path, ours, theirs)]).entries)
-    assert all(line.n == 90 for line in found)
+    params = describe(attack("pgd", eps=made.LINF, steps=10)).params
+    ((name, theirs),) = [pair for pair in counterparts("pgd", params) if pair[0] == "torchattacks:PGD"]
+    ours, peer = guessed(made.record(right=60, params=params)), made.record(perturbation=name, params=theirs)
+    (line,) = agreements(load([made.save(tmp_path, ours, peer)]).entries)
+    assert (line.n, line.both, line.theirs) == (90, 40, 0)
 
 
-def test_exports_mark_estimates_or_leave_them_out(run, tmp_path):
-    from reports.exports.huggingface import huggingface
-    from reports.exports.mlflow import tracked
+def test_exports_mark_estimates(source, run):
+    card = card_of(source, Folders((run,)))
+    files, _ = huggingface(card)
+    texts = [text for text in files.values() if "alert" in str(text)]
+    assert texts and all("n = 90, estimated: attacked of 200 images" in str(text) for text in texts)
+    tags = [one.tags for run_ in tracked(source, card) for one in (run_, *run_.children)]
+    told = {tag: text for own in tags for tag, text in own.items() if tag.startswith("estimated.")}
+    assert len(told) >= 2 and set(told.values()) == {"from 90 attacked of 200 images"}
 
-    written = reports.write([run], tmp_path)
-    card = json.loads((written.out / "card.json").read_text())
-    assert any(number.get("estimated_for") == 200 for number in card["numbers"])
-    assert huggingface and tracked
+
+def test_robustbench_is_not_handed_an_estimate(made, guessed, tmp_path):
+    run = made.save(tmp_path, made.clean(), guessed(made.record(perturbation="auto_attack", right=60)))
+    files, told = robustbench(Source(load([run]), None, (run,)), Folders((run,)))
+    info = next(json.loads(text) for name, text in files.items() if name.startswith("model_info"))
+    assert info["autoattack_acc"] is None
+    assert any("estimated from some of the images: measure without --estimate" in line for line in told)

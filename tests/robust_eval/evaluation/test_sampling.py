@@ -50,38 +50,44 @@ def cell(method=PGD, *, net=NET, estimate=0.03, **fields):
     return Cell(source, DATA, method, estimate=estimate, **fields)
 
 
-WHOLE = evaluate(cell(estimate=None), bench())
-FOUND = evaluate(cell(), bench())
+@pytest.fixture(scope="module")
+def whole():
+    return evaluate(cell(estimate=None), bench())
 
 
-def test_the_images_asked_fare_as_they_do_where_all_are():
-    rows = WHOLE.rows.set_index("index").loc[FOUND.rows["index"]].reset_index()
-    same = [name for name in rows if name in FOUND.rows]
-    pd.testing.assert_frame_equal(FOUND.rows[same], rows[same], check_dtype=False)
+@pytest.fixture(scope="module")
+def found():
+    return evaluate(cell(), bench())
 
 
-def test_the_number_says_that_it_is_an_estimate_and_is_near_the_truth():
-    (number,) = FOUND.summary
-    truth = WHOLE.summary[0].value
-    assert number.estimated_for == N and 100 < number.n < 300 and is_estimate(FOUND)
+def test_the_images_asked_fare_as_they_do_where_all_are(whole, found):
+    rows = whole.rows.set_index("index").loc[found.rows["index"]].reset_index()
+    same = [name for name in rows if name in found.rows]
+    pd.testing.assert_frame_equal(found.rows[same], rows[same], check_dtype=False)
+
+
+def test_the_number_says_that_it_is_an_estimate_and_is_near_the_truth(whole, found):
+    (number,) = found.summary
+    truth = whole.summary[0].value
+    assert number.estimated_for == N and 100 < number.n < 300 and is_estimate(found)
     assert abs(number.value - truth) < 0.03
     low, high = wilson(number.value * N, N)
     assert number.ci_low < low and number.ci_high > high
-    told = FOUND.provenance["estimate"]
+    told = found.provenance["estimate"]
     assert (told["attacked"], told["of"], told["strata"], told["half_width"]) == (number.n, N, 10, 0.03)
     assert told["gradients"] == N - WRONG and told["high"] - told["low"] <= 0.06
 
 
-def test_what_is_wrong_already_is_known_and_not_attacked():
-    known = sampled(FOUND.rows)
+def test_what_is_wrong_already_is_known_and_not_attacked(found):
+    known = sampled(found.rows)
     assert (known.sure, known.sure_score, known.images) == (WRONG, 0.0, N)
-    assert known.attacked == FOUND.rows["attacked"].sum() == FOUND.summary[0].n
+    assert known.attacked == found.rows["attacked"].sum() == found.summary[0].n
 
 
-def test_the_same_seed_asks_the_same_images_and_another_one_others():
+def test_the_same_seed_asks_the_same_images_and_another_one_others(found):
     again, other = evaluate(cell(), bench()), evaluate(cell(seed=1), bench())
-    pd.testing.assert_frame_equal(again.rows, FOUND.rows)
-    assert set(other.rows["index"]) != set(FOUND.rows["index"])
+    pd.testing.assert_frame_equal(again.rows, found.rows)
+    assert set(other.rows["index"]) != set(found.rows["index"])
 
 
 def test_the_key_says_how_closely_and_is_as_ever_without():
@@ -89,16 +95,16 @@ def test_the_key_says_how_closely_and_is_as_ever_without():
     assert len(keys) == 3 and "estimate" not in cell(estimate=None).spec
 
 
-def test_asked_for_too_closely_it_attacks_all_and_the_record_is_like_any_other():
+def test_asked_for_too_closely_it_attacks_all_and_the_record_is_like_any_other(whole):
     record = evaluate(cell(estimate=1e-6), bench())
-    pd.testing.assert_frame_equal(record.rows, WHOLE.rows)
-    assert record.summary == WHOLE.summary and not is_estimate(record)
+    pd.testing.assert_frame_equal(record.rows, whole.rows)
+    assert record.summary == whole.summary and not is_estimate(record)
 
 
-def test_its_numbers_can_be_computed_anew_from_its_rows():
-    assert rescored(FOUND, cell()).summary == FOUND.summary
-    assert Record.from_json(FOUND.to_json(), FOUND.rows).summary == FOUND.summary
-    assert "estimated_for" not in str(WHOLE.to_json())
+def test_its_numbers_can_be_computed_anew_from_its_rows(whole, found):
+    assert rescored(found, cell()).summary == found.summary
+    assert Record.from_json(found.to_json(), found.rows).summary == found.summary
+    assert "estimated_for" not in str(whole.to_json())
 
 
 def test_adversarials_come_in_the_order_of_the_rows():
@@ -149,7 +155,7 @@ class Drawing(StochasticModule):
     [
         (PGD, Steep(), "gradients vanish on"),
         (PGD, Drawing(), "the model draws"),
-        (attack("rotation_translation", samples=2), NET, "no norm"),
+        (attack("rotation_translation", angles=2, shifts=1), NET, "no norm"),
     ],
     ids=["masked", "drawing", "spatial"],
 )

@@ -32,12 +32,12 @@ def test_the_estimate_is_the_mean_of_the_strata_by_their_sizes():
 def test_once_all_images_are_attacked_nothing_is_uncertain_but_about_others():
     found = estimated(sample([10, 30], [10, 30], [9, 5], sure=10))
     assert found.here.low == found.here.high == found.value == 14 / 50
-    assert found.elsewhere == pytest.approx(wilson(14, 50))
+    assert found.elsewhere == pytest.approx(wilson(14.0, 50))
 
 
 def test_of_very_many_images_a_plain_sample_has_wilsons_interval():
     found = estimated(sample([10**9], [500], [200]))
-    assert found.here == pytest.approx(wilson(200, 500), abs=2e-3)
+    assert found.here == pytest.approx(wilson(200.0, 500), abs=2e-3)
     assert found.elsewhere == pytest.approx(found.here, abs=1e-4)
 
 
