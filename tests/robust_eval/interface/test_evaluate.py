@@ -471,19 +471,18 @@ def test_the_adversarials_of_an_attack_with_a_substitute_are_found_by_its_plain_
 
 
 def test_an_estimate_is_marked_and_near_the_number_of_all_images(tmp_path):
-    x = torch.rand(500, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
-    asked = {"attacks": ["pgd", "bim", "cw"], "eps": ["4/255", "l2:0.3"], **QUICK}
-    found = robust_eval.evaluate(NET, x, NET(x).argmax(1), estimate=0.04, out=tmp_path / "run", **asked)
-    table = found.table().set_index(["perturbation", "norm"])
-    whole = (
-        robust_eval.evaluate(NET, x, NET(x).argmax(1), **asked).table().set_index(["perturbation", "norm"])
-    )
+    x = torch.rand(300, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+    y, places = NET(x).argmax(1), ["perturbation", "norm"]
+    asked = {"attacks": ["pgd", "bim"], "eps": "4/255", "fields": {"pgd": {"steps": 5}}, **QUICK}
+    found = robust_eval.evaluate(NET, x, y, estimate=0.05, out=tmp_path / "run", **asked)
+    table = found.table().set_index(places)
+    whole = robust_eval.evaluate(NET, x, y, **asked).table().set_index(places)
     for name in ("pgd", "bim", "worst_case"):
         guessed = table.loc[(name, "linf")]
-        assert guessed["estimated_for"] == 500 and guessed["n"] < 250
-        assert abs(guessed["accuracy"] - whole.loc[(name, "linf"), "accuracy"]) < 0.06
-    assert table.loc["none", "estimated_for"].isna().all() and table.loc["cw", "estimated_for"].isna().all()
-    assert "est. " in str(found) and "attacked of 500 images" in found.sentences[0]
+        assert guessed["estimated_for"] == 300 and guessed["n"] < 200
+        assert abs(guessed["accuracy"] - whole.loc[(name, "linf"), "accuracy"]) < 0.08
+    assert table.loc["none", "estimated_for"].isna().all() and whole["estimated_for"].isna().all()
+    assert "est. " in str(found) and "attacked of 300 images" in found.sentences[0]
     assert robust_eval.load(tmp_path / "run").table().equals(found.table())
     with pytest.raises(errors.ConfigError, match="estimate"):
         robust_eval.evaluate(NET, X, Y, estimate=2, attacks="pgd", **QUICK)
