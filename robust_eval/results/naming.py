@@ -183,8 +183,9 @@ def _perturbations(entries: list[Entry]) -> _Names:
 def _estimate(entry: Entry, both: set[str]) -> dict[str, Any]:
     """Return how closely a record estimates, where the same was measured otherwise too: its name has to say so."""
     asked = entry.record.spec.get("estimate")
-    named = _but_for_estimate(entry) in both and isinstance(asked, dict)
-    return {"estimate": asked.get("half_width")} if named else {}
+    if not isinstance(asked, dict) or _but_for_estimate(entry) not in both:
+        return {}
+    return {"estimate": asked.get("half_width")}
 
 
 def _estimated_and_not(entries: list[Entry]) -> set[str]:

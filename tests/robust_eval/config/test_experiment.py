@@ -531,7 +531,7 @@ def test_an_estimate_is_of_attacks_within_a_radius_that_see_what_is_scored():
 def test_a_half_width_that_is_none_is_told_in_one_line(wrong):
     tables = {"data": {"name": "digits"}, "attack": [{"name": "pgd"}], "estimate": wrong}
     tables["train"] = [{"regularizer": "erm", "architecture": {"name": "small_cnn", "width": 4}, "epochs": 1}]
-    with pytest.raises(ConfigError, match="^x: estimate: expected .*, got ") as raised:
+    with pytest.raises(ConfigError, match=r"^x: estimate: expected .*, got ") as raised:
         parse(tables, where="x", folder=Path())
     assert len(str(raised.value).splitlines()) == 1
 
