@@ -157,7 +157,7 @@ def _attacked(
     )
     guessed = [entry for entry in at if is_estimate(entry.record)]
     if guessed:
-        found = None
+        found = worst = None
         lacking.append("its accuracy is estimated from some of the images: measure without --estimate")
     clean = _clean(group)
     lacking += _images(clean, dataset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from reports.bodies import Listing
@@ -11,7 +12,7 @@ from robust_eval.metrics.estimation import Estimated, Sampled, estimated
 from robust_eval.printable import printable
 from robust_eval.results.entry import Entry
 from robust_eval.results.estimates import STRATUM, is_estimate, sampled
-from robust_eval.results.worst_case import WORST
+from robust_eval.results.worst_case import APART, WORST
 
 __all__ = ["estimated_sentence", "sections"]
 
@@ -59,6 +60,12 @@ def estimated_sentence(source: Source) -> Iterator[str]:
     ]
     more = f"; and {len(alone) - _NAMED} more" if len(alone) > _NAMED else ""
     yield f"Estimated (est.): {'; '.join(named)}{more}."
+    worst = source.results[source.results["perturbation"] == WORST]
+    if any(json.loads(params).get(APART) for params in worst["params"]):
+        yield (
+            "A worst case is undefined where the estimates of its attacks have no sample in common: estimate them in "
+            "one run, or attack all images."
+        )
 
 
 def _row(entry: Entry, known: Sampled) -> tuple[str, ...]:

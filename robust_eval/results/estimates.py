@@ -19,6 +19,8 @@ from robust_eval.results.record import Record
 __all__ = ["SIZE", "STRATUM", "SURE", "estimate_of", "is_estimate", "measured", "sampled", "together"]
 
 STRATUM, SIZE = "stratum", "stratum_size"
+ALIKE = 0.98
+"""Share of the images that two records have in common from which on their strata are taken for the same."""
 SURE = -1
 """The stratum of images whose outcome is known without an attack."""
 
@@ -59,20 +61,27 @@ def together(records: Sequence[Record], scores: pd.Series[float]) -> Sampled | N
     """Return the least scores over attacks of one model, by index, as a sample of all images.
 
     They are of the images that all records hold. Where one attack was estimated, or several by the same strata, those
-    are the first of each stratum in one random order, which are a sample as good as any. ``None`` where strata differ,
-    or images that one attack is not made on are missing from another: then nothing is known of all images.
+    are the first of each stratum in one random order, which are a sample as good as any. ``None`` where strata differ
+    by more than rounding on another machine moves, or where images that one attack is not made on are missing from
+    another: then nothing is known of all images.
     """
     parts = [record.rows.set_index("index")[[STRATUM, SIZE]] for record in records if is_estimate(record)]
     # a plain estimate has one stratum, which those of another part
     finest = max(parts, key=lambda part: part[STRATUM].nunique())
-    for part in parts:
-        one, other = part.align(finest, join="inner", axis=0)
-        sure, alike = one[STRATUM] == SURE, one.equals(other)
-        same_sure = set(part.index[part[STRATUM] == SURE]) == set(finest.index[finest[STRATUM] == SURE])
-        if not same_sure or not (alike or one.loc[~sure, STRATUM].nunique() <= 1):
-            return None
-    rows = finest.loc[scores.index].assign(score=scores)
-    known = sampled(rows.reset_index())
-    whole = finest[finest[STRATUM] != SURE].groupby(STRATUM)[SIZE].first()
+    if not all(_fits(part, finest) for part in parts):
+        return None
+    known = sampled(finest.loc[scores.index].assign(score=scores).reset_index())
     # a stratum of which no image is left says nothing of its own
-    return known if len(known.sizes) == len(whole) else None
+    return known if len(known.sizes) == len(set(finest[STRATUM]) - {SURE}) else None
+
+
+def _fits(part: pd.DataFrame, finest: pd.DataFrame) -> bool:
+    """Whether an estimate's images, by index, are a sample within the strata of another."""
+    attacked, others = part[part[STRATUM] != SURE], finest[finest[STRATUM] != SURE]
+    if set(part.index) - set(attacked.index) != set(finest.index) - set(others.index):
+        return False
+    if attacked[STRATUM].nunique() <= 1:
+        return True
+    one, other = attacked.align(others, join="inner", axis=0)
+    sizes = [own.groupby(STRATUM)[SIZE].first() for own in (attacked, others)]
+    return sizes[0].equals(sizes[1]) and bool((one[STRATUM] == other[STRATUM]).mean() >= ALIKE)

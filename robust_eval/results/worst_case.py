@@ -29,10 +29,12 @@ from robust_eval.results.failed import failed_text, lost
 from robust_eval.results.names import verdict_text
 from robust_eval.results.record import Record
 
-__all__ = ["WORST", "Attacked", "radii", "survivors", "within", "worst_cases"]
+__all__ = ["APART", "WORST", "Attacked", "radii", "survivors", "within", "worst_cases"]
 
 WORST = "worst_case"
 """What it is called among perturbations."""
+APART = "estimates_apart"
+"""Among its parameters: that it has no value, as the estimates of its attacks have no sample in common."""
 
 _GROUP = ("model", "defense", "data", "seed", "train_seed", "norm")
 """What is never mixed in one worst case; access is treated apart."""
@@ -130,14 +132,14 @@ def _row(
     missing: Sequence[Attacked] = (),
 ) -> dict[str, Any]:
     scores = survivors(attacks, eps)
-    found = _number([attack.record for attack in attacks], scores)
+    n, found = len(scores), _number([attack.record for attack in attacks], scores)
     name = "{perturbation} ({access})" if access == "any" else "{perturbation}"
     over = sorted(name.format(**attack.labels) for attack in attacks)
     return {
         **attacks[0].labels,
         "access": access,
         "perturbation": "worst_case",
-        "params": json.dumps({"over": over, **_told(missing)}),
+        "params": json.dumps({"over": over, **_told(missing), **({APART: True} if found.n == 0 < n else {})}),
         "eps": eps,
         "metric": "accuracy",
         **{column: getattr(found, column) for column in ("value", "ci_low", "ci_high", "n", "estimated_for")},

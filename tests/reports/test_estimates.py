@@ -202,5 +202,19 @@ def test_robustbench_is_not_handed_an_estimate(made, guessed, tmp_path):
     run = made.save(tmp_path, made.clean(), guessed(made.record(perturbation="auto_attack", right=60)))
     files, told = robustbench(Source(load([run]), None, (run,)), Folders((run,)))
     info = next(json.loads(text) for name, text in files.items() if name.startswith("model_info"))
-    assert info["autoattack_acc"] is None
+    assert info["autoattack_acc"] is info["reported"] is None
     assert any("estimated from some of the images: measure without --estimate" in line for line in told)
+
+
+def test_a_worst_case_of_estimates_without_a_sample_in_common_is_undefined_and_says_so(
+    made, guessed, tmp_path
+):
+    one, other = guessed(made.record(right=60)), guessed(made.record(perturbation="bim", right=40))
+    other = replace(other, rows=other.rows.assign(stratum=other.rows["stratum"].replace({0: 1, 1: 0})))
+    found = Source(load([made.save(tmp_path, one, other)]))
+    worst = found.results[found.results["perturbation"] == "worst_case"].iloc[0]
+    assert np.isnan(worst["value"]) and "estimates_apart" in worst["params"]
+    assert (
+        "undefined where the estimates of its attacks have no sample in common"
+        in list(estimated_sentence(found))[1]
+    )
