@@ -48,6 +48,8 @@ def sections(source: Source) -> Iterator[Section]:
 
 def estimated_sentence(source: Source) -> Iterator[str]:
     """Yield one sentence that names the numbers which are estimates."""
+    if source.results.empty:
+        return
     found = source.results[source.results["estimated_for"].notna() & (source.results["metric"] == "accuracy")]
     alone = found[found["perturbation"] != WORST]
     if not len(alone):

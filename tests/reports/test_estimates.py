@@ -1,25 +1,35 @@
 """Estimates are marked wherever their numbers stand, and taken for all images nowhere."""
 
 import json
+import re
 from dataclasses import replace
+from io import StringIO
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-import reports
+from reports.bodies import Answer, Chart
 from reports.comparison import comparison
 from reports.diff import compared
 from reports.evidence.facts import facts_of
-from reports.exports.card import card_of
+from reports.exports.card import card_json, card_of
 from reports.exports.huggingface import huggingface
 from reports.exports.mlflow import tracked
 from reports.exports.robustbench import robustbench
 from reports.exports.runs import Folders
+from reports.formats.answer_json import answer_json
+from reports.formats.answer_table import answer_table
+from reports.formats.html import page
+from reports.formats.markdown import markdown
+from reports.formats.spreadsheet import csv
+from reports.formats.tex import tex_files
 from reports.gate import Run, judge, parse_rules
 from reports.power import of_runs
 from reports.scores import Scored
 from reports.section import Source
 from reports.sections.agreement import agreements
+from reports.sections.contents import contents
 from reports.sections.convergence import after_each_step
 from reports.sections.differences import differences
 from reports.sections.estimates import estimated_sentence, sections
@@ -79,8 +89,21 @@ def source(run):
 
 
 @pytest.fixture(scope="session")
-def written(run, tmp_path_factory):
-    return reports.write([run], tmp_path_factory.mktemp("report"))
+def texts(source, run):
+    """Each format, without its drawings."""
+    parts = [part for part in contents(source) if not isinstance(part.body, Chart)]
+    told = next(part.body for part in parts if isinstance(part.body, Answer))
+    console = Console(file=StringIO(), width=160)
+    console.print(answer_table(told, width=160))
+    return {
+        "terminal": console.file.getvalue(),
+        "table.md": markdown(parts),
+        "index.html": page(parts, source.entries, {}, {}, ""),
+        "attacks.tex": tex_files(parts, None)["tables/attacks.tex"],
+        "results.csv": csv(source.results),
+        "card.json": card_json(card_of(source, Folders((run,)))),
+        "json": answer_json(told, runs=("run",), report=run),
+    }
 
 
 def table(source):
@@ -101,13 +124,21 @@ def test_the_long_table_says_how_many_images_an_estimate_is_for(source):
     assert worst["value"] == pytest.approx(0.2) and worst["ci_low"] < 0.2 < worst["ci_high"]
 
 
-@pytest.mark.parametrize("name", ["index.html", "table.md", "results.csv", "tables/attacks.tex", "card.json"])
-def test_every_format_marks_an_estimate_and_escapes_what_comes_from_records(written, name):
-    text = (written.out / name).read_text()
-    mark = {"results.csv": ",200\n", "card.json": '"estimated_for": 200'}.get(name, "est. 90 of 200")
-    assert mark in text
-    if name == "index.html":
-        assert HOSTILE not in text and "<b>" not in text.replace("<b>est", "")
+MARKS = {
+    **dict.fromkeys(("terminal", "table.md", "index.html", "attacks.tex"), "(est. 90 of 200)"),
+    **dict.fromkeys(("card.json", "json"), '"estimated_for": 200'),
+    "results.csv": ",200\n",
+}
+
+
+@pytest.mark.parametrize("name", MARKS)
+def test_every_format_marks_an_estimate(texts, name):
+    assert MARKS[name] in texts[name]
+
+
+def test_what_comes_from_records_is_escaped(texts):
+    assert HOSTILE not in texts["index.html"] and "<b>" not in texts["index.html"]
+    assert HOSTILE not in texts["table.md"] and not re.search(r"^=cmd", texts["table.md"], re.M)
 
 
 def test_the_first_screen_names_the_estimates(source):
