@@ -80,7 +80,9 @@ def _number(row: dict[Any, Any]) -> Number:
     value, low, high = (_real(row[name]) for name in ("value", "ci_low", "ci_high"))
     failed = error_told(row["checks"])
     checks = row["checks"] if failed is None else "ok"
-    return Number(row["metric"], value, low, high, _whole(row["n"]), checks, row["key"], failed=failed)
+    return Number(
+        row["metric"], value, low, high, _whole(row["n"]), checks, row["key"], failed=failed
+    )._replace(estimated_for=_whole(row.get("estimated_for")))
 
 
 def _real(value: Any) -> float | None:
@@ -144,7 +146,8 @@ def _averaged(numbers: Sequence[Number], asked: int) -> Number:
         value=statistics.fmean(values) if whole else None,
         low=None,
         high=None,
-        n=made[0].n,
+        n=min((number.n for number in made if number.n is not None), default=None),
+        estimated_for=next((number.estimated_for for number in made if number.estimated_for), None),
         checks=_raised(made),
         key="none",
         spread=statistics.stdev(values) if whole else None,

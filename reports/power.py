@@ -111,7 +111,13 @@ def _within(run: Run) -> _Beside:
 
 
 def _shown(run: Run) -> Sequence[Number]:
-    """Return the numbers that are there; of single corruptions their mean stands for them."""
-    there = [number for number in run.numbers if not number.missing and number.value is not None]
+    """Return the numbers that are there, but for estimates, of which no image is compared; of single corruptions their
+    mean stands for them.
+    """
+    there = [
+        number
+        for number in run.numbers
+        if not number.missing and number.value is not None and number.estimated_for is None
+    ]
     alone = {n.text for n in there if n.name == WORST and len(n.made_of) == 1}
     return [n for n in there if n.family != "corruption" and not (n.name == WORST and n.text in alone)]

@@ -99,6 +99,7 @@ def _beside(paper: Paper, reported: Reported, entries: Sequence[Entry]) -> Besid
         ("small size", paper.scale == "small"),
         (f"changed: {', '.join(paper.changed)}", bool(paper.changed)),
         ("not measured", not found),
+        ("estimated from some of the images", any(number.estimated_for for _, number in found)),
         ("several of our numbers fit; name its eps, severity or params", several),
         (f"measured on {', '.join(sorted(sets))}", bool(sets - {paper.data})),
     ):

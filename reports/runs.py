@@ -18,6 +18,7 @@ import pandas as pd
 from reports.paired import Difference, difference, holm
 from reports.tables import Column
 from robust_eval.results.entry import Entry
+from robust_eval.results.estimates import is_estimate
 from robust_eval.results.load import Loaded
 from robust_eval.results.names import differing, params_text
 from robust_eval.results.worst_case import Attacked, radii, survivors, within
@@ -163,6 +164,8 @@ def reasons(entry: Entry, other: Entry) -> list[str]:
     """Return in words why two numbers must not be compared; nothing where they may."""
     one, two = entry.labels, other.labels
     told = [_images(entry, other)]
+    if entry.record.key != other.record.key and (is_estimate(entry.record) or is_estimate(other.record)):
+        told.append("an estimate from some of the images, which is not compared image by image")
     if one["eps"] != two["eps"] and _radius(entry) != _radius(other):
         told.append(f"another radius ({_radius(entry)} beside {_radius(other)})")
     if one["severity"] != two["severity"]:
@@ -260,6 +263,8 @@ def _numbers(entry: Entry, other: Entry) -> Iterator[_Number]:
     if entry.labels["family"] != "attack":
         yield text_of(entry), _plain(entry), _plain(other)
         return
+    if is_estimate(entry.record):  # of which both runs hold the same one
+        return
     eps = entry.labels["eps"]
     for radius in [eps] if eps is not None else _radii(entry, other):
         text = Column(
@@ -274,6 +279,8 @@ def _worst(pairs: Sequence[tuple[Entry, Entry]], sides: Sequence[Sequence[Entry]
     for pair in pairs:
         by_norm[pair[0].labels["norm"], pair[0].labels["seed"], pair[1].labels["seed"]].append(pair)
     for (norm, *_), own in by_norm.items():
+        if any(is_estimate(entry.record) for pair in own for entry in pair):
+            continue
         for eps in radii([_attacked(entry) for entry, _ in own]):
             there = [within([_attacked(pair[side]) for pair in own], eps) for side in (0, 1)]
             every = [within(_beside(own[0][side], sides[side]), eps) for side in (0, 1)]

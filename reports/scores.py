@@ -13,6 +13,7 @@ import pandas as pd
 
 from reports.tables import CLEAN, MEAN, Column, Line
 from robust_eval.results.entry import Entry
+from robust_eval.results.estimates import is_estimate
 from robust_eval.results.worst_case import Attacked, survivors, within
 
 __all__ = ["Scored", "Scores", "met_as_much"]
@@ -52,7 +53,7 @@ class Scored:
         self._known: dict[tuple[Line, Column], Scores | None] = {}
 
     def of(self, line: Line, column: Column) -> Scores | None:
-        """Return the scores behind a number; ``None`` where it has none, or where the trainings are several."""
+        """Return the scores behind a number; ``None`` where it has none, as an estimate or one of several trainings."""
         if (line, column) not in self._known:
             self._known[line, column] = self._made(line, column)
         return self._known[line, column]
@@ -75,7 +76,8 @@ class Scored:
             and column.perturbation in (entry.labels["perturbation"], "worst_case")
         ]
         usable = within(attacks, column.eps)
-        if not usable:
+        # a part of the images, of which those that are hard to tell are more, stands for nobody's difference
+        if not usable or any(is_estimate(attack.record) for attack in usable):
             return None
         made_by = frozenset(attack.labels["perturbation"] for attack in usable)
         return Scores(made_by, survivors(usable, column.eps))

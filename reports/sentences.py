@@ -21,6 +21,7 @@ from reports.tables import CLEAN, MEAN, Column, Line, Number, counted
 
 __all__ = ["name_of", "sentences"]
 
+_NONE = Number("accuracy", None, None, None, None, "ok", "none")
 _NAMED = 4
 """Names in a row that a reader takes in; of more, their number."""
 
@@ -130,6 +131,9 @@ def _defenses(lines: Sequence[Line], found: Decided, scored: Scored) -> Iterator
             and not any(cells[each, main].incomplete for each in (line, base) if (each, main) in cells)
         ]
         if not pairs:
+            guessed = [line for line in seen if (found.table.cells.get((line, main)) or _NONE).estimated_for]
+            if guessed:
+                yield f"What {defense} adds is not told: estimates are not compared image by image."
             continue
         ps = holm([gain.p for _, _, gain in pairs])
         better = [
@@ -233,6 +237,9 @@ def _percent(number: Number) -> str:
 
 def _quoted(number: Number) -> str:
     """Return ``71.0 % (64.4–76.8)``."""
+    if number.estimated_for is not None:
+        of = f"estimated from {number.n:,} attacked of {number.estimated_for:,} images"
+        return f"{_percent(number)} % ({', '.join(filter(None, [number.interval, of]))})"
     return f"{number.short} %" + (f" ({number.interval})" if number.interval else "")
 
 

@@ -3,7 +3,8 @@
 The highest number is *best* where a paired test on the same images says so of every other line (Holm's rule over the
 column, level 0.05), and where it met every perturbation that the others did. Otherwise it and the numbers that the test
 cannot tell from it are *tied*, and none is marked as best. Lines of several trainings are compared by Welch's test of
-their means, which is about training again and not about the images. A number that a check doubts takes no part: it may
+their means, which is about training again and not about the images. An estimate is compared by the two intervals, as if
+the images were others, which tells less apart. A number that a check doubts takes no part: it may
 be high for the very reason that the check names.
 """
 
@@ -13,11 +14,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from scipy.stats import ttest_ind_from_stats
+from scipy.stats import norm, ttest_ind_from_stats
 
 from reports.paired import LEVEL, difference, holm
 from reports.scores import Scored, met_as_much
 from reports.tables import Column, Comparison, Line, Number
+from robust_eval.metrics.intervals import Z
 
 __all__ = ["Standing", "alike", "standings", "undoubted"]
 
@@ -66,7 +68,22 @@ def _p(
     if one is not None and two is not None:
         found = difference(one.scores, two.scores) if met_as_much(one, two) else None
         return 1.0 if found is None else found.p
+    if cells[first, column].estimated_for is not None or cells[other, column].estimated_for is not None:
+        return _apart(cells[first, column], cells[other, column])
     return _welch(cells[first, column], cells[other, column])
+
+
+def _apart(one: Number, other: Number) -> float:
+    """Return how likely luck makes such a difference of two numbers with intervals."""
+    if one.trainings > 1 or other.trainings > 1:
+        return _welch(one, other)
+    bounds = (one.value, one.low, one.high, other.value, other.low, other.high)
+    if any(bound is None for bound in bounds):
+        return 1.0
+    value, low, _, against, _, high = (float(bound) for bound in bounds if bound is not None)
+    # the arms that face each other, of the first, which is the higher, and of the other
+    error = math.hypot(value - low, high - against) / Z
+    return 1.0 if error == 0 else float(2 * norm.sf(abs(value - against) / error))
 
 
 def _welch(one: Number, other: Number) -> float:

@@ -118,6 +118,8 @@ class Number(NamedTuple):
     """Over how many it would be, with the seeds of the other lines."""
     failed: str | None = None
     """Why there is no value where measuring it failed: the error, which may be unknown and empty."""
+    estimated_for: int | None = None
+    """How many images it is estimated for, from the ``n`` that were attacked; ``None`` where it is no estimate."""
 
     @property
     def verdict(self) -> Verdict:
@@ -146,6 +148,7 @@ class Number(NamedTuple):
         part = f" ({self.of[0]} of {self.of[1]})" if self.of and self.of[0] != self.of[1] else ""
         spread = "" if self.spread is None else f" ± {self._text(self.spread)}"
         few = f" ({self.trainings} of {self.asked} trainings)" if self.trainings < self.asked else ""
+        few += "" if self.estimated_for is None else f" (est. {self.n} of {self.estimated_for})"
         return self._text(self.value) + spread + part + few
 
     @property
@@ -249,8 +252,7 @@ class Comparison:
 
     def text(self, line: Line, column: Column, *, intervals: bool = True) -> str:
         """Return a cell as text: ``62.5 (55.6–68.9)``, or ``62.5`` without intervals."""
-        number = self.cells.get((line, column))
-        if number is None:
+        if (number := self.cells.get((line, column))) is None:
             return MISSING
         return number.full if intervals else number.short + number.mark
 
@@ -328,15 +330,14 @@ def place_of_type(name: str) -> tuple[int, str]:
 
 def caption(numbers: Sequence[Number], *, intervals: bool) -> str:
     """Return what a table of accuracies is of: n, and how wide intervals are, unless they stand beside the numbers."""
-    sizes = sorted({number.n for number in numbers if number.n is not None})
+    sizes = sorted({number.estimated_for or number.n for number in numbers if number.n is not None})
     widths = [
         max(number.high - number.value, number.value - number.low)
         for number in numbers
         if number.value is not None and number.low is not None and number.high is not None
     ]
     parts = ["accuracy in %"]
-    if any(number.spread is not None for number in numbers):
-        seeds = sorted({number.trainings for number in numbers if number.spread is not None})
+    if seeds := sorted({number.trainings for number in numbers if number.spread is not None}):
         many = f"{seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else "")
         parts.append(f"mean ± standard deviation over {many} trainings")
     if sizes:
@@ -345,4 +346,5 @@ def caption(numbers: Sequence[Number], *, intervals: bool) -> str:
         width = "" if intervals else f" of up to ±{100 * max(widths):.1f} points"
         # training again would move a number, too: no interval here knows of that
         parts.append(f"95 % intervals{width} over the images")
-    return ", ".join(parts)
+    guessed = any(number.estimated_for for number in numbers)
+    return ", ".join([*parts, *(["est.: estimated from so many attacked of all images"] if guessed else [])])

@@ -34,6 +34,8 @@ class Measurement:
     n: int
     eps: float | None = None
     """The radius it was measured at, in units of the [0, 1] pixel range."""
+    estimated_for: int | None = None
+    """Of an estimate: the number of images that it is for, of which ``n`` were attacked; ``None`` of all others."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from reports.section import Source
 from reports.tables import counted
 from robust_eval.results.attacked import kind_of, made_elsewhere, method_of, params_of, radii_of
 from robust_eval.results.entry import Entry
+from robust_eval.results.estimates import is_estimate
 from robust_eval.results.planned import unmeasured
 from robust_eval.threat import threat_text
 
@@ -136,6 +137,10 @@ def _unfinished(source: Source) -> list[str]:
         told.append(f"{counted(len(loaded.broken), 'cell')} stopped with an error and has no number")
     if loaded.left_out:
         told.append(f"{counted(len(loaded.left_out), 'record')} could not be believed and is in no number")
+    if guessed := sum(is_estimate(entry.record) for entry in source.entries):
+        told.append(
+            f"{counted(guessed, 'number')} under attack estimated from some of the images, not measured on all"
+        )
     for folder in source.folders:
         if left := unmeasured(folder):
             told.append(f"{folder.name} is partial: {counted(len(left), 'planned cell')} not measured")

@@ -117,10 +117,8 @@ def _headline(line: AnswerLine, column: Column, number: Number | None, failed: S
     about = line.line
     value = None if number is None else _finite(number.value)
     what = "clean" if column == CLEAN else "corruptions" if column == MEAN else "worst_case"
-    reason = None
-    if number is None:
-        reason = _why(line, what, failed)
-    elif value is None:
+    reason = _why(line, what, failed) if number is None else None
+    if number is not None and value is None:
         reason = f"failed: {number.failed}" if number.failed else "measured, and it does not exist"
     return Headline(
         model=about.model,
@@ -138,6 +136,7 @@ def _headline(line: AnswerLine, column: Column, number: Number | None, failed: S
         ci_high=None if number is None or value is None else _finite(number.high),
         spread=None if number is None or value is None else _finite(number.spread),
         n=None if number is None else number.n,
+        estimated_for=None if number is None else number.estimated_for,
         verdict="ok" if number is None else number.verdict,
         checks="ok" if number is None else number.checks,
         reason=reason,

@@ -53,7 +53,18 @@ def huggingface(card: Card) -> tuple[dict[str, str | bytes], tuple[str, ...]]:
         numbers = [number for number in card.numbers if number.model == model]
         place = file_name(model)
         files[f"{place}/README.md"] = _readme(model, numbers, card)
-        known = [number for number in numbers if number.value is not None and _hub(number, card) is not None]
+        # a benchmark's number is of all images
+        known = [
+            number
+            for number in numbers
+            if number.value is not None and number.estimated_for is None and _hub(number, card) is not None
+        ]
+        told += [
+            f"huggingface: {printable(model)}: {_what(number)} is not in {RESULTS}: it is estimated from {number.n:,} "
+            f"attacked of {number.estimated_for:,} images"
+            for number in numbers
+            if number.estimated_for is not None and _hub(number, card) is not None
+        ]
         if known:
             files[f"{place}/{RESULTS}"] = _yaml([_entry(number, card) for number in known])
         told += [
@@ -124,6 +135,7 @@ def _args(number: Headline) -> dict[str, Any]:
         "defense": number.defense,
         "access": number.access,
         "n": number.n,
+        "estimated_for": number.estimated_for,
         "ci_low": number.ci_low,
         "ci_high": number.ci_high,
         "std": number.spread,
@@ -162,7 +174,7 @@ def _what(number: Headline) -> str:
 def _title(number: Headline) -> str:
     words = _what(number)
     doubt = "" if number.verdict == "ok" else f" ({_SAID[number.verdict]})"
-    return words[0].upper() + words[1:] + doubt
+    return words[0].upper() + words[1:] + (" (estimated)" if number.estimated_for else "") + doubt
 
 
 def _sentence(number: Headline, *, value: bool = True) -> str:
@@ -177,7 +189,8 @@ def _sentence(number: Headline, *, value: bool = True) -> str:
     )
     spread = "" if number.spread is None else f", standard deviation over trainings {100 * number.spread:.1f}"
     raised = "" if number.checks == "ok" else f" ({number.checks.replace(';', ', ').replace('_', ' ')})"
-    told = f"n = {number.n}{interval}{spread}; {_SAID[number.verdict]}{raised}"
+    of = f", estimated: attacked of {number.estimated_for:,} images" if number.estimated_for else ""
+    told = f"n = {number.n}{of}{interval}{spread}; {_SAID[number.verdict]}{raised}"
     return f"{what}: {100 * number.value:.1f} %; {told}" if value else f"{what}; {told}"
 
 

@@ -111,6 +111,8 @@ def _parent(model: str, numbers: Sequence[Headline], cells: Sequence[Tracked], c
         for suffix, value in (("", number.value), (" ci_low", number.ci_low), (" ci_high", number.ci_high)):
             metrics |= {} if value is None else {f"{name}{suffix}": value}
         tags[f"verdict.{name}"] = number.verdict
+        if number.estimated_for is not None:
+            tags[f"estimated.{name}"] = f"from {number.n} attacked of {number.estimated_for} images"
         verdicts += [check for check in number.checks.split(";") if check != "ok"]
     checks = ";".join(sorted(set(verdicts))) or "ok"
     run = _tracked(model, params, metrics, tags | _doubts(checks), tuple(cells))
@@ -151,6 +153,9 @@ def _cell(entry: Entry) -> Tracked:
     if isinstance(seconds, int | float):
         metrics["seconds"] = float(seconds)
     tags = {"robust_eval.key": record.key, "robust_eval.run": entry.run} | _doubts(verdict_text(entry.checks))
+    for item in record.summary:
+        if item.estimated_for is not None:
+            tags[f"estimated.{item.metric}"] = f"from {item.n} attacked of {item.estimated_for} images"
     return _tracked(_title(entry), _texts(params), metrics, tags)
 
 

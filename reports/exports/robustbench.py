@@ -34,6 +34,7 @@ from robust_eval.findings import Verdict
 from robust_eval.metrics.corruption_errors import TEST_TYPES
 from robust_eval.printable import printable
 from robust_eval.results.entry import Entry
+from robust_eval.results.estimates import is_estimate
 from robust_eval.results.names import check_names, verdict_in, verdict_text
 from robust_eval.threat import length_text
 
@@ -154,6 +155,10 @@ def _attacked(
         key=lambda number: number.value or 0.0,
         default=None,
     )
+    guessed = [entry for entry in at if is_estimate(entry.record)]
+    if guessed:
+        found = worst = None
+        lacking.append("its accuracy is estimated from some of the images: measure without --estimate")
     clean = _clean(group)
     lacking += _images(clean, dataset)
     info = _info(
@@ -167,7 +172,7 @@ def _attacked(
     info = info.model_copy(update={"autoattack_acc": _percent(found)})
     names = ", ".join(dict.fromkeys(str(e.record.labels.get("perturbation")) for e in at))
     # of a smallest perturbation nobody knows before that it stays inside the radius
-    bound = [e for e in at if e.labels["eps"] is not None]
+    bound = [e for e in at if e.labels["eps"] is not None and not guessed]
     return Claim("", board, info, one_line(names), tuple(lacking), *handed_in(bound, folders))
 
 

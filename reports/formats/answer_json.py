@@ -12,7 +12,8 @@ The document has these fields; of what is not known the value is ``null``, never
   column, ``null`` where it was not measured:
 
   - ``value``, ``low``, ``high``: accuracy and 95 % interval, as shares; ``spread``: standard deviation over trainings.
-  - ``n``: images; ``trainings`` of ``trainings_asked``; ``of``: for a mean, over how many of how many columns.
+  - ``n``: images; ``estimated_for``: of an estimate from ``n`` attacked images, how many it is for, else ``null``;
+    ``trainings`` of ``trainings_asked``; ``of``: for a mean, over how many of how many columns.
   - ``standing``: ``best`` (a paired test says so), ``tied`` (with the highest) or ``null``.
   - ``verdict`` of its checks: ``ok``, ``not_made``, ``warn`` or ``fail``; ``checks``: those raised, as in results.csv.
   - ``failed``: the error where measuring it failed, else ``null``.
@@ -72,7 +73,10 @@ def _number(cell: AnswerCell) -> dict[str, Any]:
     number = cell.number
     failed = None if number.failed is None else number.failed or "unknown"
     return {
-        **{name: getattr(number, name) for name in ("value", "low", "high", "spread", "n", "trainings")},
+        **{
+            name: getattr(number, name)
+            for name in ("value", "low", "high", "spread", "n", "estimated_for", "trainings")
+        },
         "trainings_asked": number.asked,
         "of": number.of,
         "standing": cell.standing or None,

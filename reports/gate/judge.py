@@ -13,6 +13,9 @@ are judged.
 **Trust**: a number, or its baseline, with a check that failed or could not be made cannot be judged, nor one of a model
 that was not examined as attacks see it; with ``checks="warn"`` that is a warning. Ours.
 
+**Estimates** (``--estimate``) are judged by their value and interval; a drop, and a class, cannot be: those are
+compared image by image.
+
 Scores of randomised models are shares of their draws, those of a mean over corruptions shares of the corruptions; their
 intervals are the same two, and on the safe side. A rule fails where one of its numbers does.
 """
@@ -35,7 +38,7 @@ from reports.gate.verdict import Gate, Judged, Outcome, Ruled, worst_outcome
 from reports.paired import holm, p_text
 from reports.tables import counted
 from robust_eval.findings import Check
-from robust_eval.metrics.intervals import quantile, wilson
+from robust_eval.metrics.intervals import Z, quantile, wilson
 from robust_eval.results.doubts import worst_of_each
 
 __all__ = ["CONFIDENCE", "judge"]
@@ -112,6 +115,8 @@ class _Case(NamedTuple):
     same: bool = False
     """Whether both are the same records."""
     doubts: tuple[Check, ...] = ()
+    estimate: Number | None = None
+    """The number where it is an estimate, of which there are no scores of all images."""
 
 
 def _cases(rule: Rule, run: Run, baseline: Run | None) -> Iterator[_Case]:
@@ -123,6 +128,9 @@ def _cases(rule: Rule, run: Run, baseline: Run | None) -> Iterator[_Case]:
         yield _Case(missing=f"the run has no such number; it has {told}; measure it, or change the rule")
     for number in numbers:
         case = _Case(run.who(number), number.text, doubts=number.doubts, missing=number.missing)
+        if not case.missing and number.estimated_for is not None:
+            yield _estimated(case, rule, number)
+            continue
         if not case.missing and rule.kind == "max_drop":
             case = _beside(case, number, run, baseline)
         elif not case.missing:
@@ -131,6 +139,17 @@ def _cases(rule: Rule, run: Run, baseline: Run | None) -> Iterator[_Case]:
             yield case
         else:
             yield from _by_class(case, rule.of_class, number, run)
+
+
+def _estimated(case: _Case, rule: Rule, number: Number) -> _Case:
+    if rule.kind == "max_drop" or rule.of_class is not None:
+        what = "a class" if rule.of_class is not None else "a drop"
+        return case._replace(
+            of_class=rule.of_class or "",
+            missing=f"estimated from {number.n:,} attacked of {number.estimated_for:,} images, and {what} is judged "
+            "image by image; measure without --estimate",
+        )
+    return case._replace(estimate=number)
 
 
 def _beside(case: _Case, number: Number, run: Run, baseline: Run | None) -> _Case:
@@ -167,6 +186,13 @@ def _by_class(case: _Case, pattern: str, number: Number, run: Run) -> Iterator[_
 
 def _judged(rule: Rule, case: _Case, confidence: float | None, level: float) -> Judged:
     judged = Judged(rule, "unknown", case.who, case.what, case.of_class, doubts=case.doubts)
+    if (known := case.estimate) is not None and known.value is not None and known.interval is not None:
+        reach = quantile(level) / Z
+        low, high = (known.value + reach * (bound - known.value) for bound in known.interval)
+        judged = replace(judged, n=known.n, value=known.value, low=max(low, 0.0), high=min(high, 1.0))
+        judged = _least(replace(judged, margin=known.value - rule.value), rule, confidence)
+        made = f"estimated from {known.n:,} attacked of {known.estimated_for:,} images"
+        return replace(judged, told=(made, *judged.told))
     if case.missing or case.scores is None or not len(case.scores):
         return replace(judged, told=(case.missing or "there are no images",))
     n, value = len(case.scores), float(case.scores.mean())

@@ -58,6 +58,10 @@ class Number:
     made_of: tuple[Entry, ...] = ()
     doubts: tuple[Check, ...] = ()
     """The checks beside it that did not pass."""
+    estimated_for: int | None = None
+    """Of an estimate, how many images it is for: :meth:`scores` are of some of them, and stand for nobody."""
+    interval: tuple[float, float] | None = None
+    """Of an estimate, at 95 %."""
 
     @property
     def text(self) -> str:
@@ -198,6 +202,8 @@ class Run:
                 missing="" if row["value"] is not None else _failed_told(failed),
                 made_of=made_of,
                 doubts=() if failed is not None else self._doubts(row, made_of),
+                estimated_for=row["estimated_for"],
+                interval=None if row["estimated_for"] is None else (row["ci_low"], row["ci_high"]),
             )
             yield self._unstopped(number) if number.name == WORST else number
 

@@ -9,6 +9,7 @@ from reports.bodies import Answer, AnswerCell, AnswerLine
 from reports.scores import Scored
 from reports.section import Section, Source
 from reports.sections.beside import data_sentence
+from reports.sections.estimates import estimated_sentence
 from reports.sections.failed import failed_sentence
 from reports.sections.partial import partial_sentence
 from reports.sections.statement import statement
@@ -33,7 +34,13 @@ def answer(source: Source) -> Answer:
     found = decided(source.table, scored)
     relied = _relied(source, found)
     told = sentences(found, scored, relied) if found.table.lines else ()
-    told = (*told, *data_sentence(source), *failed_sentence(source), *partial_sentence(source))
+    told = (
+        *told,
+        *data_sentence(source),
+        *estimated_sentence(source),
+        *failed_sentence(source),
+        *partial_sentence(source),
+    )
     return Answer(
         tuple(statement(source)), _several(found), found.table.columns, _lines(found, relied), told, FIRST
     )

@@ -23,6 +23,7 @@ from reports.frames import subject
 from reports.section import Section, Source
 from robust_eval.results.attacked import made_elsewhere
 from robust_eval.results.entry import Entry
+from robust_eval.results.estimates import is_estimate
 from robust_eval.threat import threat_text
 
 __all__ = ["after_each_step", "sections"]
@@ -78,6 +79,8 @@ def after_each_step(entries: Sequence[Entry]) -> pd.DataFrame:
 def _tells_steps(entry: Entry) -> bool:
     """Whether a record's steps are those at which its images were broken."""
     labels, rows = entry.labels, entry.record.rows
+    if is_estimate(entry.record):  # a curve is of all images
+        return False
     if labels["family"] != "attack" or labels["eps"] is None or labels["access"] == "transfer":
         return False
     if not {"step", "score", "clean_score"} <= set(rows) or made_elsewhere(

@@ -18,6 +18,7 @@ from reports.paired import Difference, difference, holm
 from reports.section import Section, Source
 from reports.tables import MISSING
 from robust_eval.results.entry import Entry
+from robust_eval.results.estimates import is_estimate
 from robust_eval.results.worst_case import Attacked, radii, survivors, within
 from robust_eval.threat import threat_text
 
@@ -122,6 +123,8 @@ def _scores(entries: Sequence[Entry]) -> Iterator[tuple[str, _Scores]]:
     for norm, attacks in sorted(by_norm.items()):
         for eps in radii(attacks):
             usable = within(attacks, eps)
+            if any(is_estimate(attack.record) for attack in usable):  # of some of the images
+                continue
             made_by = tuple(sorted(attack.labels["perturbation"] for attack in usable))
             name = (
                 f"worst case {threat_text(norm, eps)}"

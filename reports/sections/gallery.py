@@ -24,6 +24,7 @@ from reports.tables import MISSING
 from robust_eval.results.attacked import broken, radii_of
 from robust_eval.results.difference import magnified, recomposed
 from robust_eval.results.entry import Entry
+from robust_eval.results.estimates import is_estimate
 from robust_eval.results.pictured import MOST, AttackPictured, CleanPictured, pictured
 from robust_eval.results.thumbnail import thumbnail
 from robust_eval.threat import length_text, threat_text
@@ -115,7 +116,7 @@ def _groups(entries: Sequence[Entry]) -> Iterator[_Group]:
     together: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
     for entry in entries:
         labels = entry.labels
-        if labels["family"] in ("clean", "attack"):
+        if labels["family"] in ("clean", "attack") and not is_estimate(entry.record):
             together[str(labels["data"]), str(labels["model"]), str(labels["defense"])].append(entry)
     for (data, model, defense), own in sorted(together.items(), key=lambda item: item[0][0]):
         seen = [e for e in own if e.labels["family"] == "attack" and pictured(e.record, AttackPictured)]

@@ -22,7 +22,7 @@ __all__ = ["passes", "sections"]
 
 _SUMMED = ("seconds", "forwards", "backwards")
 _BATCHES = "batches"
-_ELSEWHERE = ("training", SAMPLE, PICTURES, _BATCHES)
+_ELSEWHERE = ("training", "estimate", SAMPLE, PICTURES, _BATCHES)
 """Provenance that has a section of its own."""
 
 

@@ -25,6 +25,7 @@ from reports.frames import subject
 from reports.section import Section, Source
 from robust_eval.metrics.intervals import wilson
 from robust_eval.results.entry import Entry
+from robust_eval.results.estimates import is_estimate
 from robust_eval.results.worst_case import Attacked, radii, survivors, within
 from robust_eval.threat import bare_norm, threat_text
 
@@ -59,6 +60,8 @@ def sections(source: Source) -> Iterator[Section]:
     caption = CAPTION
     if (several := frame["series"].nunique()) > LINES:
         caption += f"; in colour are the {LINES} of {several} with the highest mean"
+    if any(is_estimate(entry.record) for entry in source.entries):
+        caption += "; estimates are left out"
     frame, wide = sparser(foremost(frame, LINES), "norm", "series"), frame["panel"].nunique() > 1
     if (chart := charts.figure("radius", caption, radius, frame, wide=wide)) is not None:
         yield Section("", chart)
@@ -81,7 +84,9 @@ def _groups(entries: Sequence[Entry]) -> dict[tuple[Any, ...], list[Attacked]]:
     groups: dict[tuple[Any, ...], list[Attacked]] = defaultdict(list)
     for entry in entries:
         labels, rows = entry.labels, entry.record.rows
-        if labels["family"] == "attack" and labels["norm"] not in ("none", "spatial") and len(rows):
+        if labels["family"] != "attack" or is_estimate(entry.record):  # a curve is of all images
+            continue
+        if labels["norm"] not in ("none", "spatial") and len(rows):
             fields = ("model", "defense", "data", "norm", "seed", "train_seed")
             groups[tuple(labels[name] for name in fields)].append(
                 Attacked(entry.record, labels, entry.checks)

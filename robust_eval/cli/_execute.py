@@ -84,7 +84,7 @@ def execute(
     from robust_eval.classifier.accelerate import pick_precision
     from robust_eval.cli._experiments import cost_line
     from robust_eval.cli._progress import Display
-    from robust_eval.cli._said_before import say_budget, say_cost, say_left_out, told_apart
+    from robust_eval.cli._said_before import say_budget, say_cost, say_estimates, say_left_out, told_apart
     from robust_eval.cli._shown import piped, require_format, show
     from robust_eval.cli._workers import PACKAGES, engine_named
     from robust_eval.config.card import require_cells
@@ -130,6 +130,7 @@ def execute(
     if budget is not None:
         say_budget(log, budget, experiment)
     say_left_out(log, experiment)
+    say_estimates(log, experiment)
     if missing := [cell for cell in cells if not store.has(cell.key)]:
         bench = Workbench(
             lambda source: _as_far_as_trained(source, store),

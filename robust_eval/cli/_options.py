@@ -25,6 +25,7 @@ __all__ = [
     "Device",
     "Download",
     "DryRun",
+    "Estimate",
     "GateRules",
     "GradientDraws",
     "Imports",
@@ -151,6 +152,15 @@ Checks = Annotated[
     typer.Option(
         help="How thoroughly each attacked model is examined: quick (a small part of the run), full or off. "
         "Default: as the experiment says, else quick."
+    ),
+]
+Estimate = Annotated[
+    float | None,
+    typer.Option(
+        "--estimate",
+        metavar="HALF_WIDTH",
+        help="Attack only so many images, drawn by the seed, that the accuracy on all of them is known to within this "
+        "share at 95 %, e.g. 0.01. Numbers made so are marked. Default: attack all.",
     ),
 ]
 Compiled = Annotated[

@@ -130,7 +130,8 @@ class Display:
             if record.summary:
                 first = record.summary[0]
                 value = "none" if first.value is None else f"{first.value:.3f}"
-                found = f"{first.metric} {value} (n={first.n}, {seconds})"
+                of = "" if first.estimated_for is None else f", estimated for {first.estimated_for:,}"
+                found = f"{first.metric} {value} (n={first.n}{of}, {seconds})"
             else:
                 passed = sum(check.verdict == "ok" for check in record.checks)
                 found = f"{passed} of {len(record.checks)} passed (n={len(record.rows)}, {seconds})"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from robust_eval.results.cell import Cell
     from robust_eval.run.cost import Estimate, Line
 
-__all__ = ["say_budget", "say_cost", "say_left_out", "told_apart"]
+__all__ = ["say_budget", "say_cost", "say_estimates", "say_left_out", "told_apart"]
 
 LONG = 30
 """Seconds from which a run's cost is told before it starts."""
@@ -76,6 +76,27 @@ def say_left_out(console: Console, experiment: Experiment) -> None:
         )
 
 
+def say_estimates(console: Console, experiment: Experiment) -> None:
+    """Print in a line which attacks are estimated, and which are made on all images and why."""
+    from robust_eval.config.estimable import is_estimable, on_all_images
+    from robust_eval.registry import describe
+
+    if (half_width := experiment.frame.estimate) is None:
+        return
+    defended = bool(experiment.defenses)
+    few = dict.fromkeys(describe(plan.attack).name for plan in experiment.attacks if is_estimable(plan))
+    whole = dict.fromkeys(
+        f"{describe(plan.attack).name} ({why})"
+        for plan in experiment.attacks
+        if (why := on_all_images(plan, defended=defended))
+    )
+    say(
+        console,
+        f"estimated to within {100 * half_width:g} points: {', '.join(few)}, on as few images as that takes"
+        + (f"; on all images: {', '.join(whole)}" if whole else ""),
+    )
+
+
 def say_cost(console: Console, missing: list[Cell], bench: Workbench) -> None:
     """Print what a long run costs, attack by attack; why it is not known, where a model cannot be asked.
 
@@ -91,9 +112,10 @@ def say_cost(console: Console, missing: list[Cell], bench: Workbench) -> None:
         return
     if expected.seconds < LONG and not verbose() and not any(line.untimed for line in expected.lines):
         return
+    whole = "is attacked and " if any(cell.estimate is not None for cell in missing) else ""
     say(
         console,
-        f"cost at most, if every image resists (measured in {expected.spent:.1f} s; without training):",
+        f"cost at most, if every image {whole}resists (measured in {expected.spent:.1f} s; without training):",
     )
     names = max(len(line.name) for line in expected.lines)
     for line in expected.lines:

@@ -21,6 +21,7 @@ from robust_eval.cli._options import (
     Download,
     DryRun,
     EngineName,
+    Estimate,
     GateRules,
     GradientDraws,
     Imports,
@@ -144,6 +145,7 @@ def evaluate(
     seed: Seed = 0,
     out: Out = None,
     checks: Checks = None,
+    estimate: Estimate = None,
     gradient_draws: GradientDraws = None,
     set_: Settings = None,
     import_: Imports = None,
@@ -208,6 +210,7 @@ def evaluate(
         seed=seed,
         gradient_draws=gradient_draws,
         fields=fields,
+        estimate=estimate,
     )
     experiment = parse(
         tables | {"imports": import_ or (), "mask": None if mask is None else str(mask)},

@@ -14,6 +14,7 @@ from robust_eval.cli._options import (
     Compiled,
     Device,
     EngineName,
+    Estimate,
     GateRules,
     MaxMinutes,
     Precision,
@@ -56,6 +57,7 @@ def run(
         ),
     ] = None,
     checks: Checks = None,
+    estimate: Estimate = None,
     allow_imports: Annotated[
         bool,
         typer.Option(
@@ -118,8 +120,9 @@ def run(
         allow_imports=allow_imports,
         of=of,
         scale=scale,
+        estimate=estimate,
     )
-    same = of_card and data is None and checks is None and not set_
+    same = of_card and data is None and checks is None and estimate is None and not set_
     # the two sizes of an experiment have no record in common
     full = "-full" if scale == "full" else ""
     folder = out or Path("runs") / f"{folder_name(parsed.frame.name)}{full}"

@@ -114,6 +114,8 @@ class Headline(_Part):
     spread: float | None
     """Standard deviation over trainings, where the value is their mean."""
     n: int | None
+    estimated_for: int | None = None
+    """Of an estimate from ``n`` attacked images, how many it is for."""
     verdict: Verdict
     checks: str
     """Those that were raised, as in ``results.csv``; ``ok`` where none was."""

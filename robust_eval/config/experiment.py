@@ -20,6 +20,7 @@ import pydantic
 from robust_eval.config import sources
 from robust_eval.config.budgets import budget
 from robust_eval.config.card import card_tables, is_card
+from robust_eval.config.estimable import is_estimable
 from robust_eval.config.every import every
 from robust_eval.config.frame import DataTable, Frame, ModelTable
 from robust_eval.config.method_tables import AnalysisPlan, AttackPlan, MethodTables, Table, located
@@ -41,7 +42,7 @@ from robust_eval.models.recipe import Recipe
 from robust_eval.models.source import ModelSource
 from robust_eval.paths import expanded, misnamed, resolved, shown, what_is
 from robust_eval.printable import printable
-from robust_eval.registry import explain, names
+from robust_eval.registry import describe, explain, names
 from robust_eval.surroundings import surroundings_kept
 
 __all__ = [
@@ -156,12 +157,13 @@ def read(
     allow_imports: bool = False,
     of: str | None = None,
     scale: str | None = None,
+    estimate: float | None = None,
 ) -> Experiment:
     """Read an experiment: a shipped one by name, or a file; raises ``ConfigError`` with all of its problems.
 
     ``data`` is the name or path of a set to take instead of the one that the file names; a path is relative to the
-    current directory. ``checks`` takes the place of the file's, and ``fields`` of those in its ``[data]`` and
-    ``[recipe]``. Code that a run folder names may be anybody's: the ``imports`` and factories of a file
+    current directory. ``checks`` and ``estimate`` take the place of the file's, and ``fields`` of those in its
+    ``[data]`` and ``[recipe]``. Code that a run folder names may be anybody's: the ``imports`` and factories of a file
     ``of_run_folder``, as one beside ``records/`` is, and of a card are refused without ``allow_imports``. ``of`` is the
     run of a card of several. ``scale`` is the size to run at, ``small`` or ``full``, of a file that comes in two.
     """
@@ -208,6 +210,8 @@ def read(
     note_changes(tables, [*(["data.name"] if data is not None else []), *changed])
     if checks is not None:
         tables["checks"] = checks
+    if estimate is not None:
+        tables["estimate"] = estimate
     return parse(tables, where=name, folder=folder)
 
 
@@ -269,6 +273,11 @@ def parse(tables: Mapping[str, Any], *, where: str, folder: Path, given: Given |
                 own_data |= {printable(name): changes for name, _ in found[:1]}
     # the trainings of one table differ in their seed alone and are one line of a report
     called = [found[0][0] for found in recipes if found] + [table.name for table in frame.model if table.name]
+    if frame.estimate is not None and not problems.lines and not any(map(is_estimable, attacks)):
+        problems.add(
+            "estimate: expected an attack that it is for, inside a radius and not towards one class, such as pgd, got "
+            f"{', '.join(describe(plan.attack).name for plan in attacks) or 'none'}; name one, or leave it out"
+        )
     for i, table in enumerate(frame.model):
         parser.model(table.checkpoint, table.architecture, i)
     if given is None and not tables.get("train") and not tables.get("model"):

@@ -108,6 +108,9 @@ class Frame:
     """Where relative paths and ``imports`` start; the experiment file's own folder if left out."""
     mask: Name | None = None
     """A ``.npy``, ``.npz`` or PNG file of the pixels that attacks may change (1), all others kept (0)."""
+    estimate: Annotated[Real, Field(gt=0, lt=0.5)] | None = None
+    """How far from that of all images the accuracy under an attack may be, at 95 %: so many are attacked as that takes.
+    All are if left out."""
     watch_test: bool = False
     """Whether the accuracy on the test images is logged after each pass of a training. Nothing is chosen by it."""
     paper: Paper | None = None

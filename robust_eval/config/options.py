@@ -54,6 +54,7 @@ def evaluation_tables(
     gradient_draws: int | None,
     fields: dict[str, dict[str, Any]],
     more: Mapping[str, Tables] | None = None,
+    estimate: float | None = None,
 ) -> dict[str, Any]:
     """Return the experiment that ``robust-eval evaluate`` makes of its options, as tables.
 
@@ -69,6 +70,7 @@ def evaluation_tables(
         "seed": seed,
         "checks": checks,
         "gradient_draws": gradient_draws,
+        "estimate": estimate,
         "data": {**data, "corrupted": None if corrupted is None else str(corrupted)},
         "model": [] if model is None else [model],
         "attack": [part for table in chosen for part in _attack_tables(table, radii)],

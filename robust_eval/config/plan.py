@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from robust_eval.checks.examination import Examination
+from robust_eval.config.estimable import is_estimable
 from robust_eval.config.experiment import Experiment, ModelTable
 from robust_eval.config.method_tables import AnalysisPlan
 from robust_eval.config.misfits import misfits_of
@@ -198,9 +199,12 @@ def _cells(
             seen: Access = "none" if defense is None else "adaptive"
             looks = _examinations(experiment)
             cells += [Cell(**shared, perturbation=look, access=seen, mask=mask) for look in looks]
-        for attack, access, score_at, _ in experiment.attacks:
-            for how in ("none",) if defense is None else access:
-                cells.append(Cell(**shared, perturbation=attack, access=how, score_at=score_at, mask=mask))
+        for each in experiment.attacks:
+            few = experiment.frame.estimate if is_estimable(each) else None
+            for how in ("none",) if defense is None else each.access:
+                at: dict[str, Any] = {"access": how, "score_at": each.score_at, "mask": mask}
+                at |= {"estimate": None if how == "transfer" else few}
+                cells.append(Cell(**shared, **at, perturbation=each.attack))
         cells += [Cell(**shared, perturbation=corruption) for corruption in experiment.corruptions]
     seed = experiment.frame.seed
     return [*cells, *(Cell(model, data, analysis, seed=seed, other=other) for analysis, other in analyses)]

@@ -50,9 +50,9 @@ class PixelMask:
         """What a report says behind the norm, with the beginning of the hash: two masks may have the same share."""
         return f"within a mask of {100 * self.share:.3g} % of the pixels ({self.sha256[:6]})"
 
-    def of(self, part: slice, device: torch.device) -> Bool[Tensor, "n c h w"]:
+    def of(self, part: slice | Tensor, device: torch.device) -> Bool[Tensor, "n c h w"]:
         """Return the masks of some images, one for each."""
-        n = part.stop - part.start
+        n = part.stop - part.start if isinstance(part, slice) else len(part)
         chosen = self.free.expand(n, -1, -1, -1) if len(self.free) == 1 else self.free[part]
         return chosen.to(device)
 

@@ -20,7 +20,8 @@ from robust_eval.data.mask import changed_outside
 from robust_eval.evaluation.perturbing import Perturbed, attacked, corrupted, untouched, whom_to_attack
 from robust_eval.evaluation.prepared import Prepared
 from robust_eval.evaluation.provenance import how_perturbed, provenance
-from robust_eval.evaluation.rows import certificates, rows_of, together
+from robust_eval.evaluation.rows import certificates, rows_of
+from robust_eval.evaluation.sampling import Part, chosen_images
 from robust_eval.evaluation.scoring import fooled_in_bytes, score
 from robust_eval.evaluation.shown import shown
 from robust_eval.evaluation.summary import summarise
@@ -45,19 +46,24 @@ def evaluate(cell: Cell, bench: Workbench, *, keep: Keep | None = None) -> Recor
     """
     started = time.perf_counter()
     prepared = bench.prepare(cell)
+    chosen = chosen_images(prepared)
+    parts: list[_Part] = []
     # part by part, so that memory does not grow with the number of images
-    parts = [_measured(prepared, part, keep=keep is not None) for part in prepared.parts]
-    rows = together([part.rows for part in parts])
+    for some in chosen:
+        parts.append(_measured(prepared, some, keep=keep is not None))
+        chosen.saw(parts[-1].rows)
+    rows = chosen.together([part.rows for part in parts])
     if keep is not None and isinstance(cell.perturbation, Attack):
         images, still = (
             torch.cat(found) for found in zip(*((p.perturbed.x, p.still_fooled) for p in parts), strict=True)
         )
-        keep(cell, images.cpu(), rows, still.cpu())
+        keep(cell, images.cpu()[chosen.order], rows, still.cpu()[chosen.order])
     summary = summarise(cell, rows)
     verdicts = (*prepared.checks, *_attack_checks(prepared, parts))
     saved = sum(part.perturbed.seconds_saved for part in parts)
     made = provenance(prepared, rows, time.perf_counter() - started + saved)
     made |= how_perturbed(prepared, [part.perturbed for part in parts])
+    made |= {"estimate": chosen.told} if chosen.told else {}
     return Record(cell.key, cell.spec, cell.labels, summary, verdicts, made | parts[0].shown, rows)
 
 
@@ -75,13 +81,13 @@ class _Part(NamedTuple):
     """Pictures, of the first part alone."""
 
 
-def _measured(prepared: Prepared, part: slice, *, keep: bool) -> _Part:
+def _measured(prepared: Prepared, part: Part, *, keep: bool) -> _Part:
     """Perturb some of the images and measure what that did, on them and on the model's answers."""
     cell, perturbation = prepared.cell, prepared.cell.perturbation
     attack = perturbation if isinstance(perturbation, Attack) else None
     x, y = prepared.images(part)
     rng = prepared.rng(part)
-    where = "" if len(prepared.parts) == 1 else f" of images {part.start:,} to {part.stop:,}"
+    where = "" if isinstance(part, slice) and len(prepared.parts) == 1 else f" of {_told(part)}"
     prepared.told(f"clean answers{where}", 0, None)
     clean = prepared.clean.part(part)
     free = None if cell.mask is None else cell.mask.of(part, x.device)
@@ -127,9 +133,20 @@ def _measured(prepared: Prepared, part: slice, *, keep: bool) -> _Part:
     rows = rows_of(x, y, clean, perturbed, scored, attack=attack)
     if perturbation is None and cell.defense is not None:
         rows = rows.assign(**certificates(cell.defense, prepared.base, x, rng=rng.child("certify")))
-    pictures = shown(cell, x, clean, perturbed, scored, fooled) if part.start == 0 else {}
+    # of a sample nobody shows the first ones
+    first = isinstance(part, slice) and part.start == 0
+    pictures = shown(cell, x, clean, perturbed, scored, fooled) if first else {}
     left = perturbed if keep else perturbed._replace(x=x.new_empty(0, *x.shape[1:]))
     return _Part(rows, left, violated, fooled, still, pictures)
+
+
+def _told(part: Part) -> str:
+    """Return which images these are, for whoever waits."""
+    return (
+        f"images {part.start:,} to {part.stop:,}"
+        if isinstance(part, slice)
+        else f"{len(part):,} images drawn"
+    )
 
 
 def _most_passes(prepared: Prepared, attack: Attack, images: int) -> int | None:

@@ -114,9 +114,13 @@ class Prepared:
     @property
     def parts(self) -> list[slice]:
         """The parts of the images that are measured one after the other, so that memory does not grow with them."""
-        examples = self.cell.data.examples
-        n, size = len(examples), max(1, VALUES_IN_MEMORY // math.prod(examples.shape))
+        n, size = len(self.cell.data.examples), self.at_a_time
         return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+    @property
+    def at_a_time(self) -> int:
+        """How many images are held at a time."""
+        return max(1, VALUES_IN_MEMORY // math.prod(self.cell.data.examples.shape))
 
     def images(self, which: slice | Tensor = slice(None)) -> tuple[Images, Labels]:
         """Return some of the images in [0, 1] and their labels, on the device."""
@@ -127,9 +131,10 @@ class Prepared:
     def _in_turn(self) -> InTurn:
         return InTurn(self.cell.data.examples, self.parts)
 
-    def rng(self, part: slice) -> Rng:
+    def rng(self, part: slice | Tensor) -> Rng:
         """Return the cell's stream of random numbers for some of its images: the same for each in whatever part."""
-        return Rng(self.cell.seed).rows(torch.arange(part.start, part.stop))
+        places = torch.arange(part.start, part.stop) if isinstance(part, slice) else part
+        return Rng(self.cell.seed).rows(places)
 
     # Networks
 
@@ -171,6 +176,11 @@ class Prepared:
         """What the attack sees: what it is aimed at, adapted unless the attack wants it as it is."""
         if isinstance(self.cell.perturbation, Attack) and not self.cell.perturbation.adapts:
             return self.unadapted
+        return self.followed
+
+    @cached_property
+    def followed(self) -> Classifier:
+        """What the attack is aimed at, adapted: whose gradients lead somewhere."""
         adapted = self.aimed_at.adapted
         return self._attacked(adapted.network, adapted.decides)
 
@@ -230,10 +240,11 @@ class Prepared:
 
         return self._keep("checks", make)
 
-    def perturbed(self, part: slice, make: Callable[[], Perturbed]) -> Perturbed:
+    def perturbed(self, part: slice | Tensor, make: Callable[[], Perturbed]) -> Perturbed:
         """Return some of the images after the cell's perturbation, by ``make`` unless another cell has made them."""
         name = "attacked" if isinstance(self.cell.perturbation, Attack) else "corrupted"
-        key = self.aimed_at.key(name, part.start, part.stop)
+        places = (part.start, part.stop) if isinstance(part, slice) else tuple(part.tolist())
+        key = self.aimed_at.key(name, *places)
         known = key in self._kept
         found = self._kept.get(key, lambda: _timed(make))
         return found if known else found._replace(seconds_saved=0.0)

@@ -35,7 +35,7 @@ class Scored(NamedTuple):
     probabilities: Float[Tensor, "n k"] | None
     """Of each class, averaged over draws, in float32; ``None`` for more than ``CLASSES_KEPT`` classes."""
 
-    def part(self, which: slice) -> Scored:
+    def part(self, which: slice | Tensor) -> Scored:
         """Return the answers to some of the images."""
         columns: list[Any] = [_mapped(lambda column: column[which], column) for column in self]
         return Scored(*columns)

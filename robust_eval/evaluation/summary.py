@@ -10,12 +10,16 @@ from robust_eval.methods import Analysis, Attack
 from robust_eval.metrics.accuracy import accuracy, median_distance, score_within
 from robust_eval.metrics.classification import likelihood
 from robust_eval.results.cell import Cell
+from robust_eval.results.estimates import STRATUM, estimate_of
 from robust_eval.results.record import Record
 
 __all__ = ["rescored", "summarise"]
 
 CERTIFIED_AT = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Radii in l2 at which Cohen et al. 2019 (arXiv 1902.02918) state certified accuracies of CIFAR-10, up to 1."""
+
+_SCORES = {"score": "accuracy", "majority": "accuracy_majority", "worst": "accuracy_worst_of_k"}
+"""Columns of rows, and what their means are called."""
 
 
 def summarise(cell: Cell, rows: pd.DataFrame) -> tuple[Measurement, ...]:
@@ -26,6 +30,14 @@ def summarise(cell: Cell, rows: pd.DataFrame) -> tuple[Measurement, ...]:
         return cell.perturbation.summary(rows)
     attack = cell.perturbation if isinstance(cell.perturbation, Attack) else None
     eps = attack.threat.eps if attack else None
+    if (
+        STRATUM in rows
+    ):  # other means over these rows are nobody's: images that are hard to tell are more among them
+        return tuple(
+            estimate_of(rows, score=score, metric=metric, eps=eps)
+            for score, metric in _SCORES.items()
+            if score in rows
+        )
     numbers: list[Measurement]
     if attack is not None and attack.minimal_norm:
         at_radii = [accuracy(score_within(rows, radius), eps=radius) for radius in cell.score_at]
@@ -33,8 +45,9 @@ def summarise(cell: Cell, rows: pd.DataFrame) -> tuple[Measurement, ...]:
     else:
         numbers = [accuracy(rows["score"], eps=eps)]
         if "majority" in rows:
-            numbers.append(accuracy(rows["majority"], metric="accuracy_majority", eps=eps))
-            numbers.append(accuracy(rows["worst"], metric="accuracy_worst_of_k", eps=eps))
+            numbers += [
+                accuracy(rows[score], metric=_SCORES[score], eps=eps) for score in ("majority", "worst")
+            ]
     numbers += [m for m in likelihood(rows) if not m.metric.startswith(("calibration", "confidence"))]
     if "certified_radius" in rows:
         assert cell.defense is not None

@@ -132,6 +132,7 @@ def evaluate(
     mask: ImagesLike | None = None,
     seed: int = 0,
     gradient_draws: int | None = None,
+    estimate: float | None = None,
     out: str | os.PathLike[str] | None = None,
     device: str | None = None,
     batch_size: int | None = None,
@@ -167,6 +168,9 @@ def evaluate(
     quick, full or off: how thoroughly the model is examined for reasons not to trust its numbers.
 
     ``mask`` holds the pixels that attacks may change (1 or true; the others 0): [h,w], [c,h,w], or one for each image.
+
+    ``estimate`` is how far the accuracy under an attack may be from that on all images, at 95 %, such as 0.01: only so
+    many are attacked. Such numbers have the number of all images as ``estimated_for`` in :meth:`Results.table`.
 
     With ``out`` records are kept in that run folder: a second call measures only what is new, and ``robust-eval
     report`` reads it. Without, they lie in a folder that is removed with the results.
@@ -224,6 +228,7 @@ def evaluate(
         seed=seed,
         gradient_draws=gradient_draws,
         fields=own,
+        estimate=estimate,
         more={
             "attack": tables_in(attacks),
             "corruption": tables_in(corruptions),

@@ -38,6 +38,7 @@ WIDTH = 120
 _SHOWN = {
     "model": "model", "defense": "defense", "access": "attacker", "perturbation": "perturbation", "norm": "norm",
     "eps": "eps", "severity": "severity", "value": "accuracy", "ci_low": "low", "ci_high": "high", "n": "n",
+    "estimated_for": "estimated_for",
 }  # fmt: skip
 
 
@@ -75,10 +76,11 @@ class Results:
     def table(self) -> pd.DataFrame:
         """Return one row for each model, defense, attacker and perturbation.
 
-        Columns: ``accuracy`` with its 95 % interval ``low`` and ``high`` (shares, not percent), ``n`` images,
-        ``verdict`` (ok, unexamined, not_made, warn or fail: whether the number can be trusted) and ``checks``, the
-        names of those that object. Unexamined is a number of a model that no check has looked at. ``worst_case`` is
-        the worst over the attacks at a radius.
+        Columns: ``accuracy`` with its 95 % interval ``low`` and ``high`` (shares, not percent), ``n`` images (of an
+        estimate those that were attacked, and ``estimated_for`` how many it is for), ``verdict`` (ok, unexamined,
+        not_made, warn or fail: whether the number can be trusted) and ``checks``, the names of those that object.
+        Unexamined is a number of a model that no check has looked at. ``worst_case`` is the worst over the attacks at a
+        radius.
         """
         found = self._loaded.results
         found = found[found["metric"] == "accuracy"]
@@ -108,8 +110,8 @@ class Results:
         """Return what an attack made of the images, as ``(x, rows)``: a tensor [n,c,h,w] and a frame, a row for each.
 
         The arguments are as in :meth:`table`, ``access`` being its attacker; what tells the attack from the others
-        already may be left out. Raises ``DataError`` where none or several are meant, and where the adversarials were
-        not saved.
+        already may be left out. Of an estimate they are those images that were measured. Raises ``DataError`` where
+        none or several are meant, and where the adversarials were not saved.
         """
         asked = {"perturbation": attack, "model": model, "defense": defense, "access": access, "norm": norm}
         radius = None if eps is None else float(parse_number(eps))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from scipy.stats import norm
 
-__all__ = ["Interval", "quantile", "wilson"]
+__all__ = ["Interval", "quantile", "wilson", "wilson_of_rate"]
 
 
 def quantile(confidence: float) -> float:
@@ -30,7 +30,11 @@ def wilson(successes: float, n: int, *, z: float = Z) -> Interval:
 
     ``successes`` may be fractional: the mean over draws of a stochastic model. ``z`` is the :func:`quantile`.
     """
-    rate = successes / n
+    return wilson_of_rate(float(successes / n), float(n), z=z)
+
+
+def wilson_of_rate(rate: float, n: float, *, z: float = Z) -> Interval:
+    """Return the same of a rate among ``n`` images, which may be counted as more or fewer than they are."""
     centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
     # at rate 0 and 1 the bound is exactly 0 and 1, which rounding may miss

@@ -27,6 +27,8 @@ TRAITS = ("gradients", "baseline", "asks_model", "single_step", "beats_single_st
 """Class attributes of an attack by which its records are compared with others."""
 ADAPTATION = 1
 """Version of how attacks are adapted to a model (:mod:`robust_eval.adaptive`); raised when its numbers would change."""
+ESTIMATION = 1
+"""Version of how images are chosen for an estimate (:mod:`robust_eval.evaluation.sampling`), raised likewise."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Cell:
     """The pixels that an attack may change; all for ``None``."""
     other: Data | None = None
     """A second set of images, which an analysis compares with."""
+    estimate: float | None = None
+    """How far from that of all images the accuracy may be, at 95 %: only so many are attacked. ``None`` attacks all."""
 
     @property
     def family(self) -> str:
@@ -86,6 +90,8 @@ class Cell:
         adapted: dict[str, Any] = {} if self.mask is None else {"mask": self.mask.sha256}
         if self.other is not None:
             adapted["other"] = _identity(self.other)
+        if self.estimate is not None:
+            adapted["estimate"] = {"half_width": self.estimate, "version": ESTIMATION}
         if isinstance(self.perturbation, Examination) or getattr(self.perturbation, "adapts", False):
             adapted["adaptation"] = ADAPTATION
             drawn = self.stochastic if self.access == "adaptive" else self.model.stochastic

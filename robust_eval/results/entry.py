@@ -13,9 +13,9 @@ __all__ = ["COLUMNS", "Entry"]
 COLUMNS = (
     "model", "arch", "regularizer", "defense", "access", "data", "family", "perturbation", "params", "norm",
     "eps", "severity", "metric", "value", "ci_low", "ci_high", "n", "seed", "train_seed", "seconds", "checks",
-    "key", "defense_params", "run",
+    "key", "defense_params", "run", "estimated_for",
 )  # fmt: skip
-"""The columns of results.csv; the last two are not needed to read it."""
+"""The columns of results.csv. ``estimated_for`` is empty but for estimates: how many images they are for."""
 
 
 EXAMINATION = "examination"

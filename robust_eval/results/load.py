@@ -30,7 +30,7 @@ __all__ = ["Loaded", "load"]
 
 _TYPES = {
     **dict.fromkeys(("eps", "value", "ci_low", "ci_high", "seconds"), "float64"),
-    **dict.fromkeys(("severity", "n", "seed", "train_seed"), "Int64"),
+    **dict.fromkeys(("severity", "n", "seed", "train_seed", "estimated_for"), "Int64"),
 }
 _ORDERS: dict[str, tuple[str, ...]] = {
     "defense": ("none",),
@@ -252,7 +252,10 @@ def _rows(entry: Entry) -> list[dict[str, Any]]:
             "norm": "l2" if labels["family"] == "clean" and measurement.eps is not None else labels["norm"],
             "eps": labels["eps"] if measurement.eps is None else measurement.eps,
             "metric": measurement.metric,
-            **{name: getattr(measurement, name) for name in ("value", "ci_low", "ci_high", "n")},
+            **{
+                name: getattr(measurement, name)
+                for name in ("value", "ci_low", "ci_high", "n", "estimated_for")
+            },
             "seconds": record.provenance.get("seconds"),
             "checks": verdict_text(entry.checks),
             "key": record.key,

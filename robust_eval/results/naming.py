@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -159,10 +159,12 @@ def _defenses(entries: list[Entry]) -> _Names:
 def _perturbations(entries: list[Entry]) -> _Names:
     perturbed = [entry for entry in entries if entry.labels["perturbation"] != "none"]
     given = {draws for entry in perturbed if (draws := entry.record.spec.get("gradient_draws")) is not None}
+    both = _estimated_and_not(perturbed)
     settings = {
         entry.record.key: {
             **entry.params,
             **_gradient_draws(entry, given),
+            **_estimate(entry, both),
             **_version(entry, "perturbation"),
         }
         for entry in perturbed
@@ -176,6 +178,24 @@ def _perturbations(entries: list[Entry]) -> _Names:
         # an angle alone does not say how far an image may be moved
         lambda e: {"translation"} if e.labels["norm"] == "spatial" else set(),
     )
+
+
+def _estimate(entry: Entry, both: set[str]) -> dict[str, Any]:
+    """Return how closely a record estimates, where the same was measured otherwise too: its name has to say so."""
+    asked = entry.record.spec.get("estimate")
+    if not isinstance(asked, dict) or _but_for_estimate(entry) not in both:
+        return {}
+    return {"estimate": asked.get("half_width")}
+
+
+def _estimated_and_not(entries: list[Entry]) -> set[str]:
+    """Return what was measured several times, at different half-widths or also on all images."""
+    uses = Counter(_but_for_estimate(entry) for entry in entries)
+    return {one for one, count in uses.items() if count > 1}
+
+
+def _but_for_estimate(entry: Entry) -> str:
+    return content_key({part: value for part, value in entry.record.spec.items() if part != "estimate"})
 
 
 def _gradient_draws(entry: Entry, given: set[int]) -> dict[str, Any]:

@@ -21,8 +21,10 @@ class Record:
     ``rows`` holds one example per row: index, label, clean_prediction, prediction, confidence, nll, brier, rank of the
     label, clean_score and score (correct or not; the share of draws for a stochastic model; under attack 0 for an image
     that the scored model gets wrong when clean, by majority over draws), attacked, distance (in the attack's norm),
-    distance_linf, distance_l2, step (first step fooled, -1 if never), forwards, backwards; p0, p1, ..., the probability
-    of each class, where there are at most 20; certified_prediction and certified_radius where a defense certifies. An
+    distance_linf, distance_l2, step (first step fooled, -1 if never), forwards, backwards; in an estimate stratum and
+    stratum_size (:mod:`robust_eval.results.estimates`), and no row of an image that was not asked for; p0, p1, ...,
+    the probability of each class, where there are at most 20; certified_prediction and certified_radius where a defense
+    certifies. An
     examination has no measurements; its rows hold index, label, clean_prediction, forwards, backwards and
     ``broken_at``, the shortest perturbation of its own that fooled the model (NaN if none). The rows of an analysis are
     what it found, in columns of its own.
@@ -46,7 +48,7 @@ class Record:
             "key": self.key,
             "spec": self.spec,
             "labels": self.labels,
-            "summary": [asdict(measurement) for measurement in self.summary],
+            "summary": [_stored(measurement) for measurement in self.summary],
             "checks": [asdict(check) for check in self.checks],
             "provenance": self.provenance,
         }
@@ -66,6 +68,12 @@ class Record:
         )
 
 
+def _stored(measurement: Measurement) -> dict[str, Any]:
+    """Return it as plain data: what is no estimate says nothing of one, as in records of older versions."""
+    found = asdict(measurement)
+    return {name: value for name, value in found.items() if name != "estimated_for" or value is not None}
+
+
 class _Strict(BaseModel):
     """Nothing but what is named, and no type in place of another."""
 
@@ -79,6 +87,7 @@ class _Measured(_Strict):
     ci_high: float | None
     n: int
     eps: float | None = None
+    estimated_for: Annotated[int, Field(ge=1)] | None = None
 
 
 class _Checked(_Strict):

@@ -3,6 +3,9 @@
 For one norm and one radius, ``worst(i) = min over attacks of score_attack(i)``; the accuracy is its mean,
 with Wilson's interval. It is never above any single attack's number, and nothing is run again for it. A
 stochastic model's score is the share of draws in which an image is classified correctly.
+
+Where an attack's number is an estimate, so is this: from the images that all of the attacks were made on, which are a
+sample as theirs are (:func:`robust_eval.results.estimates.together`). It has no value where they are none.
 """
 
 from __future__ import annotations
@@ -15,16 +18,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from robust_eval.findings import Check
+from robust_eval.findings import Check, Measurement
 from robust_eval.metrics.accuracy import score_within
+from robust_eval.metrics.estimation import estimated
 from robust_eval.metrics.intervals import wilson
 from robust_eval.results.comparisons import behind_examinations
 from robust_eval.results.concerns import examines
+from robust_eval.results.estimates import is_estimate, measured, together
 from robust_eval.results.failed import failed_text, lost
 from robust_eval.results.names import verdict_text
 from robust_eval.results.record import Record
 
-__all__ = ["Attacked", "radii", "survivors", "within", "worst_cases"]
+__all__ = ["APART", "WORST", "Attacked", "radii", "survivors", "within", "worst_cases"]
+
+WORST = "worst_case"
+"""What it is called among perturbations."""
+APART = "estimates_apart"
+"""Among its parameters: that it has no value, as the estimates of its attacks have no sample in common."""
 
 _GROUP = ("model", "defense", "data", "seed", "train_seed", "norm")
 """What is never mixed in one worst case; access is treated apart."""
@@ -122,21 +132,17 @@ def _row(
     missing: Sequence[Attacked] = (),
 ) -> dict[str, Any]:
     scores = survivors(attacks, eps)
-    n = len(scores)
-    low, high = wilson(float(scores.sum()), n) if n else (None, None)
+    n, found = len(scores), _number([attack.record for attack in attacks], scores)
     name = "{perturbation} ({access})" if access == "any" else "{perturbation}"
     over = sorted(name.format(**attack.labels) for attack in attacks)
     return {
         **attacks[0].labels,
         "access": access,
         "perturbation": "worst_case",
-        "params": json.dumps({"over": over, **_told(missing)}),
+        "params": json.dumps({"over": over, **_told(missing), **({APART: True} if found.n == 0 < n else {})}),
         "eps": eps,
         "metric": "accuracy",
-        "value": float(scores.mean()) if n else None,
-        "ci_low": low,
-        "ci_high": high,
-        "n": n,
+        **{column: getattr(found, column) for column in ("value", "ci_low", "ci_high", "n", "estimated_for")},
         "seconds": None,
         "checks": verdict_text(
             [*_checks(attacks, scores, eps, examinations), *([lost(len(missing))] if missing else [])]
@@ -144,6 +150,17 @@ def _row(
         "key": "none",
         "run": ", ".join(dict.fromkeys(str(attack.labels.get("run", "none")) for attack in attacks)),
     }
+
+
+def _number(records: Sequence[Record], scores: pd.Series[float]) -> Measurement:
+    n = len(scores)
+    if any(map(is_estimate, records)):
+        known = together(records, scores)
+        if known is None:
+            return Measurement("accuracy", None, None, None, 0)
+        return measured(known, estimated(known), "accuracy", None)
+    low, high = wilson(float(scores.sum()), n) if n else (None, None)
+    return Measurement("accuracy", float(scores.mean()) if n else None, low, high, n)
 
 
 def _told(missing: Sequence[Attacked]) -> dict[str, list[str]]:

@@ -138,6 +138,10 @@ def estimate(cells: Sequence[Cell], bench: Workbench) -> Estimate:
             shared.add(spec)
         one = cell.perturbation.cost(_classes(prepared, measured))
         whole = None if one is None else one.times(n * (1 if of_peer else _draws(prepared)))
+        if (
+            whole is not None and cell.estimate is not None
+        ):  # of the proxy; that of all images is the most it takes
+            whole = whole.and_(Passes(n, n))
         tally.add(name, whole, measured)
         if whole is not None and measured is not None:
             attacked.append((name, prepared, whole, measured))

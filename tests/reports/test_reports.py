@@ -184,6 +184,7 @@ def test_words_are_never_empty_in_the_csv(tmp_path):
     run = save(tmp_path / "run", clean(arch=None), corrupted(arch=""), minimal(arch=None))
     reports.write([run], tmp_path / "out")
     numbers = {"eps", "severity", "value", "ci_low", "ci_high", "n", "seed", "train_seed", "seconds"}
+    numbers |= {"estimated_for"}
     with (tmp_path / "out" / "results.csv").open() as file:
         for row in csv.DictReader(file):
             assert all(row[name] for name in set(COLUMNS) - numbers), row

@@ -504,3 +504,41 @@ def test_test_images_that_choose_are_in_the_key_and_those_that_are_only_watched_
     leak = {"name": "loss_delta", "k": 2, "reference": "test"}
     five, *_ = small(train=[{"regularizer": "erm", "curriculum": leak}])
     assert five.model.identity["test"] == five.data.examples.fingerprint
+
+
+def test_an_estimate_is_of_attacks_within_a_radius_that_see_what_is_scored():
+    tables = {
+        "data": {"name": "digits", "n": 20},
+        "train": [{"regularizer": "erm"}],
+        "recipe": {"architecture": {"name": "small_cnn", "width": 4}, "epochs": 1},
+        "attack": [{"name": "pgd"}, {"name": "cw"}, {"name": "bim", "target": "next"}],
+        "defense": [{"name": "bit_depth"}],
+    }
+    found = plan(parse(tables | {"estimate": 0.02}, where="x", folder=Path()))
+    asked = {
+        (c.labels["perturbation"], c.access) for c in found if c.family == "attack" and c.estimate == 0.02
+    }
+    assert asked == {("pgd", "none"), ("pgd", "adaptive")}
+    assert all(cell.estimate is None for cell in found if cell.family != "attack")
+    without = {cell.key for cell in plan(parse(tables, where="x", folder=Path()))}
+    assert {cell.key for cell in found} - without == {cell.key for cell in found if cell.estimate}
+    with_it = parse(tables | {"estimate": 0.02}, where="x", folder=Path())
+    again = plan(parse(with_it.tables(), where="x", folder=Path()))
+    assert [cell.key for cell in again] == [cell.key for cell in found]
+
+
+@pytest.mark.parametrize("wrong", [0, -0.1, 0.5, 1, "a"])
+def test_a_half_width_that_is_none_is_told_in_one_line(wrong):
+    tables = {"data": {"name": "digits"}, "attack": [{"name": "pgd"}], "estimate": wrong}
+    tables["train"] = [{"regularizer": "erm", "architecture": {"name": "small_cnn", "width": 4}, "epochs": 1}]
+    with pytest.raises(ConfigError, match=r"^x: estimate: expected .*, got ") as raised:
+        parse(tables, where="x", folder=Path())
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("attacks", [[], [{"name": "cw"}]])
+def test_an_estimate_without_an_attack_that_it_is_for_is_told(attacks):
+    tables = {"data": {"name": "digits"}, "train": [{"regularizer": "erm"}], "attack": attacks}
+    tables["recipe"] = {"architecture": {"name": "small_cnn", "width": 4}, "epochs": 1}
+    with pytest.raises(ConfigError, match="estimate: expected an attack that it is for"):
+        parse(tables | {"estimate": 0.01}, where="x", folder=Path())

@@ -468,3 +468,21 @@ def test_the_adversarials_of_an_attack_with_a_substitute_are_found_by_its_plain_
     name = "auto_attack (3 classes: margin in place of DLR)"
     assert name in set(found.table()["perturbation"])
     assert torch.equal(found.examples("auto_attack").x, found.examples(name).x)
+
+
+def test_an_estimate_is_marked_and_near_the_number_of_all_images(tmp_path):
+    x = torch.rand(300, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+    y, places = NET(x).argmax(1), ["perturbation", "norm"]
+    asked = {"attacks": ["pgd", "bim"], "eps": "4/255", "fields": {"pgd": {"steps": 5}}, **QUICK}
+    found = robust_eval.evaluate(NET, x, y, estimate=0.05, out=tmp_path / "run", **asked)
+    table = found.table().set_index(places)
+    whole = robust_eval.evaluate(NET, x, y, **asked).table().set_index(places)
+    for name in ("pgd", "bim", "worst_case"):
+        guessed = table.loc[(name, "linf")]
+        assert guessed["estimated_for"] == 300 and guessed["n"] < 200
+        assert abs(guessed["accuracy"] - whole.loc[(name, "linf"), "accuracy"]) < 0.08
+    assert table.loc["none", "estimated_for"].isna().all() and whole["estimated_for"].isna().all()
+    assert "est. " in str(found) and "attacked of 300 images" in found.sentences[0]
+    assert robust_eval.load(tmp_path / "run").table().equals(found.table())
+    with pytest.raises(errors.ConfigError, match="estimate"):
+        robust_eval.evaluate(NET, X, Y, estimate=2, attacks="pgd", **QUICK)
