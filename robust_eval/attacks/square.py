@@ -15,7 +15,8 @@ Several proposals are made from one state and asked about in one batch: the firs
 behind it, which start from a state that is no more, are thrown away. As a proposal depends on its number and nothing
 else, the result is that of one after another, up to the rounding of another batch size. How many is chosen by how often
 one is accepted and by how many images are left (:class:`_Chances`). A ledger counts what was thrown away as images that
-went through the network, a fifth of all at most; a step is the number of the query, without them.
+went through the network, a fifth of all at most; a step is the number of the query, without them. A black box is asked
+about one proposal after another.
 
 Candidates are compared by logits of the fast precision, where there is one; success is decided at full precision. A
 stochastic model answers each query with a fresh draw, and one query in 64 asks about the best point again: its loss was
@@ -227,7 +228,8 @@ class _Search(NamedTuple):
         start = stretch.start
         again = start == 0 or (model.stochastic and start % BLOCK == 0 and int(self.at[0]) == start)
         loss = torch.full_like(self.loss, -torch.inf) if again else self.loss.clone()
-        rows, query, stop = self._next(stretch, 1 if again or model.stochastic else chances, model.batch_size)
+        one = again or model.stochastic or model.black_box
+        rows, query, stop = self._next(stretch, 1 if one else chances, model.batch_size)
         y, draws = self.y[rows], self.rng.child("query", int(query[0])).select(rows)
         best = self.squares.best
         candidate = (

