@@ -1,7 +1,8 @@
 """The suite runs in two processes, each with one thread: most networks here are too small for two.
 
-Shapes and types are checked at the calls number 1, 2, 4, 8, ... of a function in a test, with `--every-call` at all of
-them: a check takes longer than most operations on tensors this small, and a loop asks the same again and again.
+Shapes and types are checked at the calls number 1, 2, 4, 8, ... of a function in a file of tests, with `--every-call` at
+all of them: a check takes longer than most operations on tensors this small, and loops and tests of one file ask the same
+again and again. Counted anew in each test, the checks took as long as all the rest.
 """
 
 import functools
@@ -30,7 +31,7 @@ class Sparing:
     """What jaxtyping's import hook decorates with, at some of the calls."""
 
     def __init__(self):
-        self.checked, self.every_call, self.test = jaxtyping.jaxtyped, False, 0
+        self.checked, self.every_call, self.file = jaxtyping.jaxtyped, False, None
 
     def __call__(self, decorated=None, *, typechecker):
         if decorated is None:
@@ -40,15 +41,15 @@ class Sparing:
         return self.function(decorated, typechecker)
 
     def function(self, function, typechecker):
-        checked, test, calls = None, -1, 0
+        checked, file, calls = None, None, 0
 
         @functools.wraps(function)
         def call(*args, **kwargs):
-            nonlocal checked, test, calls
+            nonlocal checked, file, calls
             if torch.compiler.is_compiling():
                 return function(*args, **kwargs)
-            if test != self.test:
-                test, calls = self.test, 0
+            if file != self.file:
+                file, calls = self.file, 0
             calls += 1
             if calls & (calls - 1) and not self.every_call:
                 return function(*args, **kwargs)
@@ -71,5 +72,5 @@ def pytest_configure(config):
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup():
-    sparing.test += 1
+def pytest_runtest_setup(item):
+    sparing.file = item.path

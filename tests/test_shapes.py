@@ -1,7 +1,6 @@
 """The suite checks shapes: without the import hook, or with one that works otherwise, no other test would notice."""
 
 import jaxtyping
-import pytest
 import torch
 
 from robust_eval.geometry import project
@@ -18,10 +17,11 @@ def refused(calls):
     return found
 
 
-@pytest.mark.parametrize("time", ["at first", "in the next test anew"])
-def test_wrong_shapes_are_refused_at_some_of_the_calls(monkeypatch, time):
+def test_wrong_shapes_are_refused_at_some_of_the_calls_of_each_file(monkeypatch):
     monkeypatch.setattr(jaxtyping.jaxtyped, "every_call", False)
-    assert refused(9) == [1, 2, 4, 8]
+    for file in ("one", "next"):
+        monkeypatch.setattr(jaxtyping.jaxtyped, "file", file)
+        assert refused(9) == [1, 2, 4, 8]
 
 
 def test_they_can_be_refused_at_every_call(monkeypatch):
