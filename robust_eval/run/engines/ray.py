@@ -4,6 +4,9 @@ Without an address a Ray of this machine alone is started and ended again. A tas
 started again by Ray (``retries``); what it held is taken over by others in the meantime, and cells that are done stay
 done. Part of a GPU (``num_gpus=0.5``) is Ray's word that two tasks share it: their memory is not kept apart.
 
+Weights depend on the number of threads: a task trains with ``num_cpus`` of them, and where that is left out and Ray is
+of this machine, with as many as one process would.
+
 Ours: with ``--device cuda`` a task has one GPU unless ``num_gpus`` says otherwise; Ray hides all GPUs from a task that
 asks for none. Ray's statistics of use are not sent.
 """
@@ -13,12 +16,15 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 from robust_eval.errors import ConfigError
 from robust_eval.printable import printable
@@ -29,6 +35,8 @@ from robust_eval.run.worker import Job, Outcome, Progress
 
 __all__ = ["OPTIONS", "Ray"]
 
+ANSWER = 5.0
+"""Seconds that a cluster is given to answer."""
 GRACE = 15.0
 """Seconds that tasks are given to end when they are asked to."""
 
@@ -63,8 +71,7 @@ class Ray:
             return Outcome()
         import ray
 
-        cpus = self.options.get("num_cpus", 1)
-        charge = charge_of(job, device=self.device, threads=int(cpus) if cpus >= 1 else None)
+        charge = charge_of(job, device=self.device, threads=self.threads())
         with _connected(self.options.get("address")):
             wanted = self.resources()
             for line in _missing(wanted, ray.cluster_resources()):
@@ -78,6 +85,12 @@ class Ray:
                 f"started {'1 task' if number == 1 else f'{number} tasks'} on Ray; Ctrl-C ends them"
             )
             return watched(job, progress, tasks)
+
+    def threads(self) -> int | None:
+        """Return how many threads train, on which weights depend; ``None`` for what Ray gives a task."""
+        if (given := self.options.get("num_cpus")) is not None:
+            return max(1, int(given))
+        return torch.get_num_threads() if "address" not in self.options else None
 
     def resources(self) -> dict[str, Any]:
         """Return what a task asks for, as Ray names it."""
@@ -109,6 +122,8 @@ def _connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():  # the user's own
         yield
         return
+    if address is not None:
+        _require_answer(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     given: dict[str, Any] = {"address": address}
     if address is None:
@@ -129,6 +144,17 @@ def _connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Raise ``ConfigError`` where nobody listens at an address: Ray itself tries for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():  # auto, and what Ray may know of besides
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"--engine ray: no cluster at {address} ({printable(str(error))})") from None
 
 
 @contextmanager

@@ -18,9 +18,10 @@ import io
 import logging
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, suppress
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -122,7 +123,7 @@ class Submitit:
         progress.tell(f"submitted {which}; logs: {job.folder / FOLDER}; {then}")
         if self.detach:
             return Outcome()
-        return watched(job, progress, _Jobs(jobs))
+        return watched(job, progress, _Jobs(jobs, of_slurm=self.options.get("cluster") != "local"))
 
     def parameters(self) -> dict[str, Any]:
         """Return the options as submitit names them."""
@@ -153,10 +154,13 @@ def _submitted(engine: Submitit, work: Work, number: int) -> list[Any]:
         folder=folder, cluster=cluster, slurm_max_num_timeout=engine.options.get("requeues", 24)
     )
     executor.update_parameters(**engine.parameters())
+    before = set(folder.iterdir()) if folder.exists() else set()
     try:
         with redirect_stderr(io.StringIO()):  # what sbatch says is in the error
             return list(executor.submit_array([work] * number))
     except (FailedJobError, FailedSubmissionError) as error:
+        for path in set(folder.iterdir()) - before:
+            path.unlink()
         said = " ".join(str(error).split()) or "it said nothing"
         raise ConfigError(f"--engine submitit: sbatch refused: {printable(said)}") from None
 
@@ -164,8 +168,8 @@ def _submitted(engine: Submitit, work: Work, number: int) -> list[Any]:
 class _Jobs:
     """Jobs that were submitted."""
 
-    def __init__(self, jobs: Sequence[Any]) -> None:
-        self._jobs = jobs
+    def __init__(self, jobs: Sequence[Any], *, of_slurm: bool) -> None:
+        self._jobs, self._of_slurm = jobs, of_slurm
 
     def alive(self) -> int:
         return len(self._alive())
@@ -181,9 +185,14 @@ class _Jobs:
 
     def cancel(self) -> int:
         alive = self._alive()
-        for job in alive:
-            with suppress(Exception):
-                job.cancel(check=False)
+        if alive and self._of_slurm:  # one command, however many there are
+            subprocess.run(["scancel", *(job.job_id for job in alive)], check=False, capture_output=True)
+        elif alive:
+            for job in alive:
+                job.cancel()
+        for job in self._jobs:
+            for path in (job.paths.submitted_pickle, job.paths.result_pickle):
+                path.unlink(missing_ok=True)
         return len(alive)
 
     def close(self) -> None:
@@ -191,9 +200,6 @@ class _Jobs:
         while self._alive() and time.monotonic() < until:
             time.sleep(0.1)
         self.cancel()  # those that wait in the queue for a turn they do not need any more
-        for job in self._jobs:
-            for path in (job.paths.submitted_pickle, job.paths.result_pickle):
-                path.unlink(missing_ok=True)
 
     def _alive(self) -> list[Any]:
         return [job for job in self._jobs if not job.done()]
