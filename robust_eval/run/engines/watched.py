@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from robust_eval.errors import DamagedRecordError, MeasurementError
 from robust_eval.printable import printable
@@ -28,6 +28,7 @@ SHOWN = 2.0
 """Seconds for which one of the cells in flight is shown before another is."""
 
 
+@runtime_checkable
 class Jobs(Protocol):
     """Those who work elsewhere."""
 
