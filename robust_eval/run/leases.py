@@ -36,9 +36,10 @@ from robust_eval.errors import StorageError
 from robust_eval.files import write_text
 from robust_eval.printable import printable
 from robust_eval.run.clocks import CLOCKS, Clocks
-from robust_eval.run.processes import machine, out_of_memory, runs, start_of
+from robust_eval.run.lease import LONGEST, Lease, as_lease
+from robust_eval.run.processes import machine, out_of_memory, start_of
 
-__all__ = ["BEAT", "EXPIRY", "FOLDER", "Claim", "Ended", "Lease", "Leases"]
+__all__ = ["BEAT", "EXPIRY", "FOLDER", "Claim", "Ended", "Leases"]
 
 FOLDER = "leases"
 BEAT = 10.0
@@ -46,42 +47,8 @@ BEAT = 10.0
 EXPIRY = 120.0
 """Seconds without a touch after which a lease is anybody's."""
 _ENDED = ".ended"
-_LONGEST = 200
 _TRIES = 5
 _GONE = "{}: expected the run folder, and it is gone; start again"
-
-
-class Lease(NamedTuple):
-    """A lease as it was found."""
-
-    name: str
-    what: dict[str, Any]
-    """What its holder works on, in words."""
-    machine: str
-    host: str
-    pid: int
-    started: int | None
-    """When the holder's process began, in ticks of its machine: a number of a process is used again."""
-    token: str
-    since: float
-    """When it was claimed, by the folder's clock."""
-    touched: float
-    memory: int | None = None
-    """How many processes that machine had killed for want of memory by then."""
-    parent: int | None = None
-    """The process that looks after the holder, and notes how it ended."""
-
-    @property
-    def is_here(self) -> bool:
-        """Whether its holder is a process of this machine."""
-        return self.machine == machine()
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether its holder was a process of this machine that has ended."""
-        if not self.is_here or runs(self.pid, self.started):
-            return False
-        return self.parent is None or self.parent == os.getpid() or not runs(self.parent, None)
 
 
 class Ended(NamedTuple):
@@ -115,6 +82,8 @@ class Leases:
     ) -> None:
         self._run, self.folder, self._parent = run, run / FOLDER, parent
         self._clocks, self._beat, self._expiry = clocks, beat, expiry
+        self._place: tuple[int, int] | None = None
+        """Which folder it was at first."""
         self._held: dict[str, str] = {}
         """Tokens by name."""
         self._watched: dict[str, tuple[str, float, float]] = {}
@@ -126,6 +95,7 @@ class Leases:
         Raises ``StorageError`` where the folder is gone or cannot be written.
         """
         with _told(self._run):
+            self.require_run()
             if not self._create(name, what):
                 lease = self.read(name)
                 if lease is not None and not self._take_over(lease):
@@ -135,8 +105,11 @@ class Leases:
             return Claim(name, self.ended(name))
 
     def require_run(self) -> None:
-        """Raise ``StorageError`` where the run folder is gone, which writing a file would make anew."""
-        if not self._run.is_dir():
+        """Raise ``StorageError`` where the run folder is gone; writing a file may have made another of its name."""
+        with _told(self._run):
+            found = self._run.stat()
+        self._place = self._place or (found.st_dev, found.st_ino)
+        if self._place != (found.st_dev, found.st_ino):
             raise StorageError(_GONE.format(self._run))
 
     def release(self, name: str, *, done: bool = True) -> None:
@@ -188,25 +161,7 @@ class Leases:
             text = path.read_bytes()
         except OSError:
             return None
-        try:
-            found = json.loads(text)
-            return Lease(
-                name,
-                dict(found["what"]),
-                str(found["machine"]),
-                printable(str(found["host"]))[:_LONGEST],
-                int(found["pid"]),
-                None if found["started"] is None else int(found["started"]),
-                str(found["token"]),
-                float(found["since"]),
-                touched,
-                *(
-                    None if (number := found.get(name)) is None else int(number)
-                    for name in ("memory", "parent")
-                ),
-            )
-        except (ValueError, KeyError, TypeError, RecursionError):  # made, and not yet written
-            return Lease(name, {}, "", "unknown", 0, None, "", touched, touched)
+        return as_lease(name, text, touched)
 
     def found(self) -> list[Lease]:
         """Return all leases."""
@@ -226,7 +181,7 @@ class Leases:
         try:
             found = json.loads(self._path(name + _ENDED).read_bytes())
             return Ended(
-                tuple(printable(str(one))[:_LONGEST] for one in found["reasons"]),
+                tuple(printable(str(one))[:LONGEST] for one in found["reasons"]),
                 bool(found["less_memory"]),
                 float(found["since"]),
             )
@@ -313,7 +268,7 @@ class Leases:
             aside.rename(self._path(lease.name))
             return False
         aside.unlink(missing_ok=True)
-        self.note_end(lease, _why(lease), less_memory=_was_short(lease))
+        self.note_end(lease, lease.end, less_memory=lease.is_short)
         return True
 
     def _has_expired(self, lease: Lease) -> bool:
@@ -326,18 +281,6 @@ class Leases:
         if quiet >= self._expiry:
             return True
         return quiet >= 2 * self._beat and self._clocks.of_folder(self.folder) - lease.touched >= self._expiry
-
-
-def _why(lease: Lease) -> str:
-    if lease.is_here:
-        short = ", and the system was out of memory" if _was_short(lease) else ""
-        return f"process {lease.pid} on {lease.host} ended{short}"
-    return f"process {lease.pid} on {lease.host} was not heard of any more"
-
-
-def _was_short(lease: Lease) -> bool:
-    """Whether memory may have been the reason; of another machine that is not known, and may be."""
-    return not lease.is_here or (lease.memory is not None and lease.memory < (out_of_memory() or 0))
 
 
 @contextmanager

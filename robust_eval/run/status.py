@@ -20,7 +20,8 @@ from robust_eval.results.failed import error_in
 from robust_eval.results.planned import PLANNED, planned, planned_at
 from robust_eval.results.store import Store
 from robust_eval.run.clocks import folder_time
-from robust_eval.run.leases import BEAT, Lease, Leases
+from robust_eval.run.lease import Lease
+from robust_eval.run.leases import BEAT, Leases
 
 __all__ = ["Failed", "InFlight", "Status", "status", "written"]
 

@@ -197,8 +197,13 @@ def test_a_run_folder_that_is_gone_stays_gone_and_is_told_in_a_line(tmp_path):
     with pytest.raises(StorageError, match="it is gone") as told:
         Leases(run).claim("a", WHAT)
     assert not run.exists() and "\n" not in str(told.value)
+    run.mkdir()
+    leases = Leases(run)
+    leases.require_run()
+    run.rename(tmp_path / "moved")
+    run.mkdir()  # as a file that is written makes it anew
     with pytest.raises(StorageError, match="it is gone"):
-        Leases(run).require_run()
+        leases.require_run()
 
 
 @pytest.mark.parametrize("number", ["EROFS", "ENOSPC", "EACCES"])
