@@ -13,7 +13,8 @@ from robust_eval.printable import printable
 from robust_eval.results.cell import Cell
 from robust_eval.results.planned import planned_at
 from robust_eval.results.store import Store
-from robust_eval.run.leases import Lease, Leases
+from robust_eval.run.lease import Lease
+from robust_eval.run.leases import Leases
 from robust_eval.run.status import written
 from robust_eval.run.training import TRAINING
 from robust_eval.run.worker import Job, Outcome, Progress, is_done, settle
