@@ -138,8 +138,12 @@ def _connected(address: str | None) -> Iterator[None]:
             ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         said = printable(str(error).strip().partition("\n")[0])
-        where = "cannot be started here" if address is None else f"no cluster at {address}"
-        raise ConfigError(f"--engine ray: {where} ({said})") from None
+        if address is None:
+            raise ConfigError(f"--engine ray: cannot be started here ({said})") from None
+        raise ConfigError(
+            f"--engine ray: no cluster at {address} that answers ({said}); one that asks for a token takes it from "
+            "RAY_AUTH_TOKEN, as Ray has it"
+        ) from None
     try:
         yield
     finally:
