@@ -206,10 +206,9 @@ class _Jobs:
 
 
 def _last_line(job: Any) -> str:
-    """Return the last line of the log of a job's errors, without the name of ours."""
+    """Return the last line of the log of a job's errors."""
     try:
         text = job.paths.stderr.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    line = text.strip().rpartition("\n")[2]
-    return str(line.partition(": ")[2] if line.startswith("robust_eval.errors.") else line)
+    return str(text.strip().rpartition("\n")[2])

@@ -72,7 +72,9 @@ def watched(job: Job, progress: Progress, jobs: Jobs, *, late: float = LATE) -> 
             progress.tell(f"{'1 job was' if count == 1 else f'{count} jobs were'} cancelled")
         raise
     if why is not None:
-        line = f"{watch.left} cells were left when the last job ended: {printable(why)}"
+        left = "1 cell was" if watch.left == 1 else f"{watch.left} cells were"
+        why = why.partition(": ")[2] if why.startswith("robust_eval.errors.") else why
+        line = f"{left} left when the last job ended: {printable(why)}"
         if not watch.outcome.done and not watch.outcome.failed:
             raise MeasurementError(line)
         progress.tell(line)

@@ -105,6 +105,9 @@ def test_jobs_that_all_end_without_a_record_are_an_error_with_their_last_words(o
     crew = Crew(why="the node went \x1b[1maway")
     with pytest.raises(MeasurementError, match=r"cells were left .*the node went \\x1b\[1maway"):
         watched(own_job, seen, crew)
+    crew = Crew(why="robust_eval.errors.ConfigError: device cuda: there are 0 GPUs here")
+    with pytest.raises(MeasurementError, match=r"ended: device cuda: there are 0 GPUs here$"):
+        watched(own_job, seen, crew)
 
 
 def test_where_some_were_measured_the_rest_is_told(own_job, seen):
