@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -66,6 +67,8 @@ def execute(
     max_minutes: float | None = None,
     workers: int | None = None,
     engine: str = "local",
+    engine_options: Sequence[str] | None = None,
+    detach: bool = False,
     shard: str | None = None,
     gated: Gated | None = None,
 ) -> int:
@@ -73,7 +76,8 @@ def execute(
 
     The attacks of a ``budget`` are printed with their parameters first. The cells of a run that is ``repeated`` must be
     among those planned. A ``format_`` that is a document has stdout to itself. After ``max_minutes`` what was measured
-    is reported. Of several ``workers`` the ``engine`` starts them; with none the run is planned alone. A ``shard`` is
+    is reported. Of several ``workers`` the ``engine`` starts them, by its options; with none the run is
+    planned alone, and with ``detach`` they are left to themselves. A ``shard`` is
     the part of the cells that is measured. With a gate, the exit code is its.
     """
     import tomli_w
@@ -86,12 +90,11 @@ def execute(
     from robust_eval.cli._progress import Display
     from robust_eval.cli._said_before import say_budget, say_cost, say_estimates, say_left_out, told_apart
     from robust_eval.cli._shown import piped, require_format, show
-    from robust_eval.cli._workers import PACKAGES, engine_named
+    from robust_eval.cli._workers import PACKAGES, detached, engine_named, require_attended
     from robust_eval.config.card import require_cells
     from robust_eval.config.plan import plan
     from robust_eval.evaluation.workbench import Workbench
     from robust_eval.files import write_text
-    from robust_eval.machine import pick_device
     from robust_eval.results.planned import begin, write_plan
     from robust_eval.results.store import Store
     from robust_eval.run.answers import by_their_answers
@@ -109,9 +112,10 @@ def execute(
     log, alarm = open_log(), open_log(always=True)
     console = log if piped(format_) else open_console()
     store = Store(run_folder(out))
-    device, wanted = pick_device(device), cast("Precision", precision)
+    wanted = cast("Precision", precision)
+    require_attended(detach=detach, max_minutes=max_minutes, gated=gated is not None)
+    starts, device = engine_named(engine, workers, device, engine_options, detach=detach)
     pick_precision(wanted, torch.device(device))  # an unknown name is told before anything is measured
-    starts = engine_named(engine, workers, device)
     if dry_run and (experiment.recipes or experiment.frame.paper is not None):
         say(log, f"evaluations at most: {cost_line(experiment, read=True)}")
         if (address := experiment.source().fetched_from()) is not None:
@@ -169,6 +173,9 @@ def execute(
             engine=starts,
             planned=planned,
         )
+    if detach and outcome.found < len(cells):
+        say(console, detached(store.folder))
+        return 0
     left_out: tuple[str, ...] = ()
     if any(store.has(cell.key) for cell in cells):
         written = reports.write([store.folder], store.folder / "report")

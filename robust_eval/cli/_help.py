@@ -49,6 +49,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "robust-eval run experiment.toml --dry-run",
         "robust-eval run runs/quickstart",
         "robust-eval run quickstart --workers 2",
+        "robust-eval run experiment.toml --engine submitit --workers 8 --engine-option partition=gpu",
     ),
     "work": (
         "robust-eval work runs/mine",

@@ -22,9 +22,12 @@ __all__ = [
     "ClassOrder",
     "Compiled",
     "Data",
+    "Detach",
     "Device",
     "Download",
     "DryRun",
+    "EngineName",
+    "EngineOptions",
     "Estimate",
     "GateRules",
     "GradientDraws",
@@ -199,7 +202,26 @@ Workers = Annotated[
 ]
 EngineName = Annotated[
     str,
-    typer.Option("--engine", help="What starts several workers: local, which are processes on this machine."),
+    typer.Option(
+        "--engine",
+        help="What starts the workers: local (processes on this machine), submitit (jobs of SLURM) or ray (guide "
+        "cluster).",
+    ),
+]
+EngineOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-option",
+        metavar="NAME=VALUE",
+        help="What each worker of submitit or ray is given, e.g. partition=gpu or num_gpus=0.5. Repeatable.",
+    ),
+]
+Detach = Annotated[
+    bool,
+    typer.Option(
+        "--detach",
+        help="With --engine submitit: end once jobs are submitted; `robust-eval status RUN` tells how far they are.",
+    ),
 ]
 ShardText = Annotated[
     str | None,

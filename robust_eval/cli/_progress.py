@@ -91,7 +91,8 @@ class Display:
             self._training, description=f"training {name}: {text}", completed=fraction, visible=fraction < 1
         )
         if not self.live and fraction < 1 and time.monotonic() - self._said >= EVERY:
-            self._say(f"training {name}: {text}, {100 * fraction:.0f} % done")
+            done = f", {100 * fraction:.0f} % done" if fraction else ""
+            self._say(f"training {name}: {text}{done}")
         if fraction >= 1 and name not in self._trained:
             self._trained.add(name)
             self._say(f"trained {name}: {text}")
@@ -111,7 +112,8 @@ class Display:
         known = of is not None and 0 < done <= of
         count = f", {done:,}" + (f" of at most {of:,}" if known else "") if done else ""
         left = f", {_time((now - self._began) * (of - done) / done)} left at most" if known and of else ""
-        text = f"{self._cell}: {stage}{count}, {_time(now - self._began)} so far{left}"
+        name = f"{self._cell}: " if self._cell else ""
+        text = f"{name}{stage}{count}, {_time(now - self._began)} so far{left}"
         if self.live:
             self._drawn = now
             self._bar.update(self._cells, description=text[-100:] if len(text) > 100 else text)

@@ -10,8 +10,10 @@ import typer
 from robust_eval.cli._options import (
     BatchSize,
     Compiled,
+    Detach,
     Device,
     EngineName,
+    EngineOptions,
     MaxMinutes,
     Precision,
     SaveExamples,
@@ -28,6 +30,8 @@ def work(
     ],
     workers: Workers = None,
     engine: EngineName = "local",
+    engine_option: EngineOptions = None,
+    detach: Detach = False,
     allow_imports: Annotated[
         bool,
         typer.Option(
@@ -58,11 +62,10 @@ def work(
     from robust_eval.cli._console import open_console, open_log, say
     from robust_eval.cli._progress import Display
     from robust_eval.cli._said_before import told_apart
-    from robust_eval.cli._workers import PACKAGES, engine_named
+    from robust_eval.cli._workers import PACKAGES, detached, engine_named, require_attended
     from robust_eval.config.experiment import read
     from robust_eval.config.plan import plan
     from robust_eval.errors import ConfigError, DataError
-    from robust_eval.machine import pick_device
     from robust_eval.paths import is_file, shown
     from robust_eval.results.planned import PLANNED, planned
     from robust_eval.results.store import Store
@@ -77,9 +80,10 @@ def work(
         )
     if workers == 0:
         raise ConfigError("--workers: expected 1 or more, got 0; `run --workers 0` plans alone")
-    device, wanted = pick_device(device), cast("Wanted", precision)
+    wanted = cast("Wanted", precision)
+    require_attended(detach=detach, max_minutes=max_minutes)
+    starts, device = engine_named(engine, workers, device, engine_option, detach=detach)
     pick_precision(wanted, torch.device(device))
-    starts = engine_named(engine, workers, device)
     experiment = read(str(run / "experiment.toml"), of_run_folder=True, allow_imports=allow_imports)
     log, alarm, store = open_log(), open_log(always=True), Store(run)
     cells = by_their_answers(plan(experiment), store, tell=lambda line: say(log, line), write=False)
@@ -106,6 +110,9 @@ def work(
             engine=starts,
             joins=True,
         )
+    if detach and outcome.found < len(cells):
+        say(open_console(), detached(run))
+        return 0
     left = sum(not store.has(cell.key) for cell in cells)
     failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
     rest = "nothing is left" if not left else f"{left} of {len(cells)} have no record"

@@ -23,7 +23,7 @@ from robust_eval.run.clocks import folder_time
 from robust_eval.run.lease import Lease
 from robust_eval.run.leases import BEAT, Leases
 
-__all__ = ["Failed", "InFlight", "Status", "status"]
+__all__ = ["Failed", "InFlight", "Status", "status", "written"]
 
 _OURS = "robust_eval.errors.MeasurementError: "
 FEW = 3
@@ -87,8 +87,7 @@ def status(run: Path) -> Status:
             f"expected a run folder with {PLANNED}, got {shown(run)}; start one with `robust-eval run` first"
         )
     began, leases = planned_at(run), Leases(run).found()
-    written = _written(run)
-    done = {key: at for key, at in written.items() if key in cells}
+    done = {key: at for key, at in written(run).items() if key in cells}
     failed = _failed(run, cells, done, began)
     now = _now(run, [*done.values(), *(lease.touched for lease in leases)])
     open_ = cells.keys() - done.keys() - failed.keys()
@@ -124,7 +123,7 @@ def _in_flight(lease: Lease, now: float) -> InFlight:
     )
 
 
-def _written(run: Path) -> dict[str, float]:
+def written(run: Path) -> dict[str, float]:
     """Return when each record was written, by key."""
     found: dict[str, float] = {}
     with suppress(FileNotFoundError, NotADirectoryError):

@@ -31,6 +31,11 @@ def main() -> int:
     told = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is asked, and decides
+    for warning in (
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    ):  # a scheduler warns all processes of a job; the parent decides
+        signal.signal(warning, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end)
     data = _read(int.from_bytes(_read(8), "big"))
     threading.Thread(target=_watch_parent, daemon=True).start()

@@ -35,7 +35,7 @@ from robust_eval.run.leases import Leases
 from robust_eval.run.processes import out_of_memory
 from robust_eval.run.worker import Failure, Job, Outcome, Progress, settle
 
-__all__ = ["Local"]
+__all__ = ["Local", "visible_gpus"]
 
 GRACE = 15.0
 """Seconds that workers are given to end when they are asked to."""
@@ -51,6 +51,14 @@ class _Refused(RobustEvalError):
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.exit_code = code
+
+
+def visible_gpus(device: str) -> tuple[str, ...]:
+    """Return the GPUs to deal out, as CUDA names them; none where one was asked for, or there is one alone."""
+    if device != "cuda" or (count := torch.cuda.device_count()) < 2:
+        return ()
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return tuple(visible[:count] or map(str, range(count)))
 
 
 class Local(NamedTuple):
