@@ -1,8 +1,8 @@
 """The suite runs in two processes, each with one thread: most networks here are too small for two.
 
-Shapes and types are checked at the calls number 1, 2, 4, 8, ... of a function in a file of tests, with `--every-call` at
-all of them: a check takes longer than most operations on tensors this small, and loops and tests of one file ask the same
-again and again. Counted anew in each test, the checks took as long as all the rest.
+Shapes and types are checked at the calls number 1, 2, 4, 8, ... of a function in a file of tests, with `--every-call`
+at all of them: a check takes longer than most operations on tensors this small, and loops and tests of one file ask the
+same again and again. Counted anew in each test, the checks took as long as all the rest.
 """
 
 import functools
