@@ -177,9 +177,15 @@ class Examples:
                 f"{'x'.join(map(str, self.shape))}, {math.prod(self.images.shape) / 1e9:.1f} GB; "
                 "take fewer of each class (per_class) or a smaller size, or name a smaller pool (pool = in [data])"
             )
-        seen = {image.tobytes() for image in others.pixels().numpy()}
-        keep = torch.tensor([as_pixels(image).numpy().tobytes() not in seen for image in self.images])
+        # hashes, as the others may be many more than fit into memory
+        parts = [slice(start, start + AT_ONCE) for start in range(0, len(others), AT_ONCE)]
+        seen = {_hash_of(image) for images in others.batches(parts) for image in images}
+        keep = torch.tensor([_hash_of(as_pixels(image)) not in seen for image in self.images])
         return self if keep.all() else self[keep] if keep.any() else None
+
+
+def _hash_of(image: Tensor) -> bytes:
+    return hashlib.sha256(image.cpu().contiguous().numpy().tobytes()).digest()
 
 
 def as_pixels(images: Tensor) -> Tensor:

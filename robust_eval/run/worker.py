@@ -51,6 +51,7 @@ __all__ = [
     "Outcome",
     "Progress",
     "is_done",
+    "last_words",
     "refresh",
     "settle",
     "unpacked",
@@ -178,12 +179,15 @@ def settle(store: Store, cell: Cell, outcome: Outcome, progress: Progress) -> No
         progress.finish(cell, refresh(store, cell))
         return
     trace = store.failure(cell.key)
-    last = trace.strip().rpartition("\n")[2]
-    failure = Failure(
-        cell, last.partition(": ")[2] if last.startswith("robust_eval.errors.") else last, trace
-    )
+    failure = Failure(cell, last_words(trace), trace)
     outcome.failed.append(failure)
     progress.fail(failure)
+
+
+def last_words(trace: str) -> str:
+    """Return the last line of a traceback; of an error of ours its message alone."""
+    last = trace.strip().rpartition("\n")[2]
+    return last.partition(": ")[2] if last.startswith(f"{RobustEvalError.__module__}.") else last
 
 
 def is_done(store: Store, cell: Cell, options: Options) -> bool:

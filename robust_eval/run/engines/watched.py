@@ -17,7 +17,7 @@ from robust_eval.run.lease import Lease
 from robust_eval.run.leases import Leases
 from robust_eval.run.status import written
 from robust_eval.run.training import TRAINING
-from robust_eval.run.worker import Job, Outcome, Progress, is_done, settle
+from robust_eval.run.worker import Job, Outcome, Progress, is_done, last_words, settle
 
 __all__ = ["Jobs", "watched"]
 
@@ -73,8 +73,7 @@ def watched(job: Job, progress: Progress, jobs: Jobs, *, late: float = LATE) -> 
         raise
     if why is not None:
         left = "1 cell was" if watch.left == 1 else f"{watch.left} cells were"
-        why = why.partition(": ")[2] if why.startswith("robust_eval.errors.") else why
-        line = f"{left} left when the last job ended: {printable(why)}"
+        line = f"{left} left when the last job ended: {printable(last_words(why))}"
         if not watch.outcome.done and not watch.outcome.failed:
             raise MeasurementError(line)
         progress.tell(line)

@@ -15,7 +15,7 @@ from torch import nn
 
 import robust_eval
 from robust_eval import machine
-from robust_eval.data import Examples, InTurn, _files, _streamed, open_source
+from robust_eval.data import Examples, InTurn, _examples, _files, _streamed, open_source
 from robust_eval.data._streamed import AHEAD, Streamed
 from robust_eval.errors import DataError
 from robust_eval.evaluation import prepared
@@ -332,3 +332,16 @@ def test_what_is_measured_on_streamed_images_is_what_is_measured_on_those_in_mem
     assert (held, streamed) == (torch.Tensor, Streamed)
     same = ["perturbation", "metric", "value", "n", "key"]
     pd.testing.assert_frame_equal(numbers[same], again[same])
+
+
+def test_a_pool_is_compared_with_streamed_test_images_a_few_at_a_time(root, monkeypatch):
+    pool = train(root)
+    monkeypatch.setattr(machine, "available", lambda device: 100)
+    test = open_source(str(root), size=SIZE).test(9)
+    monkeypatch.setattr(_examples, "AT_ONCE", 4)
+    asked, begin = [], Streamed._begin
+    monkeypatch.setattr(
+        Streamed, "_begin", lambda self, which, pool: asked.append(which) or begin(self, which, pool)
+    )
+    assert len(pool.without(test)) == len(pool) - 9
+    assert asked == [slice(0, 4), slice(4, 8), slice(8, 12)]
